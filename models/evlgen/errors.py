@@ -1,0 +1,43 @@
+"""The errors that a user can cause or meet. Each is one clear line: what happened, and a hint what to try next.
+
+Anything else that escapes is a bug in evlgen.
+"""
+
+
+class EvlgenError(Exception):
+    """A failure that the user should read as one line.
+
+    Args:
+        what: what happened: which file or value, and what was expected.
+        hint: what to try next; may be empty.
+    """
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.hint})" if self.hint else self.what
+
+
+class UsageError(EvlgenError):
+    """What was asked for cannot be done as it was spelled: a wrong argument, recipe key or value (exit code 2)."""
+
+
+class WeightsError(EvlgenError):
+    """A weight file is missing, unreachable, or not the one that was pinned."""
+
+
+class VideoError(EvlgenError):
+    """One video cannot be decoded. `kind` is a short stable word for journals and tests.
+
+    Args:
+        kind: one of "missing", "empty-file", "no-video-stream", "no-frames", "decode-error", "timeout", "crashed".
+        what: what happened, in one line.
+        hint: what to try next; may be empty.
+    """
+
+    def __init__(self, kind: str, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.kind = kind
