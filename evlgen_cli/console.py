@@ -1,0 +1,161 @@
+"""What the person at the terminal sees; the only file that knows rich.
+
+Data goes to `out` (standard output), talk goes to `err` (standard error). Neither interprets markup, since paths and
+captions may hold square brackets. On a terminal progress is a bar with rate and time left; in a log it is plain lines.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from evlgen_cli.texts import human_bytes, human_seconds
+
+out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+err = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
+
+PLAIN_LINE_SECONDS = 10.0
+"""How often a bar that is not on a terminal writes a line."""
+
+
+class Bar(Protocol):
+    """How a running command says how far it is."""
+
+    def advance(self, count: int = 1) -> None:
+        """Say that `count` more are done."""
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Say that `done` are done in all, and how many there will be if that became known."""
+
+    def note(self, text: str) -> None:
+        """Write one line of talk without disturbing the bar."""
+
+
+def print_json(value: Any) -> None:
+    """Print `value` on standard output as indented JSON, never wrapped or coloured."""
+    out.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under their column names; wrapped to the window on a terminal, never cut elsewhere."""
+    if out.is_terminal:
+        from rich.table import Table
+
+        grid = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            grid.add_row(*row)
+        out.print(grid, soft_wrap=False)
+        return
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    for row in [columns, *rows]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.file.write(line.rstrip() + "\n")
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, unit: str = "videos", in_bytes: bool = False) -> Iterator[Bar]:
+    """Show how far a loop is, on standard error.
+
+    Args:
+        label: what is being done, e.g. "captioning".
+        total: how many there are; None when that is not known yet.
+        unit: what is counted.
+        in_bytes: the count is bytes; shown as kB, MB and GB.
+    """
+    if not err.is_terminal:
+        bar = _PlainBar(label, total, unit, in_bytes)
+        yield bar
+        bar.close()
+        return
+    from rich import progress as rp
+
+    count: list[rp.ProgressColumn] = [rp.MofNCompleteColumn(), rp.TextColumn("{task.fields[rate]}")]
+    with rp.Progress(
+        rp.TextColumn("{task.description}", markup=False),
+        rp.BarColumn(),
+        *([rp.DownloadColumn(), rp.TransferSpeedColumn()] if in_bytes else count),
+        rp.TimeRemainingColumn(),
+        console=err,
+    ) as shown:
+        yield _RichBar(shown, shown.add_task(label, total=total, rate=""), unit)
+
+
+@contextmanager
+def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show the progress of downloads, one after the other: yields `report(name, bytes_done, bytes_total)`."""
+    bars: dict[str, tuple[Any, Bar]] = {}
+
+    def report(name: str, done: int, total: int | None) -> None:
+        if name not in bars:
+            close_all()
+            shown = progress(name, total, in_bytes=True)
+            bars[name] = (shown, shown.__enter__())
+        bars[name][1].update(done, total)
+
+    def close_all() -> None:
+        for shown, _ in bars.values():
+            shown.__exit__(None, None, None)
+        bars.clear()
+
+    try:
+        yield report
+    finally:
+        close_all()
+
+
+class _RichBar:
+    """A bar on a terminal."""
+
+    def __init__(self, shown: Any, task: Any, unit: str) -> None:
+        self._shown, self._task, self._unit = shown, task, unit
+
+    def advance(self, count: int = 1) -> None:
+        self.update(int(self._shown.tasks[0].completed) + count)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        speed = self._shown.tasks[0].speed
+        self._shown.update(self._task, completed=done, rate=f"{speed:.2g} {self._unit}/s" if speed else "")
+        if total is not None:
+            self._shown.update(self._task, total=total)
+
+    def note(self, text: str) -> None:
+        self._shown.console.print(text)
+
+
+class _PlainBar:
+    """Lines for a log: at most one every PLAIN_LINE_SECONDS, and one at the end."""
+
+    def __init__(self, label: str, total: int | None, unit: str, in_bytes: bool) -> None:
+        self._label, self._total, self._unit, self._in_bytes = label, total, unit, in_bytes
+        self._done = 0
+        self._started = self._written = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.update(self._done + count)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        self._done = done
+        self._total = self._total if total is None else total
+        if time.monotonic() - self._written >= PLAIN_LINE_SECONDS:
+            self._written = time.monotonic()
+            self.note(self._line())
+
+    def note(self, text: str) -> None:
+        err.print(text)
+
+    def close(self) -> None:
+        self.note(self._line())
+
+    def _line(self) -> str:
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = self._done / elapsed
+        count = human_bytes if self._in_bytes else str
+        text = f"{self._label}: {count(self._done)}"
+        text += "" if self._total is None else f" of {count(self._total)}"
+        text += f", {human_bytes(rate)}/s" if self._in_bytes else f" {self._unit}, {rate:.2g}/s"
+        if self._total is not None and self._done < self._total and rate > 0:
+            return f"{text}, {human_seconds((self._total - self._done) / rate)} left"
+        return f"{text}, {human_seconds(elapsed)}"

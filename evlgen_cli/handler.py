@@ -1,0 +1,51 @@
+"""The one error handler: every failure becomes one clear line on standard error and an exit code.
+
+EVLGEN_DEBUG=1 shows the traceback as well. Typer's own usage errors pass through; it prints them and exits with 2.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from evlgen.errors import EvlgenError, UsageError
+from evlgen_cli.console import err
+from evlgen_cli.exits import Exit
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what escapes from a command into one line and `typer.Exit`."""
+    try:
+        yield
+    except EvlgenError as error:
+        _say(f"error: {error}")
+        raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from error
+    except KeyboardInterrupt as error:
+        _say("interrupted")
+        raise typer.Exit(Exit.INTERRUPTED) from error
+    except BrokenPipeError as error:
+        # the reader (head, less) has left: nobody to tell, and the flush at exit must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(Exit.FAILED) from error
+    except typer.Abort:
+        raise
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # typer's own: a usage error, or an exit that was asked for
+            raise
+        hint = "" if _debugging() else "; run again with EVLGEN_DEBUG=1 for the traceback, and please report it"
+        _say(f"bug: {type(error).__name__}: {error}{hint}")
+        raise typer.Exit(Exit.FAILED) from error
+
+
+def _debugging() -> bool:
+    return os.environ.get("EVLGEN_DEBUG", "") not in ("", "0")
+
+
+def _say(line: str) -> None:
+    if _debugging():
+        err.print(traceback.format_exc(), end="")
+    err.print(" ".join(line.split()))

@@ -1,0 +1,57 @@
+"""The `evlgen` command: the table of commands, and the entry point.
+
+`evlgen --help` must stay under 0.3 s: command files import torch, transformers, av and numpy inside function bodies
+only. Errors are handled in one place (handler.py).
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from evlgen import __version__
+from evlgen_cli.console import out
+from evlgen_cli.handler import one_line_errors
+
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
+    # name: a function (a command) or a Typer (a group of commands), in the order of --help
+}
+
+
+class _Group(TyperGroup):
+    """The root group: what escapes from any command below it ends in the one handler."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with one_line_errors():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"evlgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def evlgen(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Caption video on the machine you have; train, measure and look inside captioners that merge tokens."""
+
+
+for _name, _command in COMMANDS.items():
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
+
+
+def main() -> None:
+    """The entry point of the `evlgen` program."""
+    app(prog_name="evlgen")
