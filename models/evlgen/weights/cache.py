@@ -1,0 +1,103 @@
+"""The directory where fetched and converted files live, locks in it, and what its failures mean.
+
+EVLGEN_CACHE names it; otherwise it is `evlgen` in the platform's cache directory. Nothing in it is ever half written:
+work happens under staging/, behind a lock, and is moved into place in one step. What a killed run leaves in staging/
+is removed by the next run that takes the same lock.
+"""
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from evlgen.errors import WeightsError
+
+
+def cache_root() -> Path:
+    """The cache directory; it may not exist yet."""
+    if chosen := os.environ.get("EVLGEN_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evlgen"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "evlgen" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evlgen"
+
+
+@contextmanager
+def staging(root: Path, key: str) -> Iterator[Path]:
+    """An empty directory to work in while holding the lock `key`; waits for another process that holds it.
+
+    Raises:
+        WeightsError: the cache cannot be written, or its disk is full.
+    """
+    with disk_errors(root), locked(root / "locks" / f"{key}.lock"):
+        ours = root / "staging" / key
+        shutil.rmtree(ours, ignore_errors=True)  # we hold the lock, so whatever is there was left by a killed run
+        ours.mkdir(parents=True)
+        try:
+            yield Path(tempfile.mkdtemp(dir=ours))
+        finally:
+            shutil.rmtree(ours, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`. The system releases it when the process dies, however it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        if sys.platform == "win32":
+            import msvcrt
+
+            handle.seek(0)
+            while True:
+                try:
+                    msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds, so ask again
+                    break
+                except OSError as error:
+                    if error.errno != errno.EDEADLK:
+                        raise
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Say what went wrong with the cache directory `root` as a WeightsError."""
+    try:
+        yield
+    except OSError as error:
+        if not str(error.filename or root).startswith(str(root)):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(root) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise WeightsError(
+                f"the cache directory {root} cannot be written: {error.strerror}",
+                "set EVLGEN_CACHE to a directory that you can write",
+            ) from error
+        raise
+
+
+def disk_full(root: Path) -> WeightsError:
+    """The error for a disk without space."""
+    return WeightsError(
+        f"no space is left on the disk that holds {root}", "free some, or set EVLGEN_CACHE to a directory elsewhere"
+    )
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` survive a power cut, where the system can."""
+    if sys.platform != "win32":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

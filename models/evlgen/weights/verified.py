@@ -1,0 +1,66 @@
+"""SHA-256 of files, computed once: a file that was verified is trusted while its size and modification time stay.
+
+The records live in the cache directory under verified/, one small JSON file per hash. A cache that cannot be written
+only costs the hashing again.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal; about a second per gigabyte."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_verified(path: Path, sha256: str, root: Path, *, again: bool = False) -> bool:
+    """Whether `path` is a file with this hash.
+
+    Args:
+        path: the file; may be missing.
+        sha256: the hash that it must have.
+        root: the cache directory that keeps the records.
+        again: hash it even if a record says that this was done.
+    """
+    if not path.is_file():
+        return False
+    if not again and _read(root, sha256) == _mark(path):
+        return True
+    if sha256_of(path) != sha256:
+        (root / "verified" / f"{sha256}.json").unlink(missing_ok=True)
+        return False
+    record(path, sha256, root)
+    return True
+
+
+def is_recorded(path: Path, sha256: str, root: Path) -> bool:
+    """Whether `path` was verified before and has not changed since; never hashes."""
+    return path.is_file() and _read(root, sha256) == _mark(path)
+
+
+def record(path: Path, sha256: str, root: Path) -> None:
+    """Remember that `path` has this hash."""
+    try:
+        (root / "verified").mkdir(parents=True, exist_ok=True)
+        (root / "verified" / f"{sha256}.json").write_text(json.dumps(_mark(path)), encoding="utf-8")
+    except OSError:
+        return  # only costs the hashing again
+
+
+def _mark(path: Path) -> dict[str, object]:
+    status = path.stat()
+    return {"path": str(path.absolute()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _read(root: Path, sha256: str) -> object:
+    try:
+        return json.loads((root / "verified" / f"{sha256}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
