@@ -1,0 +1,103 @@
+"""Read the packets of a video stream without decoding them: they already carry the true time of every frame.
+
+This costs one pass over the file's bytes and no decoding, and it holds for a variable frame rate, reordered frames and
+edit lists. Where packets do not carry usable times (AVI, raw streams) there is no scan, and everything is decoded.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from evlgen.video.container import first_video_stream, open_container, reason
+from evlgen.video.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One compressed frame, in decoding order. Times in units of the stream's time base.
+
+    Args:
+        pts: when the frame is shown; None if the file does not say.
+        dts: when it is decoded; None if the file does not say.
+        is_keyframe: decoding can start here, the file says.
+        is_shown: False for frames that an edit list cuts away but that others need.
+        duration: how long the frame is shown; 0 if the file does not say.
+    """
+
+    pts: int | None
+    dts: int | None
+    is_keyframe: bool
+    is_shown: bool = True
+    duration: int = 0
+
+
+@dataclass(frozen=True)
+class PacketScan:
+    """All packets of one stream, in decoding order.
+
+    Args:
+        packets: in decoding order.
+        time_base: seconds in one unit of pts and dts.
+        damage: why the file could not be read to its end, one sentence each; empty for a sound file.
+    """
+
+    packets: tuple[Packet, ...]
+    time_base: Fraction
+    damage: tuple[str, ...] = ()
+
+    def shown(self) -> list[Packet] | None:
+        """Packets in presentation order; None when their times cannot be relied on."""
+        shown = [packet for packet in self.packets if packet.is_shown]
+        times = [packet.pts for packet in shown if packet.pts is not None]
+        if not shown or len(times) != len(shown) or len(set(times)) != len(times) or not self.packets[0].is_keyframe:
+            return None
+        return sorted(shown, key=lambda packet: packet.pts or 0)
+
+    def timeline(self) -> Timeline | None:
+        """The timeline; None when the packets' times cannot be relied on."""
+        shown = self.shown()
+        if shown is None:
+            return None
+        keyframes = [index for index, packet in enumerate(shown) if packet.is_keyframe]
+        pts = [packet.pts for packet in shown if packet.pts is not None]
+        return Timeline.from_pts(pts, self.time_base, shown[-1].duration, keyframes)
+
+
+def scan_packets(path: Path) -> PacketScan:
+    """Read all packets of the first video stream of `path`.
+
+    Raises:
+        VideoError: "missing", "empty-file", "no-video-stream" or "decode-error" (the file cannot be opened).
+    """
+    import av
+
+    packets: list[Packet] = []
+    damage: list[str] = []
+    with open_container(path) as container:
+        stream = first_video_stream(container, path)
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0:  # the flush packet at the end
+                    continue
+                packets.append(_fact(packet))
+                if packet.is_corrupt:
+                    damage.append(f"the file is damaged in packet {len(packets)}")
+        except av.error.FFmpegError as error:
+            damage.append(f"the file cannot be read to its end: {reason(error)}")
+        expected = _indexed_packets(stream)
+        if expected > len(packets):
+            damage.append(f"the file is cut short: {len(packets)} of {expected} frames are there")
+        return PacketScan(tuple(packets), Fraction(stream.time_base), tuple(damage[:4]))
+
+
+def _fact(packet: Any) -> Packet:
+    return Packet(packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, packet.duration or 0)
+
+
+def _indexed_packets(stream: Any) -> int:
+    """Packets that an MP4-like file's own index lists; it is an exact table there, and sparse or absent elsewhere."""
+    if "mp4" not in stream.container.format.name.split(","):
+        return 0
+    entries = getattr(stream, "index_entries", None)
+    return 0 if entries is None else len(entries)

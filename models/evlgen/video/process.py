@@ -1,0 +1,136 @@
+"""The parent's handle on one decoding child: start it, ask it, kill it at the deadline, read its last words.
+
+A child is a fresh Python with the parent's import path; unlike multiprocessing's spawn it does not import the user's
+main script again, so a script that imports torch does not cost every child a torch.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from evlgen.errors import EvlgenError
+from evlgen.video import wire
+from evlgen.video.clip import ClipFrames, DecodeFailure
+
+START_TIMEOUT_SECONDS = 120.0
+_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from evlgen.video.child import main; main()"
+
+
+class Child:
+    """One decoding process.
+
+    Raises:
+        EvlgenError: the child cannot be started or cannot load its decoder; says why.
+    """
+
+    def __init__(self, settings: wire.Settings) -> None:
+        self._log = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115  (closed by close(); lives as long as the child)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOTSTRAP, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            start_new_session=True,  # a Ctrl-C in the terminal reaches the parent only
+        )
+        self.served = 0
+        try:
+            reply, _ = self._exchange(settings, START_TIMEOUT_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+        if reply is not None:
+            words = self._last_words()
+            self.close()
+            if isinstance(reply, EvlgenError):
+                raise reply
+            raise EvlgenError(f"a decoding process could not be started{words}")
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """False once the process has ended, for whatever reason."""
+        return self._process.poll() is None
+
+    def decode(self, path: Path, timeout_seconds: float) -> ClipFrames | DecodeFailure:
+        """The frames of one file, or why there are none. After "timeout" and "crashed" this child is dead."""
+        self._log.truncate(0)
+        self.served += 1
+        reply, timed_out = self._exchange(path, timeout_seconds)
+        if isinstance(reply, ClipFrames | DecodeFailure):
+            return reply
+        if timed_out:
+            message = f"{path}: not decoded within {timeout_seconds:g} seconds{self._last_words()}"
+            return DecodeFailure(path, "timeout", message)
+        return DecodeFailure(path, "crashed", f"{path}: the decoder {self._how_it_ended()}{self._last_words()}")
+
+    def kill(self) -> None:
+        """End the process at once; may be called from any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process and release its pipes."""
+        self.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
+        self._wait()
+
+    def _exchange(self, message: Any, timeout_seconds: float) -> tuple[Any, bool]:
+        """The reply and whether the deadline struck; a child that died gives the reply EOFError."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        struck = threading.Event()
+
+        def strike() -> None:
+            struck.set()
+            self.kill()
+
+        timer = threading.Timer(timeout_seconds, strike)
+        timer.daemon = True
+        timer.start()
+        try:
+            wire.send(self._process.stdin, message)
+            return wire.receive(self._process.stdout), struck.is_set()
+        except (EOFError, OSError):
+            self._wait()
+            return EOFError(), struck.is_set()
+        finally:
+            timer.cancel()
+
+    def _wait(self) -> int | None:
+        try:
+            return self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it hangs in the kernel, on a dead disk for instance; init will reap it
+            return None
+
+    def _how_it_ended(self) -> str:
+        code = self._wait()
+        if code is None:
+            return "process stopped answering"
+        if code >= 0:
+            return f"process ended by itself with exit code {code}"
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"process was ended by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
+
+    def _last_words(self) -> str:
+        """The last line that the child's libraries printed about this file, as a suffix for a message."""
+        try:
+            end = self._log.seek(0, 2)
+            self._log.seek(max(end - 2000, 0))
+            lines = self._log.read().decode(errors="replace").split("\n")
+        except (OSError, ValueError):
+            return ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f": {last[:300]}" if last else ""
