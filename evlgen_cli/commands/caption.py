@@ -1,0 +1,244 @@
+"""`evlgen caption`: parses, calls `evlgen.captioning.caption_videos`, and shows what it reports.
+
+With --out the file is the result and stdout carries the summary; without --out the rows themselves go to stdout.
+"""
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
+from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
+from evlgen_cli.exits import Exit
+from evlgen_cli.options import DeviceOption, JsonOption, ModelOption
+from evlgen_cli.texts import human_seconds
+
+
+def caption(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            show_default=False,
+            help="A video, a folder (searched through), a quoted glob, @list.txt, or - for a list on standard input. "
+            "Put -- in front of a path that starts with a dash.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="JSONL file for the captions, one line a video; run again to go on where it ends. "
+            "Without it lines go to standard output and nothing is remembered.",
+        ),
+    ] = None,
+    model: ModelOption = CaptionRequest.model,
+    num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = CaptionRequest.num_beams,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = CaptionRequest.max_length,
+    min_length: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = CaptionRequest.min_length,
+    frames: Annotated[
+        int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
+    ] = CaptionRequest.frames,
+    sampler: Annotated[
+        str,
+        typer.Option(help="Which frames: uniform, head-tail, random-spans, or at most --frames by keyframes or fps=N."),
+    ] = CaptionRequest.sampler,
+    backend: Annotated[str, typer.Option(help="Decoder of the videos.")] = CaptionRequest.backend,
+    device: DeviceOption = CaptionRequest.device,
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16: arithmetic of the model.")
+    ] = CaptionRequest.dtype,
+    batch_size: Annotated[
+        int, typer.Option(help="Videos that go through the model together; halved when memory runs out.")
+    ] = CaptionRequest.batch_size,
+    workers: Annotated[
+        int | None, typer.Option(show_default="by the CPUs", help="Decoding processes.")
+    ] = CaptionRequest.workers,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds after which the decoding of one video is given up.")
+    ] = CaptionRequest.timeout_seconds,
+    limit: Annotated[
+        int | None, typer.Option(show_default="all", help="Most videos to caption in this run.")
+    ] = CaptionRequest.limit,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and why the rest would not; load no model.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, captions or summary.")] = False,
+) -> None:
+    """Caption videos. Whatever stops a run, the same command goes on where it ended.
+
+    A video is done when the last line about it in --out was made from the same content with the same settings. With
+    other settings videos are captioned again and new lines are appended: the last line of a video counts.
+    Exit code 3: some videos have no caption; their lines say why.
+    """
+    from evlgen.captioning import caption_videos, plan_captions
+
+    request = CaptionRequest(
+        sources=paths,
+        out=output,
+        model=model,
+        num_beams=num_beams,
+        max_length=max_length,
+        min_length=min_length,
+        frames=frames,
+        sampler=sampler,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        workers=workers,
+        timeout_seconds=timeout,
+        limit=limit,
+        retry_failed=retry_failed,
+    )
+    if dry_run:
+        _show_plan(plan_captions(request), as_json)
+        return
+    stop = Event()
+    with ExitStack() as stack:
+        view = _View(stack, stop, quiet=quiet, rows_to_stdout=output is None)
+        summary = caption_videos(request, view, stop)
+    _show_summary(summary, as_json, quiet)
+    if summary.interrupted:
+        raise typer.Exit(Exit.INTERRUPTED)
+    if summary.without_caption:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+class _View(Listener):
+    """Shows a run on standard error while it goes on."""
+
+    def __init__(self, stack: ExitStack, stop: Event, *, quiet: bool, rows_to_stdout: bool) -> None:
+        self._stack, self._stop = stack, stop
+        self._quiet, self._rows_to_stdout = quiet, rows_to_stdout
+        self._downloads = ExitStack()
+        self._report = self._downloads.enter_context(download_progress()) if not quiet else None
+        stack.push(self._downloads)
+        self._bar: Bar | None = None
+
+    def on_plan(self, plan: Plan) -> None:
+        text = _describe_plan(plan)
+        if text and not self._quiet:
+            err.print(text)
+
+    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        if self._report is not None:
+            self._report(name, done_bytes, total_bytes)
+
+    def on_start(self, videos: int) -> None:
+        from evlgen.captioning import stop_on_signals
+
+        self._downloads.close()
+        if not self._quiet:
+            self._bar = self._stack.enter_context(progress("captioning", videos))
+        self._stack.enter_context(stop_on_signals(self._stop, _say_stopping))
+
+    def on_row(self, row: Row) -> None:
+        if self._rows_to_stdout:
+            sys.stdout.buffer.write(row.as_line())
+            sys.stdout.buffer.flush()
+        if self._bar is None:
+            return
+        if row.error is not None:
+            self._bar.note(_one_line(f"{row.video}: {row.error.kind}: {row.error.message}"))
+        elif err.is_terminal:
+            self._bar.note(_one_line(f"{row.video}: {row.caption}"))
+        self._bar.advance()
+
+    def on_note(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.note(text)
+        else:
+            err.print(text)
+
+
+def _say_stopping() -> None:
+    # straight to the descriptor: a signal can arrive in the middle of a write by the progress bar
+    os.write(2, b"\nstopping after the batch in the model; once more to stop at once\n")
+
+
+def _describe_plan(plan: Plan) -> str:
+    from evlgen.captioning import Decision
+
+    lines = []
+    if again := plan.count(Decision.OTHER_SETTINGS):
+        lines.append(
+            f"{again} videos have captions made with other settings ({plan.difference}); "
+            "they are captioned again, and the new lines count"
+        )
+    if changed := plan.count(Decision.CHANGED):
+        lines.append(f"{changed} videos have changed since they were captioned; they are captioned again")
+    if failed := plan.count(Decision.FAILED_BEFORE):
+        lines.append(f"{failed} videos failed before and are left alone; --retry-failed tries them again")
+    return "\n".join(lines)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {"video": one.video.name, "caption": one.decision.is_work, "why": one.decision.value}
+                for one in plan.videos
+            ]
+        )
+        return
+    for one in plan.videos:
+        action = "caption" if one.decision.is_work else "skip   "
+        out.print(f"{action}  {_printable(one.video.name)}  ({one.decision.value})")
+    if text := _describe_plan(plan):
+        err.print(text)
+    err.print(f"would caption {len(plan.work)} of {len(plan.videos)} videos")
+
+
+def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
+    if as_json and summary.output is not None:
+        print_json(summary.as_dict())
+    elif summary.output is not None and not quiet:
+        table(["captions", ""], _summary_rows(summary))
+    elif not quiet:
+        err.print("; ".join(f"{name} {value}" for name, value in _summary_rows(summary)))
+    if summary.interrupted:
+        hint = "run the same command again to go on" if summary.output else "give --out to be able to go on"
+        err.print(f"interrupted after {summary.finished} of {summary.planned} videos; {hint}")
+
+
+def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
+    rows = [("ok", str(summary.ok))]
+    if summary.partial:
+        rows.append(("partial", f"{summary.partial} (a part of the file could not be read)"))
+    rows += [(f"failed: {kind}", str(count)) for kind, count in sorted(summary.failed.items())]
+    rows += [(f"failed before: {kind}", str(count)) for kind, count in sorted(summary.failed_before.items())]
+    if summary.done_before:
+        rows.append(("skipped, done", str(summary.done_before)))
+    if summary.beyond_limit:
+        rows.append(("left by --limit", str(summary.beyond_limit)))
+    if summary.finished:
+        clock = summary.clock
+        rows.append(("speed", f"{summary.videos_per_second:.2f} videos/s, {human_seconds(summary.seconds)}"))
+        rows.append(
+            (
+                "time",
+                f"model {human_seconds(clock.model_seconds)}, "
+                f"waiting for decoding {human_seconds(clock.decode_wait_seconds)}; bottleneck: {summary.bottleneck}",
+            )
+        )
+    if summary.output is not None:
+        rows.append(("output", str(summary.output)))
+    return rows
+
+
+def _one_line(text: str) -> str:
+    text = _printable(text)
+    return text if len(text) <= err.width else text[: err.width - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """Names and captions are data: control characters must not reach the terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,0 +1,110 @@
+"""Captions of a batch whatever happens: halve it when memory runs out, go one by one when the model fails.
+
+A failure then costs the one clip that caused it. The smaller batch is kept for the rest of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from evlgen.captioning.captioner import Caption, Captioner
+from evlgen.captioning.rows import RowError
+from evlgen.errors import EvlgenError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_FAILURES_IN_A_ROW = 10
+"""After so many the model itself is broken (a device in error state, say), not the clips."""
+
+
+class ModelBrokenError(EvlgenError):
+    """The model fails on every clip."""
+
+
+class CarefulCaptioner:
+    """Wraps a captioner; see the module.
+
+    Args:
+        captioner: the model.
+        batch_size: most clips at a time.
+        note: told in one line when the batch shrinks.
+    """
+
+    def __init__(self, captioner: Captioner, batch_size: int, note: Callable[[str], None]) -> None:
+        self.batch_size = batch_size
+        self._captioner = captioner
+        self._note = note
+        self._failures_in_a_row = 0
+
+    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption | RowError]:
+        """A caption or a reason for every clip, in order.
+
+        Raises:
+            ModelBrokenError: the model failed on many clips in a row.
+        """
+        results: list[Caption | RowError] = []
+        while len(results) < len(clips):
+            part = clips[len(results) : len(results) + self.batch_size]
+            captions, failure = self._try(part)
+            if captions is not None:
+                results += captions
+                self._failures_in_a_row = 0
+            elif failure.kind == "out-of-memory" and len(part) > 1:
+                self._shrink(len(part) // 2)
+            elif len(part) > 1:
+                results += self._one_by_one(part)
+            else:
+                results.append(self._give_up(failure))
+        return results
+
+    def _try(self, clips: Sequence[NDArray[np.uint8]]) -> tuple[list[Caption] | None, RowError]:
+        try:
+            captions = self._captioner.caption(clips)
+            if len(captions) != len(clips):
+                raise ValueError(f"the model gave {len(captions)} captions for {len(clips)} clips")
+            return captions, RowError("", "")
+        except Exception as error:
+            out_of_memory = is_out_of_memory(error)
+            message = " ".join(str(error).split()) or type(error).__name__
+            failure = RowError("out-of-memory" if out_of_memory else "model-error", message[:300])
+        # outside of the handler: the traceback, and with it every tensor of the failed batch, is free by now
+        if out_of_memory:
+            self._captioner.release_memory()
+        return None, failure
+
+    def _one_by_one(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption | RowError]:
+        results: list[Caption | RowError] = []
+        for index in range(len(clips)):
+            captions, failure = self._try(clips[index : index + 1])
+            if captions is not None:
+                self._failures_in_a_row = 0
+                results += captions
+            else:
+                results.append(self._give_up(failure))
+        return results
+
+    def _give_up(self, failure: RowError) -> RowError:
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
+            raise ModelBrokenError(
+                f"the model failed on {self._failures_in_a_row} videos in a row; the last time: {failure.message}",
+                "when the cause is gone, run the same command with --retry-failed",
+            )
+        return failure
+
+    def _shrink(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._note(f"out of memory: going on with batches of {batch_size}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device; torch need not be there to tell."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,162 @@
+"""What the captioning run needs of a model, and the adapter that lets an EVLGen model give it.
+
+Everything else in this room works against the `Captioner` protocol, without torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from evlgen.captioning.resources import resolve_device, resolve_dtype, use_cpus
+from evlgen.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DownloadReport = Callable[[str, int, int | None], None]
+"""Called with file name, bytes done, bytes in all (None where unknown)."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One generated caption.
+
+    Attributes:
+        text: the caption.
+        log_probability: natural logarithm of its probability, summed over tokens, end token included.
+        token_count: tokens in that sum.
+    """
+
+    text: str
+    log_probability: float
+    token_count: int
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What is known about a model without loading it.
+
+    Attributes:
+        id: its name.
+        hash: hash of its weights.
+        frames: frames it takes unless asked otherwise.
+        image_size_pixels: side of its square input.
+    """
+
+    id: str
+    hash: str
+    frames: int
+    image_size_pixels: int
+
+
+class Captioner(Protocol):
+    """A loaded model."""
+
+    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
+        """Caption clips (F, H, W, 3), RGB, that all have the same number of frames."""
+
+    def release_memory(self) -> None:
+        """Give cached memory back after an out-of-memory failure."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How captions are searched for.
+
+    Attributes:
+        num_beams: beams; one is greedy.
+        max_length: most tokens of a caption.
+        min_length: fewest tokens of a caption.
+    """
+
+    num_beams: int
+    max_length: int
+    min_length: int
+
+
+def identify_model(model: str) -> ModelIdentity:
+    """Find a model and read its configuration and hash; loads no weights.
+
+    Raises:
+        UsageError: there is no such model, or its configuration is not readable.
+    """
+    import pydantic
+
+    from evlgen.configuration import EVLGenConfig
+    from evlgen.modeling.pretrained import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+
+    folder = find_checkpoint(model)
+    try:
+        config = EVLGenConfig.load(folder / CONFIG_FILE)
+        with (folder / WEIGHTS_FILE).open("rb") as file:
+            weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except (OSError, pydantic.ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        raise UsageError(f"model {model} in {folder} cannot be read: {reason}", "give another --model") from error
+    return ModelIdentity(folder.name, weights_hash, config.temporal.frames, config.vision.image_size)
+
+
+def load_captioner(
+    model: str, generation: Generation, device: str, dtype: str, report: DownloadReport | None = None
+) -> Captioner:
+    """Load an EVLGen model.
+
+    Args:
+        model: name, folder or hub name.
+        generation: how captions are searched for.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: auto, float32, bfloat16, float16.
+        report: told about downloads.
+
+    Raises:
+        UsageError: no such model or device.
+        WeightsError: a weight file is missing or damaged.
+    """
+    import torch
+
+    from evlgen.modeling import EVLGenForConditionalGeneration
+
+    where = resolve_device(device)
+    if where == "cpu":
+        use_cpus()
+    loaded = EVLGenForConditionalGeneration.from_pretrained(
+        model, device=where, dtype=getattr(torch, resolve_dtype(dtype, where)), report=report
+    )
+    return ModelCaptioner(loaded, generation)
+
+
+class ModelCaptioner:
+    """A `Captioner` around an `EVLGenForConditionalGeneration`."""
+
+    def __init__(self, model: Any, generation: Generation) -> None:
+        self.model = model
+        self.generation = generation
+
+    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
+        """Caption clips (F, H, W, 3) that all have the same number of frames."""
+        import torch
+
+        with torch.inference_mode():
+            output = self.model.generate(
+                self.model.processor(list(clips)),
+                num_beams=self.generation.num_beams,
+                max_new_tokens=self.generation.max_length,
+                min_new_tokens=self.generation.min_length,
+            )
+        texts = self.model.processor.batch_decode(output.sequences)
+        numbers = zip(output.log_probabilities.tolist(), output.token_counts.tolist(), strict=True)
+        return [Caption(text, p, n) for text, (p, n) in zip(texts, numbers, strict=True)]
+
+    def release_memory(self) -> None:
+        """Give cached blocks of an accelerator back."""
+        import gc
+
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

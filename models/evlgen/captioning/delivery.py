@@ -1,0 +1,75 @@
+"""What the decoder delivers, with the time it took and the fingerprint of the content that was decoded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from evlgen.captioning.discover import Video
+from evlgen.captioning.fingerprint import fingerprint_or_none
+from evlgen.captioning.rows import RowError
+
+if TYPE_CHECKING:
+    from evlgen.video import ClipFrames, DecodeFailure
+
+
+class Decoder(Protocol):
+    """What a run needs of `evlgen.video.DecodePool`."""
+
+    def map(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
+        """Clips and failures in the order in which they are finished; reads `paths` only as far as it must."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A clip, ready for the model.
+
+    Attributes:
+        video: which one.
+        fingerprint: of the file, taken just before it was decoded.
+        clip: its frames.
+        seconds: from the moment the decoder was given the file; a wait for a free decoding process is included.
+    """
+
+    video: Video
+    fingerprint: str | None
+    clip: ClipFrames
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NotDecoded:
+    """A video without frames; attributes as of `Decoded`, and why."""
+
+    video: Video
+    fingerprint: str | None
+    error: RowError
+    seconds: float
+
+
+def deliver(videos: Iterable[Video], decoder: Decoder, stop: threading.Event) -> Iterator[Decoded | NotDecoded]:
+    """Decode videos; hands out no new ones after `stop` is set."""
+    from evlgen.video import DecodeFailure
+
+    given: dict[Path, tuple[Video, str | None, float]] = {}
+
+    def feed() -> Iterator[Path]:
+        for video in videos:
+            if stop.is_set():
+                return
+            given[video.path] = (video, fingerprint_or_none(video.path), time.monotonic())
+            yield video.path
+
+    for result in decoder.map(feed()):
+        video, fingerprint, started = given.pop(Path(result.path))
+        seconds = time.monotonic() - started
+        if isinstance(result, DecodeFailure):
+            # the row names the video already, by a path that means something on other machines too
+            message = result.message.removeprefix(f"{result.path}: ")
+            yield NotDecoded(video, fingerprint, RowError(result.kind, message), seconds)
+        else:
+            yield Decoded(video, fingerprint, result, seconds)

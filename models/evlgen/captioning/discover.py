@@ -1,0 +1,182 @@
+"""Which videos a command line names: files, folders, globs, and lists of paths.
+
+A video's name is its path relative to one root, so that rows stay valid when the folder moves. Folders, globs and files
+on the command line share one root: the folder they all lie in. Entries of a list are named relative to the working
+directory, so that a list may grow, shrink or be split without any name changing. Names are unique, whatever the
+basenames are.
+"""
+
+# Paths stay the text that the user typed: pathlib has no way to drop ".." without following symbolic links.
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH119, PTH120, PTH122, PTH123, PTH207
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evlgen.errors import UsageError
+
+VIDEO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m1v", "m2ts"),
+        *("m2v", "m4v", "mjpeg", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogm", "ogv", "rm", "rmvb", "ts"),
+        *("vob", "webm", "wmv", "y4m"),
+    )
+)
+"""What counts as a video in a folder. A file named by itself or in a list is taken whatever it is called."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video that the user asked for.
+
+    Attributes:
+        name: key of the video in the journal: a path with forward slashes, relative to the root.
+        path: absolute path.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: str  # absolute, normalised, symbolic links kept
+    root: str | None  # the folder it was found under; None for an entry of a list
+
+
+def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None) -> list[Video]:
+    """The videos that `sources` name, in the order given; inside a folder or glob in natural order.
+
+    Args:
+        sources: each a file, a folder (recursive; hidden files and folders are skipped), a glob, `@list.txt` or `-`
+            (a list on standard input); lists hold one path a line.
+        stdin: lines for `-`; standard input by default.
+
+    Raises:
+        UsageError: a source does not exist (all such are named), or nothing was found.
+    """
+    found: dict[str, _Found] = {}
+    missing: list[str] = []
+    for source in sources:
+        hits = list(_expand(source, sys.stdin if stdin is None else stdin))
+        if not hits and not _is_list(source) and not os.path.isdir(source):
+            missing.append(source)
+        for hit in hits:
+            found.setdefault(hit.path, hit)
+    if missing:
+        raise UsageError(
+            f"no such file, folder or match: {', '.join(missing)}",
+            "quote a glob so that it arrives whole; ** matches any number of folders",
+        )
+    if not found:
+        raise UsageError(
+            f"no video in {', '.join(sources) or 'the empty list of paths'}",
+            f"looked, in sub-folders too, for {' '.join(sorted(VIDEO_EXTENSIONS))}; "
+            "a file with another extension can be named by itself",
+        )
+    return _name(list(found.values()))
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that compares runs of digits as numbers (clip2 before clip10); the plain text decides between equals."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(part), "") if index % 2 else (1, 0, part.casefold()) for index, part in enumerate(parts)], text
+
+
+def _is_list(source: str) -> bool:
+    return source == "-" or (source.startswith("@") and not os.path.lexists(source))
+
+
+def _expand(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
+    if _is_list(source):
+        yield from _read_list(source, stdin)
+    elif os.path.isdir(source):
+        root = os.path.abspath(source)
+        for path in _walk(root):
+            yield _Found(path, root)
+    elif os.path.lexists(source):
+        path = os.path.abspath(source)
+        yield _Found(path, os.path.dirname(path))
+    elif glob.has_magic(source):
+        yield from _expand_glob(source)
+
+
+def _walk(root: str) -> list[str]:
+    """Videos below `root`. Links to folders are followed, each real folder once, so a loop ends."""
+    seen: set[tuple[int, int]] = set()
+    paths: list[str] = []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        stat = os.stat(folder)
+        if (stat.st_dev, stat.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        paths += [os.path.join(folder, name) for name in files if _looks_like_video(name)]
+    return sorted(paths, key=natural_key)
+
+
+def _looks_like_video(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def _expand_glob(pattern: str) -> Iterator[_Found]:
+    absolute = os.path.abspath(pattern)
+    root = absolute
+    while glob.has_magic(root):
+        root = os.path.dirname(root)
+    names_extension = not glob.has_magic(os.path.splitext(pattern)[1] or "*")
+    for path in sorted(glob.glob(absolute, recursive=True), key=natural_key):
+        if os.path.isdir(path):
+            for inner in _walk(path):
+                yield _Found(inner, root)
+        elif names_extension or _looks_like_video(os.path.basename(path)):
+            yield _Found(path, root)
+
+
+def _read_list(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
+    if source == "-":
+        lines: Iterable[str] = stdin
+    else:
+        try:
+            with open(source[1:], encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+                lines = file.readlines()
+        except OSError as error:
+            raise UsageError(f"cannot read the list {source[1:]}: {error.strerror}", "one path a line") from error
+    for line in lines:
+        if entry := line.rstrip("\r\n"):
+            yield _Found(os.path.abspath(entry), None)
+
+
+def _name(found: list[_Found]) -> list[Video]:
+    roots = [hit.root for hit in found if hit.root is not None]
+    shared = _shared_root(roots) if roots else ""
+    working = os.path.abspath(".")
+    videos: list[Video] = []
+    names: set[str] = set()
+    for hit in found:
+        name = _relative(hit.path, working if hit.root is None else shared)
+        if name in names:  # a list and a folder can meet on one relative name
+            name = Path(hit.path).as_posix()
+        names.add(name)
+        videos.append(Video(name, Path(hit.path)))
+    return videos
+
+
+def _shared_root(roots: list[str]) -> str:
+    try:
+        return os.path.commonpath(roots)
+    except ValueError:  # Windows: two drives
+        return ""
+
+
+def _relative(path: str, root: str) -> str:
+    """`path` below `root`, or the absolute path when it lies elsewhere."""
+    if root and os.path.commonpath([root, path]) == root:
+        return Path(os.path.relpath(path, root)).as_posix()
+    return Path(path).as_posix()

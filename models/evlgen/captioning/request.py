@@ -1,0 +1,103 @@
+"""What a captioning run is asked to do, checked for contradictions when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model
+from evlgen.captioning.resources import resolve_device, resolve_dtype
+from evlgen.captioning.sampling import parse_sampler
+from evlgen.captioning.settings import CaptionSettings
+from evlgen.errors import UsageError
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """What to caption, how, and where to.
+
+    Attributes:
+        sources: files, folders, globs and lists, see `evlgen.captioning.discover.find_videos`.
+        out: output file; None hands rows to the listener only, and nothing is resumed.
+        model: name, folder or hub name of the model.
+        num_beams: beams of the search; one is greedy.
+        max_length: most tokens of a caption.
+        min_length: fewest tokens of a caption.
+        frames: frames a video; None for what the model was trained with.
+        sampler: rule that picks them.
+        backend: decoder.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: auto, float32, bfloat16, float16.
+        batch_size: videos that go through the model together; halved when memory runs out.
+        workers: decoding processes; None chooses.
+        timeout_seconds: most time to decode one video.
+        limit: most videos to caption in this run; None for all.
+        retry_failed: caption again what failed before.
+    """
+
+    sources: Sequence[str]
+    out: Path | None = None
+    model: str = "evlgen-mini"
+    num_beams: int = 3
+    max_length: int = 30
+    min_length: int = 0
+    frames: int | None = None
+    sampler: str = "uniform"
+    backend: str = "pyav"
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 16
+    workers: int | None = None
+    timeout_seconds: float = 60.0
+    limit: int | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} {value} is less than {least}"
+            for name, value, least in (
+                ("--num-beams", self.num_beams, 1),
+                ("--max-length", self.max_length, 1),
+                ("--min-length", self.min_length, 0),
+                ("--frames", self.frames, 1),
+                ("--batch-size", self.batch_size, 1),
+                ("--workers", self.workers, 1),
+                ("--limit", self.limit, 1),
+            )
+            if value is not None and value < least
+        ]
+        if self.min_length > self.max_length:
+            problems.append(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
+        if not self.timeout_seconds > 0:
+            problems.append(f"--timeout {self.timeout_seconds:g} is not a time in seconds")
+        if self.retry_failed and self.out is None:
+            problems.append("--retry-failed needs --out: the file that says what failed")
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    @property
+    def generation(self) -> Generation:
+        """How captions are searched for."""
+        return Generation(self.num_beams, self.max_length, self.min_length)
+
+    def resolve(self) -> tuple[ModelIdentity, CaptionSettings]:
+        """The model and everything that changes a caption, with every `auto` decided; loads no model.
+
+        Raises:
+            UsageError: the model, sampler, device or dtype does not exist.
+        """
+        identity = identify_model(self.model)
+        parse_sampler(self.sampler, self.frames or identity.frames)
+        settings = CaptionSettings(
+            model=identity.id,
+            model_hash=identity.hash,
+            frames=self.frames or identity.frames,
+            sampler=self.sampler,
+            backend=self.backend,
+            num_beams=self.num_beams,
+            max_length=self.max_length,
+            min_length=self.min_length,
+            dtype=resolve_dtype(self.dtype, resolve_device(self.device)),
+        )
+        return identity, settings

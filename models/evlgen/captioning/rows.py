@@ -1,0 +1,88 @@
+"""One line of the output: what is written for one video, and how it is put on a line."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["ok", "partial", "error"]
+"""`partial`: captioned from the part of the video that could be decoded."""
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Why a video has no caption.
+
+    Attributes:
+        kind: a stable word: a kind of `evlgen.errors.VideoError`, "out-of-memory" or "model-error".
+        message: one line for people.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The outcome for one video.
+
+    Attributes:
+        video: name of the video, see `evlgen.captioning.discover`.
+        status: ok, partial or error.
+        caption: the caption; None for an error.
+        log_probability: natural logarithm of the caption's probability, summed over its tokens, end token included.
+        token_count: tokens that the sum runs over.
+        frame_indices: frames that the model saw, counted from 0.
+        timestamps_seconds: their presentation times.
+        duration_seconds: length of the video, None where unknown.
+        model: id of the model.
+        model_hash: hash of the model.
+        settings_hash: hash of `settings`.
+        settings: everything that changes a caption.
+        fingerprint: content fingerprint; None when the file could not be read.
+        error: None unless status is error.
+        warnings: what the decoder had to put up with.
+        seconds: time spent on this video: decoding, with the wait for a free decoding process, and its share of its
+            batch in the model.
+    """
+
+    video: str
+    status: Status
+    caption: str | None
+    log_probability: float | None
+    token_count: int | None
+    frame_indices: tuple[int, ...]
+    timestamps_seconds: tuple[float, ...]
+    duration_seconds: float | None
+    model: str
+    model_hash: str
+    settings_hash: str
+    settings: Mapping[str, str | int]
+    fingerprint: str | None
+    error: RowError | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values in the order in which they are written."""
+        values = dict(vars(self))
+        values["log_probability"] = _finite(self.log_probability, 5)
+        values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
+        values["duration_seconds"] = _finite(self.duration_seconds, 6)
+        values["error"] = None if self.error is None else vars(self.error)
+        values["seconds"] = _finite(self.seconds, 3)
+        return values
+
+    def as_line(self) -> bytes:
+        """One JSON line, newline included. Names that are not valid UTF-8 are escaped so that they survive."""
+        values = self.as_dict()
+        try:
+            return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        except UnicodeEncodeError:
+            return (json.dumps(values, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: float | None, digits: int) -> float | None:
+    """JSON has no NaN and no infinity; digits beyond these are noise."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)

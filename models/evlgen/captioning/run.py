@@ -1,0 +1,167 @@
+"""The captioning run: find videos, compare with the output, decode, caption, write one line each.
+
+Run again after anything (a kill, a full disk, new videos) and only what is missing is done. Everything that can go
+wrong with one video ends in its own line; what is wrong with the whole run is one exception.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+
+from evlgen.captioning.backoff import CarefulCaptioner
+from evlgen.captioning.captioner import Caption, ModelIdentity, load_captioner
+from evlgen.captioning.delivery import Decoded, Decoder, deliver
+from evlgen.captioning.discover import Video, find_videos
+from evlgen.captioning.journal import Journal
+from evlgen.captioning.listener import Listener
+from evlgen.captioning.pipeline import Clock, Outcome, run_pipeline
+from evlgen.captioning.plan import Decision, Plan, make_plan
+from evlgen.captioning.request import CaptionRequest
+from evlgen.captioning.resources import default_workers
+from evlgen.captioning.rows import Row, RowError
+from evlgen.captioning.sampling import parse_sampler
+from evlgen.captioning.settings import CaptionSettings
+from evlgen.captioning.state import JournalState, read_state
+from evlgen.captioning.summary import Summary
+
+
+def plan_captions(request: CaptionRequest) -> Plan:
+    """What `caption_videos` would do; loads no model, writes and locks nothing.
+
+    Raises:
+        UsageError: see `caption_videos`.
+    """
+    videos = find_videos(request.sources)
+    _, settings = request.resolve()
+    state = JournalState() if request.out is None else read_state(request.out)
+    return make_plan(videos, state, settings, request.retry_failed, request.limit)
+
+
+def caption_videos(
+    request: CaptionRequest, listener: Listener | None = None, stop: threading.Event | None = None
+) -> Summary:
+    """Caption everything that the request names and the output does not hold yet.
+
+    Args:
+        request: what to caption, how, and where to.
+        listener: told what happens.
+        stop: set from anywhere, ends the run after the batch in the model; what is written by then is kept.
+
+    Raises:
+        UsageError: nothing to caption, no such model or device, or the output is no caption file.
+        JournalError: the output is in use by another run or cannot be written; what it holds is safe.
+        WeightsError: the model's weights are missing or damaged.
+        ModelBrokenError: the model fails on every video.
+    """
+    listener = listener or Listener()
+    stop = stop or threading.Event()
+    videos = find_videos(request.sources)
+    identity, settings = request.resolve()
+    opened: AbstractContextManager[Journal | None] = nullcontext() if request.out is None else Journal(request.out)
+    with opened as journal:
+        state = JournalState() if journal is None else journal.state
+        if journal is not None:
+            _report_state(journal, listener)
+        plan = make_plan(videos, state, settings, request.retry_failed, request.limit)
+        listener.on_plan(plan)
+        work = plan.work
+        summary = Summary(
+            output=request.out,
+            done_before=plan.count(Decision.DONE),
+            failed_before=plan.failed_before,
+            beyond_limit=plan.count(Decision.BEYOND_LIMIT),
+            planned=len(work),
+            batch_size=request.batch_size,
+        )
+        if work and not stop.is_set():
+            decoder = open_decoder(request, identity, settings)  # its settings are checked before the model is loaded
+            started = time.monotonic()
+            model = load_captioner(
+                request.model, request.generation, request.device, request.dtype, listener.on_download
+            )
+            summary.load_seconds = time.monotonic() - started
+            captioner = CarefulCaptioner(model, request.batch_size, listener.on_note)
+            listener.on_start(len(work))
+
+            def write(outcome: Outcome) -> None:
+                row = _row(outcome, settings)
+                if journal is not None:
+                    journal.append(row)
+                summary.add(row)
+                listener.on_row(row)
+
+            started = time.monotonic()
+            _caption_all(work, decoder, captioner, stop, summary.clock, write)
+            summary.seconds = time.monotonic() - started
+            summary.batch_size = captioner.batch_size
+        summary.interrupted = stop.is_set() and summary.finished < summary.planned
+        return summary
+
+
+def open_decoder(
+    request: CaptionRequest, identity: ModelIdentity, settings: CaptionSettings
+) -> AbstractContextManager[Decoder]:
+    """Decoding children that deliver clips of square frames.
+
+    Raises:
+        UsageError: no such sampler or backend.
+    """
+    from evlgen.video import DecodePool
+
+    return DecodePool(
+        workers=request.workers or default_workers(),
+        timeout_seconds=request.timeout_seconds,
+        backend=request.backend,
+        sampler=parse_sampler(settings.sampler, settings.frames),
+        size=(identity.image_size_pixels, identity.image_size_pixels),
+    )
+
+
+def _report_state(journal: Journal, listener: Listener) -> None:
+    if journal.state.torn:
+        listener.on_note(f"{journal.path}: the last line was incomplete and is done again")
+    if journal.state.bad_lines:
+        listener.on_note(f"{journal.path}: {journal.state.bad_lines} unreadable lines are ignored")
+    if not journal.locked:
+        listener.on_note(f"{journal.path} is on a file system without locks: start no second run on it")
+
+
+def _caption_all(
+    work: list[Video],
+    decoder: AbstractContextManager[Decoder],
+    captioner: CarefulCaptioner,
+    stop: threading.Event,
+    clock: Clock,
+    write: Callable[[Outcome], None],
+) -> None:
+    with decoder as decoding, closing(run_pipeline(deliver(work, decoding, stop), captioner, stop, clock)) as outcomes:
+        for outcome in outcomes:
+            write(outcome)
+
+
+def _row(outcome: Outcome, settings: CaptionSettings) -> Row:
+    source, result = outcome.source, outcome.result
+    clip = source.clip if isinstance(source, Decoded) else None
+    caption = result if isinstance(result, Caption) else None
+    duration = clip.info.duration_seconds if clip else None
+    return Row(
+        video=source.video.name,
+        status="error" if caption is None else "partial" if clip and clip.partial else "ok",
+        caption=caption.text if caption else None,
+        log_probability=caption.log_probability if caption else None,
+        token_count=caption.token_count if caption else None,
+        frame_indices=tuple(int(index) for index in clip.indices) if clip else (),
+        timestamps_seconds=tuple(float(time) for time in clip.timestamps) if clip else (),
+        duration_seconds=None if duration is None else float(duration),
+        model=settings.model,
+        model_hash=settings.model_hash,
+        settings_hash=settings.hash,
+        settings=settings.as_dict(),
+        fingerprint=source.fingerprint,
+        error=result if isinstance(result, RowError) else None,
+        warnings=tuple(clip.warnings) if clip else (),
+        seconds=outcome.seconds,
+    )

@@ -1,0 +1,97 @@
+"""What a run came to: counts, speed, and what held it up."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evlgen.captioning.pipeline import Clock
+from evlgen.captioning.rows import Row
+
+
+@dataclass
+class Summary:
+    """The result of a run.
+
+    Attributes:
+        output: the output file, if any.
+        done_before: videos skipped because the output already had their caption.
+        failed_before: videos skipped because they failed before, by kind.
+        beyond_limit: videos left for another run by the limit.
+        planned: videos that this run set out to caption.
+        ok: captioned.
+        partial: captioned from what could be decoded.
+        failed: without a caption, by kind.
+        interrupted: the run was stopped before all was done.
+        batch_size: videos in a batch at the end; smaller than asked for after out-of-memory failures.
+        seconds: length of the captioning itself, without finding videos and loading the model.
+        load_seconds: time to load the model.
+        clock: where the time of the loop went.
+    """
+
+    output: Path | None
+    done_before: int = 0
+    failed_before: Mapping[str, int] = field(default_factory=dict)
+    beyond_limit: int = 0
+    planned: int = 0
+    ok: int = 0
+    partial: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    interrupted: bool = False
+    batch_size: int = 0
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
+
+    def add(self, row: Row) -> None:
+        """Count one finished video."""
+        if row.error is not None:
+            self.failed[row.error.kind] += 1
+        elif row.status == "partial":
+            self.partial += 1
+        else:
+            self.ok += 1
+
+    @property
+    def finished(self) -> int:
+        """Videos that this run wrote a line for."""
+        return self.ok + self.partial + self.failed.total()
+
+    @property
+    def videos_per_second(self) -> float:
+        """Speed of this run."""
+        return self.finished / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def without_caption(self) -> int:
+        """Videos that were asked for and failed, now or before."""
+        return self.failed.total() + sum(self.failed_before.values())
+
+    @property
+    def bottleneck(self) -> str:
+        """ "decoding" when the model waited for clips longer than it worked, "model" otherwise; "none" without work."""
+        if self.finished == 0:
+            return "none"
+        return "decoding" if self.clock.decode_wait_seconds > self.clock.model_seconds else "model"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "output": None if self.output is None else str(self.output),
+            "ok": self.ok,
+            "partial": self.partial,
+            "failed": dict(sorted(self.failed.items())),
+            "done_before": self.done_before,
+            "failed_before": dict(sorted(self.failed_before.items())),
+            "beyond_limit": self.beyond_limit,
+            "not_reached": self.planned - self.finished,
+            "interrupted": self.interrupted,
+            "batch_size": self.batch_size,
+            "seconds": round(self.seconds, 3),
+            "load_seconds": round(self.load_seconds, 3),
+            "videos_per_second": round(self.videos_per_second, 3),
+            "decode_wait_seconds": round(self.clock.decode_wait_seconds, 3),
+            "model_seconds": round(self.clock.model_seconds, 3),
+            "bottleneck": self.bottleneck,
+        }
