@@ -14,6 +14,7 @@ import typer
 from evlgen.errors import EvlgenError, UsageError
 from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
+from evlgen_cli.texts import printable
 
 
 @contextmanager
@@ -48,4 +49,4 @@ def _debugging() -> bool:
 def _say(line: str) -> None:
     if _debugging():
         err.print(traceback.format_exc(), end="")
-    err.print(" ".join(line.split()))
+    err.print(printable(" ".join(line.split())))

@@ -1,4 +1,7 @@
-"""Numbers as people read them: bytes and durations. Decimal units, as disks and downloads are sold."""
+"""Values as people read them: bytes, durations, and text that came from outside.
+
+Decimal units, as disks and downloads are sold.
+"""
 
 
 def human_bytes(count: float) -> str:
@@ -18,3 +21,8 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters replaced: file names and captions are data and must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
