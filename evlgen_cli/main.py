@@ -12,12 +12,16 @@ from typer.core import TyperGroup
 
 from evlgen import __version__
 from evlgen_cli.commands import data, models
+from evlgen_cli.commands.caption import caption
 from evlgen_cli.commands.doctor import doctor
+from evlgen_cli.commands.frames import frames
 from evlgen_cli.console import out
 from evlgen_cli.handler import one_line_errors
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
+    "caption": caption,
+    "frames": frames,
     "models": models.app,
     "data": data.app,
     "doctor": doctor,

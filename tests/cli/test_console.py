@@ -1,0 +1,64 @@
+"""Tables, JSON and progress where there is no terminal, and numbers as people read them."""
+
+import pytest
+
+from evlgen_cli import console
+from evlgen_cli.texts import human_bytes, human_seconds, printable
+
+
+def test_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    console.table(("video", "caption"), [("a.mp4", "x" * 200), ("longer [name].mp4", "")])
+    assert capsys.readouterr().out == (
+        "video              caption\n" + "a.mp4              " + "x" * 200 + "\nlonger [name].mp4\n"
+    )
+
+
+def test_json_keeps_letters_and_long_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_json({"caption": "ein Bär [läuft] " * 20})
+    assert capsys.readouterr().out == '{\n  "caption": "' + "ein Bär [läuft] " * 20 + '"\n}\n'
+
+
+def test_progress_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 12.0, 12.0, 12.0, 20.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress("captioning", 40) as bar:
+        bar.advance(8)  # after 4 s: too early for a line
+        bar.advance(16)  # after 12 s
+        bar.update(40)
+        monkeypatch.setattr(console.time, "monotonic", lambda: 20.0)
+    assert capsys.readouterr().err == (
+        "captioning: 24 of 40 videos, 2/s, 8.0 s left\ncaptioning: 40 of 40 videos, 2/s, 20 s\n"
+    )
+
+
+def test_downloads_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 4.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.download_progress() as report:
+        report("vision 0.1.0", 0, None)
+        report("vision 0.1.0", 24_000_000, 24_000_000)
+        monkeypatch.setattr(console.time, "monotonic", lambda: 2.0)
+        report("language 0.1.2", 10_000_000, 92_900_000)
+        monkeypatch.setattr(console.time, "monotonic", lambda: 3.0)
+    assert capsys.readouterr().err == (
+        "vision 0.1.0: 24.0 MB of 24.0 MB, 12.0 MB/s, 2.0 s\n"
+        "language 0.1.2: 10.0 MB of 92.9 MB, 10.0 MB/s, 8.3 s left\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1234567, "1.2 MB"), (214e6, "214 MB"), (2e13, "20.0 TB")]
+)
+def test_bytes(count: float, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.21, "3.2 s"), (59.6, "60 s"), (75, "1 min 15 s"), (3700, "1 h 01 min")]
+)
+def test_seconds(seconds: float, text: str) -> None:
+    assert human_seconds(seconds) == text
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    assert printable("Bär\x1b[31m\n.mp4") == "Bär\ufffd[31m\ufffd.mp4"

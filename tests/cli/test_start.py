@@ -1,0 +1,57 @@
+"""`evlgen --help` and `--version`: complete, and quick because nothing heavy is imported."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+from typer.testing import Result
+
+from evlgen import __version__
+from evlgen_cli.main import COMMANDS
+
+HEAVY = ["torch", "transformers", "av", "numpy", "timm", "decord", "huggingface_hub", "PIL", "yaml"]
+
+
+def test_version(cli: Callable[..., Result]) -> None:
+    result = cli("--version")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"evlgen {__version__}\n", "")
+
+
+def test_help_names_every_command(cli: Callable[..., Result]) -> None:
+    shown = cli("--help").stdout
+    assert [name for name in COMMANDS if f"│ {name} " not in shown] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, cli: Callable[..., Result]) -> None:
+    result = cli(name, "--help")
+    assert result.exit_code == 0
+    assert f"Usage: evlgen {name}" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    # recent versions of typer read the arguments of a command with pydantic, so it is held against `evlgen --help` only
+    heavy = [*HEAVY, *(["pydantic"] if arguments == ["--help"] else [])]
+    code = (
+        "import json, sys\nfrom evlgen_cli.main import app\n"
+        f"try: app({arguments!r})\nexcept SystemExit: pass\n"
+        f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout.splitlines()[-1]) == []
+
+
+def test_help_is_quick() -> None:
+    """Under 0.3 s on an idle core; the best of five, since tests may share the machine."""
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "evlgen_cli", "--help"], stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - started)
+        if seconds[-1] < 0.3:
+            break
+    assert min(seconds) < 0.3
