@@ -16,14 +16,14 @@ def ls(as_json: JsonOption = False) -> None:
     """List the models, the parts they are made of, and which of those are on this machine."""
     from evlgen.weights.catalogue import MODELS
 
-    listed = [{"name": name, "parts": [_describe(part) for part in parts]} for name, parts in MODELS.items()]
+    models = {name: [_describe(part) for part in parts] for name, parts in MODELS.items()}
     if as_json:
-        print_json(listed)
+        print_json([{"name": name, "parts": parts} for name, parts in models.items()])
         return
     rows = [
-        (model["name"], p["name"], human_bytes(p["bytes"]), "yes" if p["cached"] else "no", p["licence"], p["what"])
-        for model in listed
-        for p in model["parts"]
+        (name, p["name"], human_bytes(p["bytes"]), "yes" if p["cached"] else "no", p["licence"], p["what"])
+        for name, parts in models.items()
+        for p in parts
     ]
     table(("model", "part", "size", "cached", "licence", "what"), rows)
 
