@@ -59,10 +59,10 @@ def frames(
         )
         return
     for warning in result.warnings:
-        console.err.print(f"warning: {result.path}: {warning}", markup=False, highlight=False, soft_wrap=True)
+        console.err.print(f"warning: {result.path}: {warning}")
     for place, (index, time) in enumerate(zip(result.indices, result.timestamps, strict=True)):
         name = "" if contact_sheet else f"  {files[place]}"
         line = f"frame {index:>6}  {float(time):>10.3f} s{name}"
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.out.print(line)
     if contact_sheet:
-        console.out.print(files[0], markup=False, highlight=False, soft_wrap=True)
+        console.out.print(files[0])

@@ -49,7 +49,8 @@ class ClipFrames:
     Args:
         path: the file, as it was given.
         frames: uint8, shape (F, H, W, 3), RGB, upright.
-        indices: F presentation indices, counted over all frames that are on display, damaged ones included.
+        indices: F presentation indices, counted from 0 over all frames that are on display: without those that an
+            edit list hides or that the end of the file cuts in half, with those that the decoder cannot decode.
         timestamps: F times in seconds at which these frames come on display, from the first frame of the video.
         info: what the file says about itself.
         partial: True when a part of the file could not be read; `warnings` says what.

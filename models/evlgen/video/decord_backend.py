@@ -1,11 +1,12 @@
 """Decode the chosen frames with decord, through the same interface as the PyAV backend.
 
-decord has had no release since 2021 and drops edit lists and second video streams, so frame times come from the packets
-(packets.py) and decord only delivers pictures. Where its frame count contradicts the packets it is not trusted: the
-file fails with a message that names the other backend.
+decord has had no release since 2021, ignores edit lists and picks its own video stream, so frame times come from the
+packets (packets.py) and decord only delivers pictures. Where it cannot be exact the file fails with a message that
+names the other backend; it never answers with a wrong frame knowingly.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evlgen.errors import VideoError
 from evlgen.video.clip import ClipFrames
@@ -13,6 +14,10 @@ from evlgen.video.packets import scan_packets
 from evlgen.video.picture import Size, resize, stack
 from evlgen.video.probing import probe
 from evlgen.video.sampler import Sampler
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False, threads: int = 1) -> ClipFrames:
@@ -23,29 +28,43 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
     scan = scan_packets(path)
     shown = scan.shown()
     timeline = scan.timeline()
+    if shown is not None and len(shown) != len(scan.packets):
+        raise _unfit(path, "decord does not know edit lists")
     if info.video_stream_count > 1:
         raise _unfit(path, "decord cannot choose among several video streams")
+    if info.container_format == "mpegts":
+        raise _unfit(path, "decord loses the beginning of transport streams")
     if shown is None or timeline is None:
         raise _unfit(path, "decord needs frame times, and the file's packets carry none")
     if strict and scan.damage:
         raise VideoError("decode-error", f"{path}: {scan.damage[0]}")
     indices = sampler.choose(timeline, path.name)
+    wanted = {shown[index].pts for index in indices}
+    found: dict[int | None, npt.NDArray[np.uint8]] = {}
     try:
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=threads)
         if len(reader) != len(scan.packets):
             raise _unfit(path, f"decord finds {len(reader)} frames where the file has {len(scan.packets)}")
-        # decord counts the frames that an edit list cuts away; they come before, between and after the shown ones.
-        order = sorted(scan.packets, key=lambda packet: packet.pts or 0)
-        position = {packet.pts: at for at, packet in enumerate(order) if packet.is_shown}
-        unique = sorted(set(indices))
-        batch = reader.get_batch([position[shown[index].pts] for index in unique]).asnumpy()
+        # One pass without seeking: decord's own seeking misses by several frames in open groups of pictures, gradual
+        # refresh, transport streams and AVI with reordered frames.
+        for packet in shown:
+            picture = reader.next().asnumpy()
+            if packet.pts in wanted:
+                found[packet.pts] = resize(picture, size)
+                if len(found) == len(wanted):
+                    break
+    except StopIteration:
+        raise _unfit(path, "decord stops before the last chosen frame") from None
     except (decord.DECORDError, RuntimeError, OSError, IndexError) as error:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise VideoError("decode-error", f"{path}: decord: {first_line}") from error
-    pictures = {index: resize(picture, size) for index, picture in zip(unique, batch, strict=True)}
-    frames, _ = stack([pictures[index] for index in indices])
+        raise VideoError("decode-error", f"{path}: decord: {_first_line(error)}") from error
+    frames, _ = stack([found[shown[index].pts] for index in indices])
     times = tuple(timeline.times[index] for index in indices)
     return ClipFrames(path, frames, indices, times, info, bool(scan.damage), scan.damage)
+
+
+def _first_line(error: Exception) -> str:
+    """decord's message without its stack trace."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _unfit(path: Path, what: str) -> VideoError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from evlgen.video.container import first_video_stream, open_container, reason
 from evlgen.video.timeline import Timeline
+from evlgen.video.truncation import missing_bytes
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,17 @@ def scan_packets(path: Path) -> PacketScan:
             for packet in container.demux(stream):
                 if packet.size == 0:  # the flush packet at the end
                     continue
-                packets.append(_fact(packet))
-                if packet.is_corrupt:
-                    damage.append(f"the file is damaged in packet {len(packets)}")
+                if packet.is_corrupt:  # cut in half by the end of the file: what it decodes to is not a frame
+                    damage.append(f"the file is damaged after frame {len(packets)} in decoding order")
+                else:
+                    packets.append(_fact(packet))
         except av.error.FFmpegError as error:
             damage.append(f"the file cannot be read to its end: {reason(error)}")
         expected = _indexed_packets(stream)
         if expected > len(packets):
             damage.append(f"the file is cut short: {len(packets)} of {expected} frames are there")
+        elif missing := missing_bytes(path):
+            damage.append(f"the file is cut short: its last {missing} bytes are missing")
         return PacketScan(tuple(packets), Fraction(stream.time_base), tuple(damage[:4]))
 
 

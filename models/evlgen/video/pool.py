@@ -151,6 +151,8 @@ class DecodePool:
             child = None
         if child is None:
             child = self._children[number] = Child(self._settings)
+            if self._closing:  # __exit__ may have looked for children before this one was there
+                child.kill()
         return child
 
 

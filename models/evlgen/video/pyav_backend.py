@@ -58,8 +58,8 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
     else:
         pts = [packet.pts for packet in shown if packet.pts is not None]
     indices = sampler.choose(timeline, path.name)
-    pictures = reader.read([pts[index] for index in indices], scan if shown is not None else None)
-    warnings = [*scan.damage, *reader.warnings]
+    pictures = reader.read([pts[index] for index in indices], frozenset(pts), scan if shown is not None else None)
+    warnings = list(dict.fromkeys((*scan.damage, *reader.warnings)))
     if strict and warnings:
         raise VideoError("decode-error", f"{path}: {warnings[0]}")
     found = [pictures[pts[index]] for index in indices]
@@ -87,8 +87,8 @@ class _Reader:
         self.info: VideoInfo | None = None
         self.warnings: list[str] = []
 
-    def read(self, targets: list[int], scan: PacketScan | None) -> Pictures:
-        """Pictures for all wanted pts; with a scan, by jumping where that is cheaper."""
+    def read(self, targets: list[int], known: frozenset[int], scan: PacketScan | None) -> Pictures:
+        """Pictures for all wanted pts, out of the `known` ones; with a scan, by jumping where that is cheaper."""
         if scan is not None:
             runs = plan_runs(scan, targets)
             with suppress(_SeekFailedError):
@@ -96,7 +96,7 @@ class _Reader:
                 for run in runs:
                     pictures.update(self._jump(run, scan))
                 return pictures
-        return self._straight(targets)
+        return self._straight(targets, known)
 
     def all_times(self, time_base: Fraction) -> tuple[list[int], list[int], int]:
         """Decode everything, keep nothing: pts ascending, indices of keyframes, pts duration of the last frame."""
@@ -130,13 +130,15 @@ class _Reader:
                     return pictures
         raise _SeekFailedError
 
-    def _straight(self, targets: list[int]) -> Pictures:
+    def _straight(self, targets: list[int], known: frozenset[int]) -> Pictures:
         """All targets from one pass over the file; a damaged frame is replaced by the one before (or after) it."""
         pictures: Pictures = {}
         waiting = list(straight_run(targets)[0].targets)
         last: Any = None
         for count, frame in enumerate(self._frames(0, None, self.warnings)):
             frame.pts = _pts(frame, count)
+            if frame.pts not in known:
+                continue
             while waiting and frame.pts > waiting[0]:  # it should have come by now
                 shown = last if last is not None else frame
                 pictures[waiting.pop(0)] = (shown.pts, to_rgb(shown, self.size))

@@ -25,7 +25,8 @@ class Timeline:
     keyframes: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        assert self.times[:1] == (0,), "a timeline starts with a frame at 0"
+        assert len(self.times) > 0, "a timeline has at least one frame"
+        assert self.times[0] == 0, "a timeline starts with a frame at 0"
         assert self.duration >= self.times[-1], "the last frame cannot end before it starts"
 
     @classmethod

@@ -1,0 +1,94 @@
+"""`evlgen frames`, run in process, output compared whole."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import video_clips as clips
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from evlgen.errors import UsageError, VideoError
+from evlgen.video import extract_frames
+from evlgen_cli.commands.frames import frames
+
+GetClip = Callable[[str], Path]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    app = typer.Typer()
+    app.command("frames")(frames)
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def test_images_and_their_times(run: Callable[..., Result], clip: GetClip, tmp_path: Path) -> None:
+    result = run(clip("vfr.mp4"), "--out", tmp_path, "--times", "0,1.9,5")
+    assert result.exit_code == 0, result.output
+    names = ["vfr-00-i000000-0.000s.png", "vfr-01-i000007-1.840s.png", "vfr-02-i000014-5.000s.png"]
+    assert result.stdout == (
+        f"frame      0       0.000 s  {tmp_path / names[0]}\n"
+        f"frame      7       1.840 s  {tmp_path / names[1]}\n"
+        f"frame     14       5.000 s  {tmp_path / names[2]}\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert [clips.read_barcode(np.asarray(Image.open(tmp_path / name))) for name in names] == [0, 7, 14]
+
+
+def test_json(run: Callable[..., Result], clip: GetClip, tmp_path: Path) -> None:
+    path = clip("turned_90.mp4")
+    result = run(path, "--out", tmp_path, "--sampler", "head-tail", "--frames", 2, "--format", "jpg", "--json")
+    assert json.loads(result.stdout) == {
+        "video": str(path),
+        "width": 128,
+        "height": 64,
+        "frame_indices": [0, 29],
+        "timestamps_seconds": [0.0, 1.16],
+        "files": [str(tmp_path / f"turned_90-0{n}.jpg") for n in ("0-i000000-0.000s", "1-i000029-1.160s")],
+        "partial": False,
+        "warnings": [],
+    }
+
+
+def test_contact_sheet_has_every_frame_and_room_for_its_time(
+    run: Callable[..., Result], clip: GetClip, tmp_path: Path
+) -> None:
+    result = run(clip("cfr.mp4"), "--out", tmp_path / "new", "--fps", "2", "--contact-sheet")
+    sheet_path = tmp_path / "new" / "cfr-sheet.png"
+    assert result.stdout.splitlines()[-1] == str(sheet_path)
+    sheet = np.asarray(Image.open(sheet_path))
+    assert sheet.shape == (2 * (160 + 18), 2 * 320, 3)  # 4 frames of 128 x 64, in a 2 x 2 grid
+    tiles = [sheet[top : top + 160, left : left + 320] for top in (0, 178) for left in (0, 320)]
+    assert [clips.read_barcode(tile) for tile in tiles] == [0, 12, 25, 37]
+    assert sheet[160:178, :320].max() > 250  # the time is drawn below
+
+
+def test_warnings_go_to_standard_error(run: Callable[..., Result], clip: GetClip, tmp_path: Path) -> None:
+    result = run(clip("cut_short.mkv"), "--out", tmp_path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"warning: {clip('cut_short.mkv')}: the file is cut short: its last ")
+    assert all(line.startswith("frame ") for line in result.stdout.splitlines())
+
+
+def test_errors_are_left_to_the_one_handler(run: Callable[..., Result], clip: GetClip, tmp_path: Path) -> None:
+    failed = run(clip("audio.mp4"), "--out", tmp_path).exception
+    assert isinstance(failed, VideoError)
+    assert failed.kind == "no-video-stream"
+    misspelled = run(clip("cfr.mp4"), "--out", tmp_path, "--sampler", "evenly").exception
+    assert isinstance(misspelled, UsageError)
+    assert "'evenly' is not one of uniform, head-tail" in misspelled.what
+
+
+def test_library_errors_name_what_to_change(clip: GetClip, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="image format 'bmp' is not one of png, jpg"):
+        extract_frames(clip("cfr.mp4"), tmp_path, image_format="bmp")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        extract_frames(clip("cfr.mp4"), tmp_path / "file")

@@ -1,0 +1,215 @@
+"""A decoder that hangs, crashes or prints costs one file, within its deadline, and leaves no process behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from evlgen.errors import UsageError
+from evlgen.video import ClipFrames, DecodeFailure, DecodePool
+
+FAKE = "video_fakes:by_name"
+
+
+def outcomes(pool: DecodePool, names: list[str]) -> dict[str, str]:
+    return {r.path.name: r.kind if isinstance(r, DecodeFailure) else "ok" for r in pool.map(names)}
+
+
+def test_each_misfortune_costs_its_own_file_only() -> None:
+    names = ["a.x", "exit.x", "b.x", "segfault.x", "raise.x", "c.x", "oom.x", "d.x"]
+    with DecodePool(2, 30.0, FAKE) as pool:
+        assert outcomes(pool, names) == {
+            "a.x": "ok", "b.x": "ok", "c.x": "ok", "d.x": "ok",
+            "exit.x": "crashed", "segfault.x": "crashed", "oom.x": "crashed", "raise.x": "decode-error",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sleep.x", "stubborn.x"])
+def test_deadline_kills_and_the_next_file_gets_a_fresh_child(name: str) -> None:
+    with DecodePool(1, 0.7, FAKE) as pool:
+        assert outcomes(pool, ["warm.x"]) == {"warm.x": "ok"}  # the start of the child is not part of the deadline
+        started = time.monotonic()
+        failure = next(pool.map([name]))
+        seconds = time.monotonic() - started
+        assert outcomes(pool, ["after.x"]) == {"after.x": "ok"}
+    assert isinstance(failure, DecodeFailure)
+    assert (failure.kind, failure.message) == ("timeout", f"{name}: not decoded within 0.7 seconds")
+    assert 0.6 < seconds < 3.0
+
+
+def test_messages_say_how_the_decoder_ended() -> None:
+    with DecodePool(1, 30.0, FAKE) as pool:
+        messages = [r.message for r in pool.map(["exit.x", "segfault.x", "oom.x", "raise.x"])]  # type: ignore[union-attr]
+    assert messages == [
+        "exit.x: the decoder process ended by itself with exit code 9",
+        "segfault.x: the decoder process was ended by SIGSEGV",
+        "oom.x: the decoder process was ended by SIGKILL, perhaps for lack of memory",
+        "raise.x: RuntimeError: the decoder is upset",
+    ]
+
+
+def test_what_a_child_prints_reaches_the_message_and_not_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with DecodePool(1, 30.0, FAKE) as pool:
+        (failure,) = pool.map(["noisy.x"])
+    assert isinstance(failure, DecodeFailure)
+    assert failure.message.endswith("exit code 1: printed on standard error")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_the_parents_business() -> None:
+    with DecodePool(1, 30.0, FAKE) as pool:
+        assert outcomes(pool, ["interrupt.x"]) == {"interrupt.x": "ok"}
+        (child,) = psutil.Process().children()
+        assert os.getpgid(child.pid) != os.getpgid(0)
+
+
+def test_children_import_no_torch_and_end_with_the_pool() -> None:
+    with DecodePool(2, 30.0, "video_fakes:modules") as pool:
+        assert {clip.indices for clip in pool.map("abcd") if isinstance(clip, ClipFrames)} == {(0,)}
+        children = psutil.Process().children()
+        assert children
+    assert not any(child.is_running() for child in children)
+
+
+def test_leaving_early_ends_the_work() -> None:
+    started = time.monotonic()
+    with DecodePool(2, 600.0, FAKE) as pool:
+        assert next(pool.map(["a.x", "sleep.x", "sleep.y"])).path.name == "a.x"
+    assert time.monotonic() - started < 10
+    assert not psutil.Process().children()
+
+
+def test_a_second_map_does_not_see_results_of_an_abandoned_one() -> None:
+    with DecodePool(1, 30.0, FAKE) as pool:
+        first = pool.map(["a.x", "b.x", "c.x"])
+        next(first)
+        del first
+        assert outcomes(pool, ["d.x"]) == {"d.x": "ok"}
+
+
+def test_children_are_replaced_after_recycle_after_files() -> None:
+    with DecodePool(1, 30.0, "video_fakes:pid", recycle_after=2) as pool:
+        pids = [clip.indices[0] for clip in pool.map("abcde") if isinstance(clip, ClipFrames)]
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+
+
+def test_a_child_killed_between_files_costs_no_file() -> None:
+    with DecodePool(1, 30.0, "video_fakes:pid") as pool:
+        (clip,) = pool.map("a")
+        assert isinstance(clip, ClipFrames)
+        os.kill(clip.indices[0], signal.SIGKILL)
+        psutil.wait_procs([psutil.Process(clip.indices[0])] if psutil.pid_exists(clip.indices[0]) else [], timeout=5)
+        (again,) = pool.map("b")
+        assert isinstance(again, ClipFrames)
+
+
+def test_input_is_read_no_further_than_needed() -> None:
+    read = []
+
+    def endless() -> Iterator[str]:
+        for number in range(10**9):
+            read.append(number)
+            yield f"{number}.x"
+
+    with DecodePool(2, 30.0, FAKE, look_ahead=1) as pool:
+        results = pool.map(endless())
+        for taken in range(1, 6):
+            next(results)
+            time.sleep(0.05)
+            assert len(read) <= taken + 2 + 1
+
+
+ORPHANS = """
+import os, sys, threading
+from evlgen.video import DecodePool
+from evlgen.video.process import Child
+with DecodePool(2, 600.0, "video_fakes:by_name") as pool:
+    list(pool.map(["a.x", "b.x", "c.x", "d.x"]))
+    results = pool.map(["sleep.x", "{second}.x"])
+    threading.Thread(target=lambda: next(results), daemon=True).start()
+    import time; time.sleep(0.3)
+    print(*[child.pid for child in pool._children.values()], flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("second", ["sleep", "stubborn"])
+def test_children_die_when_the_parent_is_killed(second: str) -> None:
+    if second == "stubborn" and sys.platform != "linux":
+        pytest.skip("a child that holds the interpreter lock is only killed by Linux's parent death signal")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    script = ORPHANS.replace("{second}", second)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    children = [psutil.Process(pid) for pid in pids]
+    assert len(children) == 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(_lives(child) for child in children):
+        time.sleep(0.02)
+    assert not any(_lives(child) for child in children)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_idle_child_ends_when_its_input_closes() -> None:
+    from evlgen.video.process import Child
+    from evlgen.video.sampler import Sampler
+    from evlgen.video.wire import Settings
+
+    child = Child(Settings(FAKE, Sampler(), None, False, 1))
+    process = psutil.Process(child.pid)
+    child._process.stdin.close()  # type: ignore[union-attr]
+    assert child._process.wait(timeout=5) == 0
+    child.close()
+    assert not _lives(process)
+
+
+def test_wrong_settings_are_reported_together() -> None:
+    with pytest.raises(UsageError) as caught:
+        DecodePool(0, -1.0, "vlc", size=(0, 5))
+    assert caught.value.what == (
+        "workers must be 1 or more, not 0; timeout_seconds must be more than 0, not -1.0; "
+        "size must be two numbers of 1 or more, not (0, 5); backend 'vlc' is not one of pyav, decord"
+    )
+
+
+def test_a_backend_that_cannot_be_imported_stops_the_run_with_one_line() -> None:
+    from evlgen.errors import EvlgenError
+
+    with DecodePool(1, 30.0, "no_such_module:decode") as pool, pytest.raises(EvlgenError, match="no_such_module"):
+        next(pool.map(["a.x"]))
+
+
+def test_decord_that_is_not_installed_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evlgen.video.backends.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="backend decord is not installed"):
+        DecodePool(backend="decord")
+
+
+def test_importing_the_room_is_cheap() -> None:
+    heavy = {"av", "numpy", "PIL", "torch", "typer", "rich", "decord"}
+    script = f"import sys, evlgen.video; print(sorted({heavy} & {{*sys.modules}}))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_paths_keep_their_identity(tmp_path: Path) -> None:
+    with DecodePool(1, 30.0, FAKE) as pool:
+        assert [r.path for r in pool.map([str(tmp_path / "a.x"), tmp_path / "b.x"])] == [
+            tmp_path / "a.x",
+            tmp_path / "b.x",
+        ]
