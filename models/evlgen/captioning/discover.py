@@ -126,12 +126,12 @@ def _looks_like_video(name: str) -> bool:
 
 
 def _expand_glob(pattern: str) -> Iterator[_Found]:
-    absolute = os.path.abspath(pattern)
-    root = absolute
-    while glob.has_magic(root):
-        root = os.path.dirname(root)
+    start = pattern
+    while glob.has_magic(start):
+        start = os.path.dirname(start)
+    root = os.path.abspath(start)
     names_extension = not glob.has_magic(os.path.splitext(pattern)[1] or "*")
-    for path in sorted(glob.glob(absolute, recursive=True), key=natural_key):
+    for path in map(os.path.abspath, sorted(glob.glob(pattern, recursive=True), key=natural_key)):
         if os.path.isdir(path):
             for inner in _walk(path):
                 yield _Found(inner, root)

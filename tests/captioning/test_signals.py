@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM, sent to a whole process: stop in good order, say how to go on; the second one kills."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from . import fakes
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name("fake_cli.py")
+    return subprocess.Popen(
+        [sys.executable, str(script), "caption", str(folder), *arguments], stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_lines(out: Path, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while not out.exists() or out.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline, "the run did not start"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_batch_in_the_model_is_finished_and_the_run_goes_on_later(tmp_path: Path, number: int) -> None:
+    for index in range(60):
+        fakes.write_video(tmp_path / "v" / f"{index}.mp4", sleep=0.1)
+    out = tmp_path / "out.jsonl"
+    process = start(tmp_path / "v", "--out", str(out), "--batch-size", "2")
+    wait_for_lines(out, 3)
+    process.send_signal(number)
+    _, talk = process.communicate(timeout=20)
+    done = len(fakes.rows_of(out))
+    assert process.returncode == 130
+    assert done % 2 == 0
+    assert "stopping after the batch in the model; once more to stop at once\n" in talk
+    assert f"interrupted after {done} of 60 videos; run the same command again to go on\n" in talk
+
+    for path in (tmp_path / "v").iterdir():
+        os.utime(path)  # touched, but the same content
+    process = start(tmp_path / "v", "--out", str(out), "--limit", "4")
+    process.communicate(timeout=20)
+    rows = fakes.rows_of(out)
+    assert (process.returncode, len(rows), len({row["video"] for row in rows})) == (0, done + 4, done + 4)
+
+
+def test_the_second_ctrl_c_kills(tmp_path: Path) -> None:
+    fakes.write_video(tmp_path / "v" / "a.mp4")
+    fakes.write_video(tmp_path / "v" / "b.mp4", sleep=60)
+    out = tmp_path / "out.jsonl"
+    process = start(tmp_path / "v", "--out", str(out), "--batch-size", "1")
+    wait_for_lines(out, 1)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "stopping" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == -signal.SIGINT
+    assert [row["video"] for row in fakes.rows_of(out)] == ["a.mp4"]
