@@ -1,0 +1,31 @@
+# Thin targets over the tools; each works in a fresh clone. `make venv` is done once, and again when pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test lint format
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# three real clips, captioned by the embedded model (fetches about 120 MB once)
+demo: venv
+	$(BIN)/evlgen data samples --out samples
+	$(BIN)/evlgen caption samples --out demo.jsonl
+	@$(BIN)/python -c "import json; [print(row['video'], '|', row['caption']) for row in map(json.loads, open('demo.jsonl'))]"
+
+test: venv
+	$(BIN)/pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
