@@ -49,6 +49,9 @@ def caption(
         typer.Option(help="Which frames: uniform, head-tail, random-spans, or at most --frames by keyframes or fps=N."),
     ] = CaptionRequest.sampler,
     backend: Annotated[str, typer.Option(help="Decoder of the videos.")] = CaptionRequest.backend,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on damaged files instead of captioning what can be decoded.")
+    ] = False,
     device: DeviceOption = CaptionRequest.device,
     dtype: Annotated[
         str, typer.Option(help="auto, float32, bfloat16, float16: arithmetic of the model.")
@@ -90,6 +93,7 @@ def caption(
         frames=frames,
         sampler=sampler,
         backend=backend,
+        strict=strict,
         device=device,
         dtype=dtype,
         batch_size=batch_size,

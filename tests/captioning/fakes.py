@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from evlgen.captioning import journal, request, run
 from evlgen.captioning.captioner import Caption, ModelIdentity
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
@@ -86,7 +87,7 @@ class FakeCaptioner:
 
 def identify(model: str) -> ModelIdentity:
     """Any name is a model."""
-    return ModelIdentity(model, f"hash-of-{model}", 4, 32)
+    return ModelIdentity(model, f"hash-of-{model}", "config", 4, 32)
 
 
 def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCaptioner, *, decoder: bool = True) -> None:

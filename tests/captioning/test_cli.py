@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from evlgen.captioning import ModelBrokenError
 from evlgen_cli.main import app
-from typer.testing import CliRunner, Result
 
 from . import fakes
 
@@ -87,9 +88,7 @@ def test_without_out_lines_go_to_standard_output() -> None:
     assert [row["caption"] for row in rows][:2] == ["caption of clip1.mp4", "caption of clip2.mp4"]
     result = evlgen("videos/clip1.mp4")
     assert [json.loads(line)["video"] for line in result.stdout.splitlines()] == ["clip1.mp4"]
-    assert steady(result.stderr) == (
-        "captioning: 1 of 1 videos, RATE\nok 1; speed R videos/s, T s; time TIME\n"
-    )
+    assert steady(result.stderr) == ("captioning: 1 of 1 videos, RATE\nok 1; speed R videos/s, T s; time TIME\n")
 
 
 def test_json_summary() -> None:
@@ -217,5 +216,7 @@ def test_captions_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
 def test_importing_the_command_is_cheap() -> None:
     import subprocess
 
-    code = "import sys, evlgen_cli.main; print([m for m in ('torch', 'av', 'numpy', 'transformers') if m in sys.modules])"
+    code = (
+        "import sys, evlgen_cli.main; print([m for m in ('torch', 'av', 'numpy', 'transformers') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

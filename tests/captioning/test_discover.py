@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from evlgen.captioning import VIDEO_EXTENSIONS, find_videos
 from evlgen.errors import UsageError
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from evlgen.captioning.fingerprint import CHUNK_BYTES, fingerprint
 
 SIZE = 5 * CHUNK_BYTES

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from evlgen.captioning import CaptionRequest, JournalError, caption_videos, read_captions
 from evlgen.captioning import journal as journal_module
 from evlgen.captioning.journal import Journal
@@ -79,13 +80,14 @@ def test_the_last_line_of_a_video_counts(path: Path) -> None:
     assert (state.entries["a.mp4"].settings_hash, state.lines) == ("t", 3)
 
 
-def test_every_possible_tear_costs_at_most_the_torn_line(path: Path) -> None:
+def test_a_tear_anywhere_costs_at_most_the_torn_line(path: Path) -> None:
     with Journal(path) as journal:
         journal.append(row("a.mp4"))
         journal.append(row("b.mp4", caption="ein Hündchen 🐕"))
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    for length in range(len(whole)):
+    near_the_ends = {*range(12), *range(first - 8, first + 12), *range(len(whole) - 8, len(whole))}
+    for length in sorted({*range(0, len(whole), 17), *near_the_ends}):
         path.write_bytes(whole[:length])
         with Journal(path) as journal:
             expected = ["a.mp4"] * (length >= first - 1) + ["b.mp4"] * (length >= len(whole) - 1)
@@ -115,7 +117,9 @@ def test_damaged_lines_in_the_middle_are_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"my thesis", b"my thesis\n", b'{"a": 1}\n', b"\x00\x00\x00\x18ftypmp42" + b"x" * 90])
+@pytest.mark.parametrize(
+    "content", [b"my thesis", b"my thesis\n", b'{"a": 1}\n', b"\x00\x00\x00\x18ftypmp42" + b"x" * 90]
+)
 def test_a_file_that_is_something_else_is_not_touched(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from evlgen.captioning import CaptionRequest, caption_videos
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from evlgen.captioning import CaptionRequest, caption_videos
 
 from . import fakes
 

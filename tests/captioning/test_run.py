@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from evlgen.captioning import CaptionRequest, Decision, Listener, ModelBrokenError, Plan, caption_videos, plan_captions
 from evlgen.captioning import pipeline as pipeline_module
 from evlgen.captioning.rows import Row
@@ -55,9 +56,11 @@ def test_every_video_gets_its_own_caption(videos: Path, out: Path, captioner: fa
         "settings": {
             "model": "evlgen-mini",
             "model_hash": "hash-of-evlgen-mini",
+            "config_hash": "config",
             "frames": 4,
             "sampler": "uniform",
             "backend": "pyav",
+            "strict": False,
             "num_beams": 3,
             "max_length": 30,
             "min_length": 0,
@@ -116,6 +119,7 @@ def test_a_stopped_run_goes_on_where_it_ended(videos: Path, out: Path, captioner
         ({"frames": 8}, "frames 4 -> 8"),
         ({"sampler": "head-tail"}, "sampler uniform -> head-tail"),
         ({"backend": "decord"}, "backend pyav -> decord"),
+        ({"strict": True}, "strict False -> True"),
         ({"dtype": "bfloat16"}, "dtype float32 -> bfloat16"),
         ({"model": "big"}, "model evlgen-mini -> big, model_hash hash-of-evlgen-mini -> hash-of-big"),
     ],
@@ -169,7 +173,9 @@ def test_a_missing_entry_of_a_list_is_one_error_and_is_done_once_it_is_there(
     listing.write_text(f"{videos}/clip1.mp4\n{videos}/gone.mp4\n")
     request = CaptionRequest([f"@{listing}"], out)
     assert dict(caption_videos(request).failed) == {"missing": 1}
-    assert [row["fingerprint"] is None for row in fakes.rows_of(out)] == [row["status"] == "error" for row in fakes.rows_of(out)]
+    assert [row["fingerprint"] is None for row in fakes.rows_of(out)] == [
+        row["status"] == "error" for row in fakes.rows_of(out)
+    ]
     assert caption_videos(request).finished == 0
     fakes.write_video(videos / "gone.mp4", "back")
     assert caption_videos(request).ok == 1

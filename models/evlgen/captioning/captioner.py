@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.captioning.resources import resolve_device, resolve_dtype, use_cpus
@@ -42,13 +43,15 @@ class ModelIdentity:
 
     Attributes:
         id: its name.
-        hash: hash of its weights.
+        hash: hash of its trained weights.
+        config_hash: hash of its configuration, which names the frozen parts with their hashes.
         frames: frames it takes unless asked otherwise.
         image_size_pixels: side of its square input.
     """
 
     id: str
     hash: str
+    config_hash: str
     frames: int
     image_size_pixels: int
 
@@ -92,12 +95,14 @@ def identify_model(model: str) -> ModelIdentity:
     folder = find_checkpoint(model)
     try:
         config = EVLGenConfig.load(folder / CONFIG_FILE)
+        config_hash = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:16]
         with (folder / WEIGHTS_FILE).open("rb") as file:
             weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except (OSError, pydantic.ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
         raise UsageError(f"model {model} in {folder} cannot be read: {reason}", "give another --model") from error
-    return ModelIdentity(folder.name, weights_hash, config.temporal.frames, config.vision.image_size)
+    name = Path(model).name or folder.resolve().name
+    return ModelIdentity(name, weights_hash, config_hash, config.temporal.frames, config.vision.image_size)
 
 
 def load_captioner(

@@ -27,6 +27,7 @@ class CaptionRequest:
         frames: frames a video; None for what the model was trained with.
         sampler: rule that picks them.
         backend: decoder.
+        strict: a damaged file is an error; otherwise it is captioned from what can be decoded, with status "partial".
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, float32, bfloat16, float16.
         batch_size: videos that go through the model together; halved when memory runs out.
@@ -45,6 +46,7 @@ class CaptionRequest:
     frames: int | None = None
     sampler: str = "uniform"
     backend: str = "pyav"
+    strict: bool = False
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 16
@@ -92,9 +94,11 @@ class CaptionRequest:
         settings = CaptionSettings(
             model=identity.id,
             model_hash=identity.hash,
+            config_hash=identity.config_hash,
             frames=self.frames or identity.frames,
             sampler=self.sampler,
             backend=self.backend,
+            strict=self.strict,
             num_beams=self.num_beams,
             max_length=self.max_length,
             min_length=self.min_length,

@@ -116,6 +116,7 @@ def open_decoder(
         timeout_seconds=request.timeout_seconds,
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),
+        strict=request.strict,
         size=(identity.image_size_pixels, identity.image_size_pixels),
     )
 

@@ -16,10 +16,12 @@ class CaptionSettings:
 
     Attributes:
         model: id of the model.
-        model_hash: hash of its weights and configuration.
+        model_hash: hash of its trained weights.
+        config_hash: hash of its configuration, frozen parts included.
         frames: frames taken from each video.
         sampler: rule that picks them.
         backend: decoder that reads them.
+        strict: a damaged file is an error, not a caption of what can be decoded.
         num_beams: beams of the search; one is greedy.
         max_length: most tokens of a caption.
         min_length: fewest tokens of a caption.
@@ -28,9 +30,11 @@ class CaptionSettings:
 
     model: str
     model_hash: str
+    config_hash: str
     frames: int
     sampler: str
     backend: str
+    strict: bool
     num_beams: int
     max_length: int
     min_length: int

@@ -1,0 +1,81 @@
+"""The adapter between the run and an EVLGen model, against a stand-in model that counts tokens by hand."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evlgen.captioning.backoff import is_out_of_memory
+from evlgen.captioning.captioner import Caption, Generation, ModelCaptioner, identify_model
+from evlgen.errors import UsageError
+
+
+class Processor:
+    """The pixel values are the clips; token ids are letters."""
+
+    def __call__(self, clips: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(clips))
+
+    def batch_decode(self, sequences: torch.Tensor) -> list[str]:
+        return ["".join(chr(int(one)) for one in row if one) for row in sequences]
+
+
+class Model:
+    """Captions every clip with as many letters as it has frames."""
+
+    processor = Processor()
+
+    def generate(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
+        assert options == {"num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1}
+        assert torch.is_inference_mode_enabled()
+        count, frames = pixel_values.shape[:2]
+        letters = torch.arange(count)[:, None].expand(count, frames) + ord("a")
+        return SimpleNamespace(
+            sequences=letters,
+            log_probabilities=-torch.arange(count, dtype=torch.float32),
+            token_counts=torch.full((count,), frames),
+        )
+
+
+def test_captions_keep_the_order_of_the_clips() -> None:
+    captioner = ModelCaptioner(Model(), Generation(2, 9, 1))
+    clips = [np.zeros((3, 2, 2, 3), dtype=np.uint8)] * 2
+    assert captioner.caption(clips) == [Caption("aaa", 0.0, 3), Caption("bbb", -1.0, 3)]
+    captioner.release_memory()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_real_allocation_that_cannot_be_met_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+def test_a_model_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"holds no config\.json"):
+        identify_model(str(tmp_path))
+    with pytest.raises(UsageError, match="no model 'nothing'"):
+        identify_model("nothing")
+
+
+def test_a_model_with_an_unreadable_configuration_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"vision": 3}')
+    with pytest.raises(UsageError, match="cannot be read"):
+        identify_model(str(tmp_path))
