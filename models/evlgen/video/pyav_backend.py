@@ -5,7 +5,7 @@ decode straight through, replacing a frame that cannot be decoded by the one bef
 the packets carry no usable times. All three give the same frames and timestamps for a sound file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 INTRA_PICTURE = 1  # AV_PICTURE_TYPE_I of libavutil
+
+SKIPPABLE = ("h264", "mpeg4")
+"""Codecs in which "not a reference" means that no frame at all depends on it. In HEVC higher temporal layers may."""
 
 Pictures = dict[int, tuple[int, "npt.NDArray[np.uint8]"]]
 """wanted pts -> (pts of the frame that is there, picture); the two differ where the wanted frame is damaged."""
@@ -116,7 +119,7 @@ class _Reader:
         start = scan.packets[run.start]
         problems: list[str] = []
         is_first = run.start > 0
-        for frame in self._frames(run.start, scan, problems):
+        for frame in self._frames(run.start, scan, problems, wanted):
             if problems or frame.pts is None:
                 break
             if is_first and frame.pts >= (start.pts or 0):
@@ -157,22 +160,31 @@ class _Reader:
             self.warnings.append(f"{missing} of the chosen frames could not be decoded and are replaced by a neighbour")
         return pictures
 
-    def _frames(self, start: int, scan: PacketScan | None, problems: list[str]) -> Iterator[Any]:
-        """Decoded frames from packet `start` on; decoder errors are collected and decoding goes on."""
+    def _frames(
+        self, start: int, scan: PacketScan | None, problems: list[str], wanted: Container[int] = ()
+    ) -> Iterator[Any]:
+        """Decoded frames from packet `start` on; decoder errors are collected and decoding goes on.
+
+        With `wanted` pts, frames on which no other depends may be left out unless they are wanted.
+        """
         import av
 
         with open_container(self.path) as container:
             stream = first_video_stream(container, self.path)
-            # Frame threads lose frames around an error and must be refilled after every jump.
-            stream.thread_type = "AUTO" if self.threads > 1 and scan is not None else "SLICE"
+            # Frame threads lose frames around an error, must be refilled after every jump, and decode ahead of the
+            # packet for which skipping is decided; so each file has one thread, and several children fill the cores.
+            stream.thread_type = "SLICE"
             stream.codec_context.thread_count = self.threads
             packets = container.demux(stream)
+            skips = bool(wanted) and stream.codec_context.codec.canonical_name in SKIPPABLE
             if start > 0:
                 assert scan is not None
                 packets = _after_seek(container, stream, start, scan)
             try:
                 for packet in packets:
                     try:
+                        if skips:
+                            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
                         for frame in packet.decode():
                             if self.info is None:
                                 self.info = describe(container, stream, frame)
