@@ -164,8 +164,10 @@ class _View(Listener):
 
 
 def _say_stopping() -> None:
-    # straight to the descriptor: a signal can arrive in the middle of a write by the progress bar
-    os.write(2, b"\nstopping after the batch in the model; once more to stop at once\n")
+    # Straight to the descriptor: a signal can arrive in the middle of a write by the progress bar, which also hides the
+    # cursor; after a second signal nobody would be left to show it again.
+    show_cursor = b"\x1b[?25h" if err.is_terminal else b""
+    os.write(2, show_cursor + b"\nstopping after the batch in the model; once more to stop at once\n")
 
 
 def _describe_plan(plan: Plan) -> str:

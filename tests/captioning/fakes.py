@@ -99,7 +99,6 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
 
     set_attribute(run, "load_captioner", lambda *args: captioner)
     set_attribute(request, "identify_model", identify)
-    set_attribute(request, "resolve_device", lambda device: "cpu")
     set_attribute(request, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
     if decoder:
         set_attribute(run, "open_decoder", open_fake_decoder)

@@ -1,43 +1,35 @@
-"""Which device and arithmetic `auto` means, and which spellings are refused."""
+"""How many CPUs a run takes, and which arithmetic `auto` means."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from evlgen.captioning import resources
+from evlgen.captioning.captioner import resolve_dtype
 from evlgen.errors import UsageError
 
 
-@pytest.mark.parametrize(
-    ("cpuinfo", "native"),
-    [
-        ("processor : 0\nflags\t\t: fpu sse2 avx512f avx512_bf16\n", True),
-        ("flags\t\t: fpu amx_bf16\n", True),
-        ("Features\t: fp asimd bf16\n", True),
-        ("flags\t\t: fpu avx2 avx512bw\n", False),
-        ("", False),
-    ],
-)
-def test_bfloat16_is_taken_where_the_cpu_multiplies_it(tmp_path: Path, cpuinfo: str, native: bool) -> None:
-    path = tmp_path / "cpuinfo"
-    path.write_text(cpuinfo)
-    assert resources.cpu_multiplies_bfloat16(path) is native
+@pytest.mark.parametrize(("quota", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])
+def test_a_container_quota_is_respected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+    assert resources.usable_cpus(tmp_path / "cpu.max") == expected
+    assert resources.usable_cpus(tmp_path / "nothing") == 8
 
 
-def test_a_machine_without_cpuinfo_takes_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not resources.cpu_multiplies_bfloat16(tmp_path / "nothing")
-    monkeypatch.setattr(resources, "cpu_multiplies_bfloat16", lambda: False)
-    assert resources.resolve_dtype("auto", "cpu") == "float32"
-    monkeypatch.setattr(resources, "cpu_multiplies_bfloat16", lambda: True)
-    assert resources.resolve_dtype("auto", "cpu") == "bfloat16"
-    assert resources.resolve_dtype("auto", "mps") == "float32"
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 2), (2, 2), (8, 4), (200, 16)])
+def test_decoding_gets_half_of_the_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int) -> None:
+    monkeypatch.setattr(resources, "usable_cpus", lambda: cpus)
+    assert resources.default_workers() == workers
 
 
-def test_unknown_names_are_refused() -> None:
+def test_every_auto_is_decided_before_it_is_written_down() -> None:
+    assert resolve_dtype("float32", "cpu") == "float32"
+    assert resolve_dtype("auto", "cpu") in ("float32", "bfloat16")
     with pytest.raises(UsageError, match="--dtype 'int8' is unknown"):
-        resources.resolve_dtype("int8", "cpu")
-    with pytest.raises(UsageError, match="--device 'gpu' is no device"):
-        resources.resolve_device("gpu")
-    with pytest.raises(UsageError, match="--device cuda:99: this machine has no such device"):
-        resources.resolve_device("cuda:99")
-    assert resources.resolve_device("cpu") == "cpu"
+        resolve_dtype("int8", "cpu")
+    with pytest.raises(UsageError, match="--device nonsense is not on this machine"):
+        resolve_dtype("auto", "nonsense")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from evlgen.captioning.resources import resolve_device, resolve_dtype, use_cpus
+from evlgen.captioning.resources import cap_threads
 from evlgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,6 +105,17 @@ def identify_model(model: str) -> ModelIdentity:
     return ModelIdentity(name, weights_hash, config_hash, config.temporal.frames, config.vision.image_size)
 
 
+def resolve_dtype(dtype: str, device: str) -> str:
+    """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
+
+    Raises:
+        UsageError: an unknown name, or a device that this machine does not have.
+    """
+    from evlgen.modeling.hardware import pick_device, pick_dtype
+
+    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+
+
 def load_captioner(
     model: str, generation: Generation, device: str, dtype: str, report: DownloadReport | None = None
 ) -> Captioner:
@@ -121,15 +132,13 @@ def load_captioner(
         UsageError: no such model or device.
         WeightsError: a weight file is missing or damaged.
     """
-    import torch
-
     from evlgen.modeling import EVLGenForConditionalGeneration
+    from evlgen.modeling.hardware import pick_device, pick_dtype
 
-    where = resolve_device(device)
-    if where == "cpu":
-        use_cpus()
+    where = pick_device(device)
+    cap_threads()
     loaded = EVLGenForConditionalGeneration.from_pretrained(
-        model, device=where, dtype=getattr(torch, resolve_dtype(dtype, where)), report=report
+        model, device=where, dtype=pick_dtype(dtype, where), report=report
     )
     return ModelCaptioner(loaded, generation)
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model
-from evlgen.captioning.resources import resolve_device, resolve_dtype
+from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model, resolve_dtype
 from evlgen.captioning.sampling import parse_sampler
 from evlgen.captioning.settings import CaptionSettings
 from evlgen.errors import UsageError
@@ -102,6 +101,6 @@ class CaptionRequest:
             num_beams=self.num_beams,
             max_length=self.max_length,
             min_length=self.min_length,
-            dtype=resolve_dtype(self.dtype, resolve_device(self.device)),
+            dtype=resolve_dtype(self.dtype, self.device),
         )
         return identity, settings

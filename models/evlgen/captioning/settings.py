@@ -54,4 +54,4 @@ class CaptionSettings:
 def describe_difference(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     """What changed, as `name old -> new, ...`; names that either side does not know are left out."""
     changed = [f"{key} {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
-    return ", ".join(changed) or "unknown settings"
+    return ", ".join(changed) or "of another version of evlgen"
