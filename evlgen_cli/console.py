@@ -44,7 +44,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if out.is_terminal:
         from rich.table import Table
 
-        grid = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        grid = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            grid.add_column(column, overflow="fold")  # a path must stay whole, even over two lines
         for row in rows:
             grid.add_row(*row)
         out.print(grid, soft_wrap=False)

@@ -48,7 +48,8 @@ def pull(
         print_json([_describe(part) for part in parts])
     else:
         table(("part", "path"), [(part.name, str(path)) for part, path in zip(parts, paths, strict=True)])
-    err.print(f"{name}: {len(parts)} parts, {human_bytes(sum(part.bytes for part in parts))}, hashes as pinned")
+    counted = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
+    err.print(f"{name}: {counted}, {human_bytes(sum(part.bytes for part in parts))}, hashes as pinned")
 
 
 def _describe(part: Any) -> dict[str, Any]:

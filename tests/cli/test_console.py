@@ -1,6 +1,9 @@
 """Tables, JSON and progress where there is no terminal, and numbers as people read them."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from evlgen_cli import console
 from evlgen_cli.texts import human_bytes, human_seconds, printable
@@ -11,6 +14,14 @@ def test_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == (
         "video              caption\n" + "a.mp4              " + "x" * 200 + "\nlonger [name].mp4\n"
     )
+
+
+def test_table_on_a_narrow_terminal_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=shown, force_terminal=True, no_color=True, width=20))
+    console.table(("part", "path"), [("vision", "/cache/files/0123456789/model")])
+    lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+    assert lines[1:] == ["vision  /cache/files", "        /0123456789/", "        model"]
 
 
 def test_json_keeps_letters_and_long_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_ls_and_pull(cli: Callable[..., Result], tmp_path: Path) -> None:
     vision = tmp_path / "cache" / "files" / hashlib.sha256(MODEL).hexdigest() / "vision"
     pulled = cli("models", "pull")
     assert (pulled.exit_code, pulled.stdout) == (0, f"part    path\nvision  {vision}\n")
-    assert pulled.stderr.splitlines()[-1] == "evlgen-mini: 1 parts, 2.5 kB, hashes as pinned"
+    assert pulled.stderr.splitlines()[-1] == "evlgen-mini: 1 part, 2.5 kB, hashes as pinned"
     assert json.loads(cli("models", "ls", "--json").stdout)[0]["parts"] == [
         {
             "name": "vision",

@@ -1,5 +1,7 @@
 """Fetching, seen from outside: what lies in the cache afterwards, and that it was checked."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +49,6 @@ def test_a_damaged_file_is_noticed_and_fetched_again(index: Path, cache: Path) -
 
 
 def test_verify_finds_damage_that_kept_size_and_time(index: Path, cache: Path) -> None:
-    import os
-
     path = fetch(SOURCE)
     before = path.stat()
     path.write_bytes(CONTENT[::-1])
@@ -79,6 +79,20 @@ def test_two_processes_at_once(index: Path, cache: Path) -> None:
         assert files_in(cache) == []
     assert [run.communicate(timeout=60)[0].strip() for run in runs] == [str(cache / PLACE)] * 2
     assert files_in(cache) == [PLACE, f"verified/{SHA256}.json"]
+
+
+def test_a_filled_cache_needs_no_writing(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that was filled by somebody else, on a disk that is mounted read-only, even without its records."""
+    path = fetch(SOURCE)
+    (cache / "verified" / f"{SHA256}.json").unlink()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(cache))
+
+    for name in ("mkdir", "write_text", "replace", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(fetching, "staging", refuse)
+    assert fetch(SOURCE) == path
 
 
 @pytest.mark.network
