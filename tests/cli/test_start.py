@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -46,12 +45,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_is_quick() -> None:
-    """Under 0.3 s on an idle core; the best of five, since tests may share the machine."""
+    """Under 0.3 s of processor time, which says the same on a machine that is busy with other work; best of three."""
+    resource = pytest.importorskip("resource")
     seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "evlgen_cli", "--help"], stdout=subprocess.DEVNULL, check=True)
-        seconds.append(time.perf_counter() - started)
-        if seconds[-1] < 0.3:
-            break
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 0.3

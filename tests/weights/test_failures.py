@@ -51,7 +51,7 @@ def test_unreachable_index(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert files_in(cache) == []
 
 
-def test_wrong_hash_is_thrown_away(index: Path, cache: Path) -> None:
+def test_wrong_hash_is_thrown_away(copied: list[str], cache: Path) -> None:
     wrong = "0" * 64
     assert failure(SOURCE.replace(SHA256, wrong)) == (
         f"model.bin from tiny-parts 1.0 is not the file that was pinned: its SHA-256 is {SHA256}, expected {wrong}"
@@ -60,7 +60,7 @@ def test_wrong_hash_is_thrown_away(index: Path, cache: Path) -> None:
     assert files_in(cache) == []
 
 
-def test_file_not_in_the_wheel(index: Path, cache: Path) -> None:
+def test_file_not_in_the_wheel(copied: list[str], cache: Path) -> None:
     assert failure(SOURCE.replace("model.bin", "modle.bin")) == (
         "the wheel of tiny-parts 1.0 holds no file tiny_parts/modle.bin"
     )
@@ -75,7 +75,7 @@ def test_damaged_wheel(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
     assert failure(SOURCE) == "the wheel of tiny-parts 1.0 is damaged (try again)"
 
 
-def test_full_disk_while_unpacking(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_unpacking(copied: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

