@@ -77,8 +77,8 @@ def caption(
 ) -> None:
     """Caption videos. Whatever stops a run, the same command goes on where it ended.
 
-    A video is done when the last line about it in --out was made from the same content with the same settings. With
-    other settings videos are captioned again and new lines are appended: the last line of a video counts.
+    A video is done when the last line about it in --out has the same content and the same settings.
+    With other settings it is captioned again; lines are only ever added, and the last one of a video counts.
     Exit code 3: some videos have no caption; their lines say why.
     """
     from evlgen.captioning import caption_videos, plan_captions

@@ -1,5 +1,6 @@
 """The fingerprint sees what replaces a file: another size, or other bytes at the start, in the middle, at the end."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,10 @@ def test_it_starts_with_the_size_and_survives_a_copy(tmp_path: Path, size: int) 
     assert fingerprint(one).startswith(f"{size:x}-")
     other.write_bytes(bytes(size + 1))
     assert fingerprint(one) != fingerprint(other)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(FileNotFoundError):
+        fingerprint(tmp_path / "pipe.mp4")

@@ -40,10 +40,14 @@ def _child(request: CaptionRequest) -> None:
     os._exit(0)  # not through pytest
 
 
-def run_and_kill(request: CaptionRequest, after_seconds: float) -> None:
+def run_and_kill(request: CaptionRequest, after_bytes: int) -> None:
+    """Kill when the output has grown by so much: a moment that does not depend on how fast the machine is."""
+    assert request.out is not None
+    target = after_bytes + (request.out.stat().st_size if request.out.exists() else 0)
     process = multiprocessing.get_context("fork").Process(target=_child, args=(request,))
     process.start()
-    process.join(after_seconds)
+    while process.is_alive() and not (request.out.exists() and request.out.stat().st_size >= target):
+        time.sleep(0.0002)
     process.kill()
     process.join()
 
@@ -65,7 +69,7 @@ def test_killed_over_and_over(folder: Path, tmp_path: Path, captioner: fakes.Fak
         request = CaptionRequest([str(folder)], out, batch_size=dice.randint(1, 5))
         safe: list[bytes] = []
         for _ in range(4):
-            run_and_kill(request, dice.uniform(0.005, 0.06))
+            run_and_kill(request, dice.randint(0, 3000))
             written = out.read_bytes() if out.exists() else b""
             lines = written.split(b"\n")
             torn += lines.pop() != b""

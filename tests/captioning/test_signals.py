@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from evlgen.captioning import stop_on_signals
 
 from . import fakes
 
@@ -64,3 +67,34 @@ def test_the_second_ctrl_c_kills(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=5) == -signal.SIGINT
     assert [row["video"] for row in fakes.rows_of(out)] == ["a.mp4"]
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stop_on_signals(stop, lambda: None):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(1)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL, "the next one kills"
+        assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_another_thread_gets_no_signals_and_no_error() -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with stop_on_signals(threading.Event(), lambda: None):
+                pass
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert failures == []

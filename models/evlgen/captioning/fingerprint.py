@@ -14,8 +14,10 @@ def fingerprint(path: Path) -> str:
     """`SIZE-HASH`, both hexadecimal (128 bits of hash).
 
     Raises:
-        OSError: the file is missing or cannot be read.
+        OSError: the file is missing, cannot be read, or is no plain file (reading a pipe would wait for ever).
     """
+    if not path.is_file():
+        raise FileNotFoundError(path)
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         size_bytes = file.seek(0, 2)

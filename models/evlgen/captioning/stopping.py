@@ -22,7 +22,7 @@ def stop_on_signals(stop: threading.Event, on_stop: Callable[[], None]) -> Itera
     """
 
     def request_stop(number: int, frame: FrameType | None) -> None:
-        for one in SIGNALS:
+        for one in before:
             signal.signal(one, signal.SIG_DFL)
         stop.set()
         on_stop()
@@ -30,7 +30,10 @@ def stop_on_signals(stop: threading.Event, on_stop: Callable[[], None]) -> Itera
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, request_stop) for one in SIGNALS}
+    # a signal that is ignored from outside (nohup, a job in the background) stays ignored
+    before = {one: signal.getsignal(one) for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN}
+    for one in before:
+        signal.signal(one, request_stop)
     try:
         yield
     finally:
