@@ -15,6 +15,8 @@ from evlgen_cli.commands import data, models
 from evlgen_cli.commands.caption import caption
 from evlgen_cli.commands.doctor import doctor
 from evlgen_cli.commands.frames import frames
+from evlgen_cli.commands.recipes import recipes
+from evlgen_cli.commands.train import train
 from evlgen_cli.console import out
 from evlgen_cli.handler import one_line_errors
 
@@ -22,6 +24,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
     "caption": caption,
     "frames": frames,
+    "train": train,
+    "recipes": recipes,
     "models": models.app,
     "data": data.app,
     "doctor": doctor,

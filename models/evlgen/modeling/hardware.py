@@ -1,0 +1,57 @@
+"""Choosing device and precision for the machine at hand."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from evlgen.errors import UsageError
+
+
+def pick_device(wanted: str = "auto") -> str:
+    """A torch device name.
+
+    Args:
+        wanted: "auto" (cuda, then mps, then cpu) or a torch device.
+
+    Raises:
+        UsageError: it is not on this machine.
+    """
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if have[name])
+    if not have.get(wanted.partition(":")[0], False):
+        names = ", ".join(n for n, there in have.items() if there)
+        raise UsageError(f"--device {wanted} is not on this machine", f"there is: auto, {names}")
+    return wanted
+
+
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether matrix products in bfloat16 have instructions of their own (AVX512_BF16, AMX, ARM's bf16)."""
+    if platform.machine() in {"x86_64", "AMD64"}:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def pick_dtype(wanted: str, device: torch.device | str) -> torch.dtype:
+    """A torch dtype.
+
+    Args:
+        wanted: "auto", "float32", "bfloat16" or "float16"; auto is bfloat16 where it is fast.
+        device: where it will run.
+
+    Raises:
+        UsageError: unknown name, or float16 on a CPU (ten times slower there).
+    """
+    kind = torch.device(device).type
+    if wanted == "auto":
+        if kind == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if kind == "cpu" and cpu_has_fast_bfloat16() else torch.float32
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if wanted not in names:
+        raise UsageError(f"--dtype {wanted!r} is unknown", f"there is: auto, {', '.join(names)}")
+    if wanted == "float16" and kind == "cpu":
+        raise UsageError("--dtype float16 is ten times slower on a CPU", "use auto, bfloat16 or float32")
+    return names[wanted]

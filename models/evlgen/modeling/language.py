@@ -1,0 +1,187 @@
+"""The frozen causal language model: any OPT- or Llama-like model of transformers behind one small interface.
+
+It is never trained: gradients pass through it to the soft prompts, no weight receives one. GGUF files are converted
+once to safetensors and kept in the cache, since reading one takes many seconds.
+
+Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from evlgen.configuration import LanguageConfig
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.weights import derived, fetch
+
+
+class FrozenLanguageModel(nn.Module):
+    """Embeddings, body and head of a causal language model, with its tokenizer.
+
+    Args:
+        config: which model, and the texts around soft prompts.
+        model: the transformers model.
+        tokenizer: its tokenizer.
+
+    Raises:
+        UsageError: `end_text` is not one token, or `width` is not the model's.
+    """
+
+    def __init__(self, config: LanguageConfig, model: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.model: Any = model.requires_grad_(False).eval()
+        self.tokenizer: Any = tokenizer
+        end = self.encode(config.end_text)
+        if len(end) != 1:
+            raise UsageError(f"language.end_text {config.end_text!r} is {len(end)} tokens, expected one")
+        self.end_token_id = end[0]
+        width = self.embedding_weight.shape[1]
+        if width != config.width:
+            raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
+
+    def train(self, mode: bool = True) -> FrozenLanguageModel:
+        """Frozen: always in evaluation mode."""
+        super().train(False)
+        return self
+
+    @property
+    def embedding_weight(self) -> Tensor:
+        """Input embeddings (V, W)."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Output embeddings (V, W)."""
+        weight: Tensor = self.model.get_output_embeddings().weight
+        return weight
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without special tokens, except those spelled out in the text."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def encode_caption(self, caption: str) -> list[int]:
+        """Token ids of a caption with its end token, at most `max_text_tokens`."""
+        return [*self.encode(caption)[: self.config.max_text_tokens - 1], self.end_token_id]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings of token ids, in the model's precision."""
+        out: Tensor = self.model.get_input_embeddings()(ids)
+        return out
+
+    def use_attention(self, implementation: str) -> None:
+        """Choose transformers' attention ("sdpa", "eager"); on CPUs eager is the faster one for training."""
+        self.model.set_attn_implementation(implementation)
+
+    def hidden_states(self, embeddings_BTW: Tensor, mask_BTT: Tensor, positions_BT: Tensor) -> Tensor:
+        """Last hidden states (B, T, W).
+
+        Args:
+            embeddings_BTW: inputs.
+            mask_BTT: True where row may look at column.
+            positions_BT: position of every token.
+        """
+        dtype = self.embedding_weight.dtype
+        bias = torch.zeros(mask_BTT.shape, dtype=dtype, device=mask_BTT.device)
+        bias.masked_fill_(~mask_BTT, torch.finfo(dtype).min)
+        out: Tensor = self.model.base_model(
+            inputs_embeds=embeddings_BTW.to(dtype),
+            attention_mask=bias.unsqueeze(1),
+            position_ids=positions_BT,
+            use_cache=False,
+        ).last_hidden_state
+        return out
+
+
+def load_language_model(
+    config: LanguageConfig, *, dtype: torch.dtype = torch.float32, report: Any = None
+) -> FrozenLanguageModel:
+    """Build the frozen language model that the configuration names.
+
+    Args:
+        config: `source` (GGUF file, hf: repository, folder) or `architecture` (a random model, for tests).
+        dtype: precision of its weights.
+        report: progress callback of `evlgen.weights.fetch`.
+
+    Raises:
+        WeightsError: the source cannot be had.
+        UsageError: neither source nor architecture is given.
+    """
+    if config.source is None:
+        if config.architecture is None:
+            raise UsageError("language.source is missing: name a GGUF file, an hf: repository or a folder")
+        return _random_model(config, dtype)
+    if ".gguf" in config.source:
+        folder = _converted(fetch(config.source, report=report))
+    elif config.source.startswith("hf:"):
+        return _from_hub(config, dtype)
+    else:
+        folder = Path(config.source)
+    return _from_folder(config, str(folder), dtype)
+
+
+def _from_folder(config: LanguageConfig, folder: str, dtype: torch.dtype, **where: Any) -> FrozenLanguageModel:
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
+    return FrozenLanguageModel(config, model, tokenizer)
+
+
+def _from_hub(config: LanguageConfig, dtype: torch.dtype) -> FrozenLanguageModel:
+    assert config.source is not None
+    name, _, revision = config.source.removeprefix("hf:").partition("@")
+    return _from_folder(config, name, dtype, revision=revision or None)
+
+
+def _converted(gguf: Path) -> Path:
+    """A folder with the same model as safetensors in bfloat16; a Q4 file's values fit it to 3 digits."""
+
+    def build(folder: Path) -> None:
+        options: dict[str, Any] = {}
+        if hasattr(transformers, "GgufConfig"):  # newer releases keep the weights packed unless told otherwise
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16, **options
+        )
+        model.save_pretrained(folder)
+        transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
+
+    with _quiet_transformers():
+        return derived(f"gguf-{gguf.parent.name[:16]}-{gguf.stem}", build)
+
+
+class _quiet_transformers:  # noqa: N801 - used like a function
+    """Silence transformers' progress bars and advice while a file is converted."""
+
+    def __enter__(self) -> None:
+        self.level = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers.logging.set_verbosity(self.level)
+        transformers.logging.enable_progress_bar()
+
+
+def _random_model(config: LanguageConfig, dtype: torch.dtype) -> FrozenLanguageModel:
+    """A random model with a byte-level tokenizer: every test runs on it, with no file and no network."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    settings = dict(config.architecture or {})
+    model_config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    model = transformers.AutoModelForCausalLM.from_config(model_config).to(dtype)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    return FrozenLanguageModel(config, model, transformers.PreTrainedTokenizerFast(tokenizer_object=core))

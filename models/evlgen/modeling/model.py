@@ -1,0 +1,198 @@
+"""The EVLGen model, for images and videos alike (arXiv 2310.03291, figure 2).
+
+frozen vision tower -> frames fused -> LayerNorm -> linear -> TomeFormer -> linear -> soft prompts in front of a frozen
+language model -> cross entropy on caption tokens. An image is a video of one frame. With `learned_prompt` the prompt
+texts around the soft prompts are trained embeddings, a departure for small data (off by default).
+
+Shapes: B items, F frames, N visual tokens, D vision width, Q soft prompts, P prefix tokens, W language width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.generation import CaptionOutput, generate_captions
+from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.losses import target_log_probabilities
+from evlgen.modeling.packing import PackedCaptions, pack_captions, packed_mask, packed_positions
+from evlgen.modeling.pretrained import PretrainedMixin
+from evlgen.modeling.processing import EVLGenProcessor
+from evlgen.modeling.tomeformer import TomeFormer
+from evlgen.modeling.vision import VisionTower
+
+FROZEN_PREFIXES = ("vision.trunk.", "language.")
+
+
+@dataclass
+class EVLGenOutput:
+    """What a forward pass returns.
+
+    Attributes:
+        loss: mean negative log-probability of a caption token, in nats.
+        log_probabilities: (captions,) log-probability of each whole caption, end token included.
+        tokens: how many caption tokens the loss is a mean over.
+        soft_prompts: (B, Q, W).
+    """
+
+    loss: Tensor
+    log_probabilities: Tensor
+    tokens: int
+    soft_prompts: Tensor
+
+
+class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
+    """Captions from frames.
+
+    Args:
+        config: the model's parts and sizes.
+        language: the frozen language model, already loaded.
+    """
+
+    def __init__(self, config: EVLGenConfig, language: FrozenLanguageModel) -> None:
+        super().__init__()
+        self.config = config
+        self.processor = EVLGenProcessor(config, language.tokenizer)
+        temporal = config.temporal if config.temporal.fusion == "temporal" else None
+        self.vision = VisionTower(config.vision, temporal)
+        self.ln_vision = nn.LayerNorm(config.vision.width)
+        self.vl_proj = nn.Linear(config.vision.width, config.connector.width)
+        self.connector = TomeFormer(config.connector, config.vision.tokens)
+        self.lm_proj = nn.Linear(config.connector.width, config.language.width)
+        self.language = language
+        before = language.embed(torch.tensor(language.encode(config.language.prompt_before), dtype=torch.int64))
+        after = language.embed(torch.tensor(language.encode(config.language.prompt_after), dtype=torch.int64))
+        learned = config.language.learned_prompt
+        self.prompt_before = nn.Parameter(before.detach().float().clone(), requires_grad=learned)
+        self.prompt_after = nn.Parameter(after.detach().float().clone(), requires_grad=learned)
+
+    def trainable_names(self) -> list[str]:
+        """The parameters that training changes and checkpoints hold: an explicit list."""
+        return [n for n, p in self.named_parameters() if not n.startswith(FROZEN_PREFIXES) or ".temporal." in n]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.lm_proj.weight.device
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Frame features (B, F, N, D) of normalised frames (B, F, 3, S, S); cacheable for most towers."""
+        return self.vision.encode(pixel_values.to(self.device, next(self.vision.trunk.parameters()).dtype))
+
+    def soft_prompts(self, features_BFND: Tensor) -> Tensor:
+        """Soft prompts (B, Q, W) of frame features: fused, then LayerNorm, projection, TomeFormer, projection."""
+        batch = features_BFND.shape[0]
+        features_BFND = features_BFND.to(self.device, self.lm_proj.weight.dtype)
+        tokens_BFND = self.vision.contextualize(features_BFND)
+        concat = self.config.temporal.fusion == "concat"
+        tokens_BND = tokens_BFND.flatten(0, 1) if concat else tokens_BFND.mean(dim=1)
+        merged = self.connector(self.vl_proj(self.ln_vision(tokens_BND))).tokens
+        prompts: Tensor = self.lm_proj(merged)
+        return prompts.reshape(batch, -1, prompts.shape[-1])
+
+    def prefix(self, soft_prompts_BQW: Tensor, prompt: str = "") -> Tensor:
+        """What stands before a caption (B, P, W): prompt text, soft prompts, prompt text, and the caller's prompt."""
+        batch, dtype = len(soft_prompts_BQW), soft_prompts_BQW.dtype
+        parts = [self.prompt_before.to(dtype).expand(batch, -1, -1), soft_prompts_BQW]
+        parts.append(self.prompt_after.to(dtype).expand(batch, -1, -1))
+        if prompt:
+            ids = torch.tensor(self.language.encode(prompt), device=self.device)
+            parts.append(self.language.embed(ids).to(dtype).expand(batch, -1, -1))
+        return torch.cat(parts, dim=1)
+
+    def log_probabilities(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
+        """log p of every predicted token (M,) of packed captions behind their prefixes."""
+        prefix = prefix_BPW.shape[1]
+        inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
+        hidden = self.language.hidden_states(inputs, packed_mask(packed, prefix), packed_positions(packed, prefix))
+        return target_log_probabilities(
+            hidden[packed.item, packed.source + prefix], self.language.head_weight, packed.target
+        )
+
+    def forward(
+        self,
+        captions: Sequence[Sequence[Sequence[int]]],
+        *,
+        pixel_values: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> EVLGenOutput:
+        """Teacher-forced loss; all captions of an item share one prefix.
+
+        Args:
+            captions: per item, its captions as token ids that end with the end token (`language.encode_caption`).
+            pixel_values: normalised frames (B, F, 3, S, S), or
+            features: cached frame features (B, F, N, D).
+        """
+        if features is None:
+            assert pixel_values is not None, "give pixel_values or features"
+            features = self.encode(pixel_values)
+        return self.caption_loss(self.soft_prompts(features), captions)
+
+    def caption_loss(self, soft_prompts_BQW: Tensor, captions: Sequence[Sequence[Sequence[int]]]) -> EVLGenOutput:
+        """The second half of `forward`: from soft prompts to the loss."""
+        packed = pack_captions(captions).to(self.device)
+        token_log_p = self.log_probabilities(self.prefix(soft_prompts_BQW), packed)
+        per_caption = torch.zeros(packed.captions, device=self.device).index_add(0, packed.sequence, token_log_p)
+        return EVLGenOutput(-token_log_p.mean(), per_caption, len(packed.target), soft_prompts_BQW)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixel_values: Tensor | None = None,
+        *,
+        features: Tensor | None = None,
+        prompt: str = "",
+        num_beams: int = 3,
+        max_new_tokens: int = 30,
+        min_new_tokens: int = 0,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        length_penalty: float = 1.0,
+        seed: int | None = None,
+    ) -> CaptionOutput:
+        """Caption every item: greedy (`num_beams=1`), beam search, or sampling.
+
+        Args:
+            pixel_values: normalised frames (B, F, 3, S, S), or
+            features: cached frame features (B, F, N, D).
+            prompt: text that the caption continues, for example a question.
+            num_beams: beams of the search; 1 is greedy.
+            max_new_tokens: longest caption in tokens, end included.
+            min_new_tokens: shortest caption in tokens.
+            do_sample: draw tokens instead of searching.
+            temperature: of the sampling distribution.
+            top_p: nucleus of the sampling distribution.
+            length_penalty: exponent of the length that beam scores are divided by.
+            seed: makes sampling repeatable.
+        """
+        if features is None:
+            assert pixel_values is not None, "give pixel_values or features"
+            features = self.encode(pixel_values)
+        return self.generate_from(
+            self.soft_prompts(features),
+            prompt=prompt,
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens,
+            do_sample=do_sample,
+            temperature=temperature,
+            top_p=top_p,
+            length_penalty=length_penalty,
+            seed=seed,
+        )
+
+    @torch.no_grad()
+    def generate_from(self, soft_prompts_BQW: Tensor, *, prompt: str = "", **decoding: Any) -> CaptionOutput:
+        """The second half of `generate`: from soft prompts to captions."""
+        prefix = self.prefix(soft_prompts_BQW, prompt)
+        output = generate_captions(self.language, prefix, **decoding)
+        packed = pack_captions([[ids] for ids in output.token_ids()]).to(self.device)
+        scores = torch.zeros(packed.captions, device=self.device)
+        output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()
+        return output

@@ -1,0 +1,203 @@
+"""from_pretrained, save_pretrained, push_to_hub: a checkpoint is config.json and the trained tensors.
+
+Frozen parts are not saved; the configuration names their sources with hashes, and loading fetches them. Only
+safetensors is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pydantic
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from evlgen.configuration import EVLGenConfig
+from evlgen.errors import UsageError, WeightsError
+from evlgen.modeling.language import load_language_model
+from evlgen.modeling.tomeformer import load_bert
+from evlgen.weights import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def packaged_models() -> dict[str, Path]:
+    """Models that ship inside the package: name -> folder."""
+    root = Path(str(resources.files("evlgen"))) / "assets"
+    return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
+
+
+def find_checkpoint(name_or_path: str) -> Path:
+    """The folder of a packaged model, a local checkpoint, or a hub repository (owner/name[@revision]).
+
+    Raises:
+        UsageError: nothing of that name is found.
+    """
+    packaged = packaged_models()
+    if name_or_path in packaged:
+        return packaged[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if (path / CONFIG_FILE).is_file():
+        return path
+    if path.is_dir():
+        raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
+    name, _, revision = name_or_path.removeprefix("hf:").partition("@")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(name, revision=revision or None))
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise WeightsError(f"model {name_or_path!r} cannot be fetched: {first}", "check name and network") from None
+    raise UsageError(f"no model {name_or_path!r}", f"packaged: {', '.join(packaged) or 'none'}; or give a folder")
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Tensors of a torch pickle, read with weights_only, or of a safetensors file."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable weight file: {str(error).splitlines()[0]}") from None
+    return loaded
+
+
+class PretrainedMixin:
+    """Saving and loading of `EVLGenForConditionalGeneration`."""
+
+    config: EVLGenConfig
+    model_id: str = "unsaved"
+    model_hash: str = ""
+
+    @classmethod
+    def from_config(
+        cls,
+        config: EVLGenConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        initialise: bool = True,
+        report: Callable[[str, int, int | None], None] | None = None,
+    ) -> Self:
+        """A model with its frozen parts loaded and its connector at the start of training.
+
+        Args:
+            config: the model.
+            dtype: precision of the frozen parts.
+            initialise: load `connector.source` (not needed when a checkpoint follows).
+            report: progress of downloads.
+        """
+        model: Any = cls(config, load_language_model(config.language, dtype=dtype, report=report))  # type: ignore[call-arg]
+        if config.vision.source is not None:
+            model.vision.load_weights(read_pickle(fetch(config.vision.source, report=report)))
+        model.vision.trunk.to(dtype)
+        if initialise and config.connector.source is not None:
+            load_bert(model.connector, read_pickle(fetch(config.connector.source, report=report)))
+        done: Self = model
+        return done
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "evlgen-mini",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        report: Callable[[str, int, int | None], None] | None = None,
+    ) -> Self:
+        """Load a model for use.
+
+        Args:
+            name_or_path: a packaged model, a folder that `save_pretrained` wrote, or a hub repository.
+            device: where to put it.
+            dtype: precision of everything.
+            report: progress of downloads.
+
+        Raises:
+            UsageError: no such model.
+            WeightsError: a file is missing, damaged, or not the pinned one.
+        """
+        folder = find_checkpoint(str(name_or_path))
+        try:
+            config = EVLGenConfig.load(folder / CONFIG_FILE)
+        except pydantic.ValidationError as error:
+            raise WeightsError(f"{folder / CONFIG_FILE}: {error.errors()[0]['msg']}") from None
+        model: Any = cls.from_config(config, dtype=dtype, initialise=False, report=report)
+        model.load_trained(folder / WEIGHTS_FILE)
+        model.model_id = Path(str(name_or_path)).name
+        if torch.device(device).type == "cpu":
+            model.vision.optimise_for_inference()
+        model.to(device=device, dtype=dtype)
+        model.eval().requires_grad_(False)
+        done: Self = model
+        return done
+
+    def load_trained(self, path: Path) -> None:
+        """Fill the trained tensors from a safetensors file.
+
+        Raises:
+            WeightsError: the file is damaged or lacks or adds a tensor; the names are given.
+        """
+        tensors = read_pickle(path)
+        names, own = self.trainable_names(), dict(self.named_parameters())  # type: ignore[attr-defined]
+        missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
+        wrong = [n for n in names if n in tensors and tensors[n].shape != own[n].shape]
+        if missing or extra or wrong:
+            raise WeightsError(
+                f"{path} does not fit its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, "
+                f"of another shape {wrong[:3]}"
+            )
+        with torch.no_grad():
+            for name in names:
+                own[name].copy_(tensors[name])
+        self.model_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    def trained_tensors(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Copies of the trained tensors on the CPU, in `dtype` or as they are."""
+        own = dict(self.named_parameters())  # type: ignore[attr-defined]
+        names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
+        return {n: own[n].detach().to("cpu", dtype or own[n].dtype).contiguous().clone() for n in names}
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write config.json and model.safetensors (trained tensors only).
+
+        Args:
+            folder: made if needed.
+            dtype: precision on disk; as in memory by default, which makes save and load exact.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        frozen = {"vision": self.config.vision.source, "language": self.config.language.source}
+        save_file(
+            self.trained_tensors(dtype), folder / WEIGHTS_FILE, metadata={"format": "pt", "frozen": json.dumps(frozen)}
+        )
+        self.config.save(folder / CONFIG_FILE)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the checkpoint to a hub repository (owner/name); returns its address."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repository, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(api.upload_folder(repo_id=repository, folder_path=folder))
+
+
+def frozen_sources(path: Path) -> dict[str, str | None]:
+    """The sources (with hashes) of the frozen parts that a checkpoint was trained against."""
+    with safe_open(path, framework="pt") as file:
+        sources: dict[str, str | None] = json.loads((file.metadata() or {}).get("frozen", "{}"))
+    return sources

@@ -1,0 +1,64 @@
+"""From RGB frames to the model's input, and from token ids to text.
+
+A picture is resized to the square input whole, its aspect not kept: nothing at the borders is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from evlgen.configuration import EVLGenConfig
+from evlgen.errors import UsageError
+
+
+class EVLGenProcessor:
+    """Frames in, pixel values out; token ids in, captions out.
+
+    Args:
+        config: of the model.
+        tokenizer: of its language model.
+    """
+
+    def __init__(self, config: EVLGenConfig, tokenizer: Any) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self._mean = torch.tensor(config.vision.mean).view(3, 1, 1)
+        self._std = torch.tensor(config.vision.std).view(3, 1, 1)
+
+    def __call__(self, clips: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Normalised float32 pixel values (B, F, 3, S, S).
+
+        Args:
+            clips: for every item its frames, uint8 RGB (F, H, W, 3); sizes may differ, frame counts may not.
+
+        Raises:
+            UsageError: items have different numbers of frames, or no frame.
+        """
+        counts = {len(c) for c in clips}
+        if len(counts) != 1 or 0 in counts:
+            raise UsageError(f"a batch needs clips of one frame count, got {sorted(counts)}", "group clips by frames")
+        side = self.config.vision.image_size
+        frames = np.stack([np.stack([_square(f, side) for f in clip]) for clip in clips])
+        x = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float().div_(255)
+        return x.sub_(self._mean).div_(self._std)
+
+    def batch_decode(self, sequences: Tensor) -> list[str]:
+        """Captions of token ids (B, T), up to the end token."""
+        end = self.tokenizer.encode(self.config.language.end_text, add_special_tokens=False)[0]
+        texts: list[str] = []
+        for row in sequences.tolist():
+            ids = row[: row.index(end)] if end in row else row
+            texts.append(" ".join(self.tokenizer.decode(ids, skip_special_tokens=True).split()))
+        return texts
+
+
+def _square(frame: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if frame.shape[:2] == (side, side):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC))

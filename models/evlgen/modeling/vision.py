@@ -1,0 +1,164 @@
+"""The frozen vision tower: any timm architecture behind one small interface.
+
+A tower turns frames into tokens. In a ViT the temporal module sits in every block between attention and MLP
+(arXiv 2310.03291, section 3.3), so frames meet inside the tower; a CNN has no such place, there the module works on
+the output tokens. A tower without temporal modules sees every frame alone, and its features may be cached.
+
+Shapes: B batch, F frames, N tokens, D width, S image side in pixels.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from evlgen.configuration import TemporalConfig, VisionConfig
+from evlgen.errors import EvlgenError, WeightsError
+from evlgen.modeling.temporal import TemporalContextualization
+
+
+class TemporalBlock(nn.Module):
+    """A timm pre-norm ViT block with temporal contextualization between its attention and its MLP."""
+
+    def __init__(self, block: Any, temporal: TemporalContextualization) -> None:
+        super().__init__()
+        self.block, self.temporal = block, temporal
+        self.frames = 1
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """x: (B * F, N, D)."""
+        block = self.block
+        x = x + _branch(block, "1", block.attn(block.norm1(x), *args, **kwargs))
+        x = self.temporal(x.reshape(-1, self.frames, *x.shape[1:])).flatten(0, 1)
+        y: Tensor = x + _branch(block, "2", block.mlp(block.norm2(x)))
+        return y
+
+
+def _branch(block: Any, which: str, y: Tensor) -> Tensor:
+    """Layer scale of either spelling (timm's Block has ls1/ls2, its EvaBlock gamma_1/gamma_2)."""
+    gamma = getattr(block, f"gamma_{which}", None)
+    scaled: Tensor = getattr(block, f"ls{which}", nn.Identity())(y) if gamma is None else y * gamma
+    return scaled
+
+
+class VisionTower(nn.Module):
+    """Frames in, visual tokens out.
+
+    Args:
+        config: architecture and sizes; `config.tokens` and `config.width` are checked against the real ones.
+        temporal: give it to build the temporal modules (one per ViT block, or one after a CNN).
+
+    Raises:
+        EvlgenError: the architecture is unknown to timm, or gives other token counts than configured.
+    """
+
+    def __init__(self, config: VisionConfig, temporal: TemporalConfig | None = None) -> None:
+        super().__init__()
+        self.config = config
+        try:
+            self.trunk: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **config.arguments)
+        except (RuntimeError, TypeError) as error:
+            raise EvlgenError(
+                f"vision.name {config.name!r}: {error}", "timm.list_models() names what there is"
+            ) from None
+        self.trunk.requires_grad_(False).eval()
+        self.blocks: list[TemporalBlock] = []
+        self.after: TemporalContextualization | None = None
+        if temporal is not None:
+            self._attach(temporal)
+
+    def _attach(self, temporal: TemporalConfig) -> None:
+        def module() -> TemporalContextualization:
+            return TemporalContextualization(self.config.width, temporal.width, temporal.heads)
+
+        if hasattr(self.trunk, "blocks") and hasattr(self.trunk.blocks[0], "attn"):
+            wrapped = [TemporalBlock(block, module()) for block in self.trunk.blocks]
+            self.trunk.blocks = nn.ModuleList(wrapped) if not self._sequential() else nn.Sequential(*wrapped)
+            self.blocks = wrapped
+        else:
+            self.after = module()
+
+    def _sequential(self) -> bool:
+        return isinstance(self.trunk.blocks, nn.Sequential)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether `encode` sees every frame alone, so that its output can be computed once and kept."""
+        return not self.blocks
+
+    def train(self, mode: bool = True) -> VisionTower:
+        """The tower is frozen: its statistics and dropout always stay in evaluation mode."""
+        super().train(False)
+        return self
+
+    def encode(self, pixels_BFCSS: Tensor) -> Tensor:
+        """Tokens (B, F, N, D) of normalised frames (B, F, 3, S, S), before any module that follows a CNN."""
+        batch, frames = pixels_BFCSS.shape[:2]
+        for block in self.blocks:
+            block.frames = frames
+        x = pixels_BFCSS.flatten(0, 1)
+        if x.device.type == "cpu" and not self.blocks:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.blocks)):
+            y = self.trunk.forward_features(x)
+        if y.dim() == 4:  # a CNN's feature map
+            y = y.flatten(2).transpose(1, 2)
+        if y.shape[1:] != (self.config.tokens, self.config.width):
+            raise EvlgenError(
+                f"vision {self.config.name} at {self.config.image_size} px gives {y.shape[1]} tokens of width "
+                f"{y.shape[2]}, configured were {self.config.tokens} of {self.config.width}",
+                "set vision.tokens and vision.width to what the tower gives",
+            )
+        tokens: Tensor = y.reshape(batch, frames, *y.shape[1:])
+        return tokens
+
+    def contextualize(self, tokens_BFND: Tensor) -> Tensor:
+        """The temporal module of a CNN tower on its output tokens; the identity for any other tower."""
+        if self.after is None:
+            return tokens_BFND
+        y: Tensor = self.after(tokens_BFND)
+        return y
+
+    def forward(self, pixels_BFCSS: Tensor) -> Tensor:
+        """Contextualized tokens (B, F, N, D)."""
+        return self.contextualize(self.encode(pixels_BFCSS))
+
+    def load_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Fill the trunk from a weight file in the configured layout.
+
+        Raises:
+            WeightsError: names or shapes do not fit.
+        """
+        own = {k.replace(".block.", "."): v for k, v in self.trunk.state_dict().items() if ".temporal." not in k}
+        given = dict(zip(own, tensors.values(), strict=False)) if self.config.layout == "ordered" else tensors
+        bad = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
+        if bad:
+            raise WeightsError(
+                f"vision weights do not fit {self.config.name}: {len(bad)} of {len(own)} tensors missing or of "
+                f"another shape, first {bad[0]!r}"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(given[name])
+
+    def optimise_for_inference(self) -> None:
+        """Fold every BatchNorm into the convolution before it and lay convolutions out for the CPU; same function."""
+        _fold_batch_norms(self.trunk)
+        self.trunk.to(memory_format=torch.channels_last)
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """timm writes `conv_x` and `bn_x` as neighbours, BatchNorm with its activation inside (BatchNormAct2d)."""
+    children = list(module.named_children())
+    for (conv_name, conv), (bn_name, bn) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+            setattr(module, conv_name, fuse_conv_bn_eval(conv, bn))
+            drop, act = getattr(bn, "drop", nn.Identity()), getattr(bn, "act", nn.Identity())
+            setattr(module, bn_name, nn.Sequential(drop, act))
+    for _, child in module.named_children():
+        _fold_batch_norms(child)

@@ -1,0 +1,51 @@
+"""Tiny models with random weights: every test of this room runs on them, with no file and no network."""
+
+import pytest
+import torch
+
+from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.modeling import EVLGenForConditionalGeneration
+
+TINY_LLAMA = {
+    "model_type": "llama", "vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+}  # fmt: skip
+TINY_OPT = {
+    "model_type": "opt", "vocab_size": 256, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128,
+}  # fmt: skip
+TINY_VIT = VisionConfig(
+    name="vit_tiny_patch16_224",
+    arguments={"img_size": 48, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 4},
+    image_size=48,
+    width=32,
+    tokens=10,
+)
+TINY_CNN = VisionConfig(name="test_efficientnet", image_size=96, width=256, tokens=9)
+
+
+def tiny_config(
+    vision: VisionConfig = TINY_VIT, fusion: str = "mean", llm: dict[str, object] = TINY_LLAMA, **connector: object
+) -> EVLGenConfig:
+    """A config of miniature parts; keyword arguments change the connector."""
+    settings: dict[str, object] = {"layers": 2, "width": 24, "heads": 4, "intermediate": 48, "r": 2, "dropout": 0.0}
+    return EVLGenConfig(
+        vision=vision,
+        connector=ConnectorConfig(**{**settings, **connector}),
+        temporal=TemporalConfig(fusion=fusion, frames=3, width=16, heads=4),
+        language=LanguageConfig(architecture=llm, width=32, prompt_before="<", prompt_after=">"),
+    )
+
+
+def tiny_model(config: EVLGenConfig | None = None, seed: int = 0) -> EVLGenForConditionalGeneration:
+    """A model of `tiny_config` with weights large enough that captions differ."""
+    torch.manual_seed(seed)
+    model = EVLGenForConditionalGeneration.from_config(config or tiny_config())
+    with torch.no_grad():
+        model.lm_proj.weight.mul_(5)
+    return model.eval()
+
+
+@pytest.fixture
+def model() -> EVLGenForConditionalGeneration:
+    return tiny_model()

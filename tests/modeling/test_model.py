@@ -1,0 +1,193 @@
+"""The whole model: image and video, batches, generation, saving."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evlgen.errors import UsageError, WeightsError
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.pretrained import frozen_sources
+from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
+
+
+@pytest.mark.parametrize("vision", [TINY_VIT, TINY_CNN], ids=["vit", "cnn"])
+def test_video_model_with_closed_gates_is_the_mean_of_the_image_tower(vision: object) -> None:
+    image = tiny_model(tiny_config(vision, fusion="mean"))
+    video = tiny_model(tiny_config(vision, fusion="temporal"))
+    video.vision.load_weights(image.vision.trunk.state_dict())
+    video.load_state_dict({n: p for n, p in image.state_dict().items() if not n.startswith("vision.")}, strict=False)
+    side = vision.image_size
+    pixels = torch.randn(2, 3, 3, side, side)
+    per_frame = torch.stack([image.encode(pixels[:, f : f + 1]) for f in range(3)]).mean(0)
+    torch.testing.assert_close(video.soft_prompts(video.encode(pixels)), image.soft_prompts(per_frame))
+    with torch.no_grad():
+        for name, parameter in video.named_parameters():
+            if name.endswith("alpha"):
+                parameter.fill_(0.5)
+    different = video.soft_prompts(video.encode(pixels))
+    assert not torch.allclose(different, image.soft_prompts(per_frame), atol=1e-4)
+
+
+def test_temporal_attention_equals_a_loop_over_positions_and_heads() -> None:
+    """arXiv 2310.03291, section 3.3, one spatial position, one head, one frame at a time."""
+    from evlgen.modeling.temporal import TemporalContextualization
+
+    module = TemporalContextualization(8, width=12, heads=4)
+    with torch.no_grad():
+        module.alpha.fill_(0.7)
+    x = torch.randn(2, 3, 5, 8)
+    want = x.clone()
+    for b in range(2):
+        for n in range(5):
+            q, k = module.query(x[b, :, n]), module.key(x[b, :, n])
+            for h in range(4):
+                logits = q[:, 3 * h : 3 * h + 3] @ k[:, 3 * h : 3 * h + 3].T * 12**-0.5
+                want[b, :, n, 2 * h : 2 * h + 2] += 0.7 * logits.softmax(-1) @ x[b, :, n, 2 * h : 2 * h + 2]
+    torch.testing.assert_close(module(x), want)
+    torch.testing.assert_close(module.attention(x).sum(-1), torch.ones(2, 5, 4, 3))
+
+
+def test_vit_block_with_a_closed_gate_is_timms_block() -> None:
+    video = tiny_model(tiny_config(fusion="temporal"))
+    plain = tiny_model(tiny_config())
+    plain.vision.load_weights(
+        {n.replace(".block.", "."): p for n, p in video.vision.trunk.state_dict().items() if ".temporal." not in n}
+    )
+    pixels = torch.randn(2, 3, 3, 48, 48)
+    torch.testing.assert_close(video.encode(pixels), plain.encode(pixels))
+    assert len(video.vision.blocks) == 2
+
+
+@pytest.mark.parametrize(("fusion", "soft_prompts"), [("mean", 6), ("temporal", 6), ("concat", 18)])
+def test_soft_prompt_counts(fusion: str, soft_prompts: int) -> None:
+    model = tiny_model(tiny_config(fusion=fusion))
+    prompts = model.soft_prompts(model.encode(torch.randn(2, 3, 3, 48, 48)))
+    assert prompts.shape == (2, soft_prompts, 32)
+    assert model.config.soft_prompt_tokens(3) == soft_prompts
+
+
+@pytest.mark.parametrize("fusion", ["mean", "temporal", "concat"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_batch_of_one_equals_a_batch_of_many(fusion: str, beams: int) -> None:
+    model = tiny_model(tiny_config(fusion=fusion))
+    pixels = torch.randn(5, 3, 3, 48, 48)
+    many = model.generate(pixels, num_beams=beams, max_new_tokens=8)
+    for i in range(5):
+        one = model.generate(pixels[i : i + 1], num_beams=beams, max_new_tokens=8)
+        assert one.token_ids()[0] == many.token_ids()[i]
+        torch.testing.assert_close(one.log_probabilities[0], many.log_probabilities[i], rtol=1e-4, atol=1e-4)
+
+
+def naive_log_p(model: EVLGenForConditionalGeneration, prefix: torch.Tensor, ids: list[int]) -> float:
+    """Log-probability token by token, one forward pass of the language model each."""
+    total = 0.0
+    for i, token in enumerate(ids):
+        inputs = torch.cat([prefix, model.language.embed(torch.tensor(ids[:i], dtype=torch.int64))])[None]
+        total += model.language.model(inputs_embeds=inputs).logits[0, -1].log_softmax(-1)[token].item()
+    return total
+
+
+def test_greedy_is_the_argmax_at_every_step_and_scores_add_up(model: EVLGenForConditionalGeneration) -> None:
+    pixels = torch.randn(1, 1, 3, 48, 48)
+    out = model.generate(pixels, num_beams=1, max_new_tokens=6)
+    prefix = model.prefix(model.soft_prompts(model.encode(pixels)))[0]
+    ids: list[int] = []
+    while len(ids) < 6 and (not ids or ids[-1] != model.language.end_token_id):
+        inputs = torch.cat([prefix, model.language.embed(torch.tensor(ids, dtype=torch.int64))])[None]
+        ids.append(int(model.language.model(inputs_embeds=inputs).logits[0, -1].argmax()))
+    assert out.token_ids()[0] == ids
+    assert out.log_probabilities[0].item() == pytest.approx(naive_log_p(model, prefix, ids), abs=1e-4)
+
+
+def test_a_wide_beam_finds_the_best_caption_of_all(model: EVLGenForConditionalGeneration) -> None:
+    """With more beams than candidates, beam search over two tokens is exhaustive search."""
+    pixels = torch.randn(1, 1, 3, 48, 48)
+    out = model.generate(pixels, num_beams=256, max_new_tokens=2, min_new_tokens=2, length_penalty=0.0)
+    prefix = model.prefix(model.soft_prompts(model.encode(pixels)))[0]
+    end = model.language.end_token_id
+    first = model.language.model(inputs_embeds=prefix[None]).logits[0, -1].log_softmax(-1)
+    first[end] = -torch.inf  # two tokens are asked for
+    embedded = model.language.embed(torch.arange(256))[:, None]
+    inputs = torch.cat([prefix.expand(256, -1, -1), embedded], dim=1)
+    second = model.language.model(inputs_embeds=inputs).logits[:, -1].log_softmax(-1)
+    best = int((first[:, None] + second).argmax())
+    assert out.token_ids()[0] == [best // 256, best % 256]
+
+
+def test_sampling_repeats_with_a_seed_and_follows_the_model(model: EVLGenForConditionalGeneration) -> None:
+    pixels = torch.randn(1, 1, 3, 48, 48).expand(2000, -1, -1, -1, -1)
+    features = model.encode(pixels[:1]).expand(2000, -1, -1, -1)
+    draw = {"features": features, "do_sample": True, "num_beams": 1, "max_new_tokens": 1}
+    first = model.generate(**draw, seed=3).sequences[:, 0]
+    assert torch.equal(first, model.generate(**draw, seed=3).sequences[:, 0])
+    prefix = model.prefix(model.soft_prompts(features[:1]))
+    p = model.language.model(inputs_embeds=prefix).logits[0, -1].softmax(-1)
+    seen = torch.bincount(first, minlength=256) / 2000
+    top = p.topk(5).indices
+    assert (seen[top] - p[top]).abs().max() < 0.05
+
+
+def test_save_and_load_is_exact_and_holds_only_what_is_trained(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    assert sorted(load_file(tmp_path / "model.safetensors")) == sorted(model.trainable_names())
+    assert frozen_sources(tmp_path / "model.safetensors") == {"vision": None, "language": None}
+    torch.manual_seed(0)  # the frozen parts of a test model are random: the same seed makes the same ones
+    again = EVLGenForConditionalGeneration.from_pretrained(tmp_path)
+    for name, tensor in model.trained_tensors().items():
+        assert torch.equal(tensor, again.trained_tensors()[name]), name
+    assert again.config == model.config
+    assert len(again.model_hash) == 16
+
+
+def test_a_checkpoint_that_does_not_fit_names_the_tensors(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["surplus"] = tensors.pop("lm_proj.bias")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"missing \['lm_proj.bias'\], unexpected \['surplus'\]"):
+        EVLGenForConditionalGeneration.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a weight file")
+    with pytest.raises(WeightsError, match="not a readable weight file"):
+        EVLGenForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_an_unknown_model_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model 'evlgen-maxi'"):
+        EVLGenForConditionalGeneration.from_pretrained("evlgen-maxi")
+    with pytest.raises(UsageError, match=r"holds no config.json"):
+        EVLGenForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_folding_batch_norm_keeps_the_function() -> None:
+    model = tiny_model(tiny_config(TINY_CNN))
+    for module in model.vision.trunk.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # untouched statistics would fold to nothing
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    pixels = torch.randn(2, 1, 3, 96, 96)
+    before = model.encode(pixels)
+    model.vision.optimise_for_inference()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.vision.trunk.modules())
+    torch.testing.assert_close(model.encode(pixels), before, rtol=1e-4, atol=1e-5)
+
+
+def test_processor_resizes_normalises_and_refuses_ragged_batches(model: EVLGenForConditionalGeneration) -> None:
+    white = np.full((2, 30, 50, 3), 255, dtype=np.uint8)
+    pixels = model.processor([white, np.zeros_like(white)])
+    assert pixels.shape == (2, 2, 3, 48, 48)
+    assert pixels[0].unique().tolist() == [1.0]
+    assert pixels[1].unique().tolist() == [-1.0]
+    with pytest.raises(UsageError, match=r"one frame count, got \[1, 2\]"):
+        model.processor([white, white[:1]])
+
+
+def test_decoding_stops_at_the_end_token(model: EVLGenForConditionalGeneration) -> None:
+    ids = model.language.encode_caption("a dog  runs")
+    assert ids[-1] == model.language.end_token_id
+    assert model.processor.batch_decode(torch.tensor([[*ids, *ids]])) == ["a dog runs"]
+    assert len(model.language.encode_caption("word " * 50)) == 32

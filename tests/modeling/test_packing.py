@@ -1,0 +1,61 @@
+"""Packed captions against one sequence per caption, computed with transformers' own loss."""
+
+import pytest
+import torch
+
+from evlgen.modeling.losses import target_log_probabilities
+from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model
+
+CAPTIONS = [[[5, 6, 7, 10], [8, 10]], [[9, 3, 10], [4, 4, 4, 4, 4, 10], [10]]]
+
+
+@pytest.mark.parametrize("llm", [TINY_LLAMA, TINY_OPT], ids=["llama", "opt"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_equals_separate_sequences(llm: dict[str, object], attention: str) -> None:
+    model = tiny_model(tiny_config(llm=llm)).requires_grad_(True)
+    model.language.requires_grad_(False)
+    model.language.use_attention(attention)
+    pixels = torch.randn(2, 1, 3, 48, 48)
+
+    packed = model(CAPTIONS, pixel_values=pixels)
+    packed.loss.backward()
+    packed_gradient = model.lm_proj.weight.grad.clone()
+    model.zero_grad()
+
+    total, tokens, each = torch.zeros(()), 0, []
+    prefixes = model.prefix(model.soft_prompts(model.encode(pixels)))
+    for prefix, captions in zip(prefixes, CAPTIONS, strict=True):
+        for ids in captions:  # labels -100 on the prefix, as transformers computes a causal loss
+            labels = torch.tensor([[-100] * len(prefix) + ids])
+            inputs = torch.cat([prefix, model.language.embed(torch.tensor(ids))])[None]
+            loss = model.language.model(inputs_embeds=inputs, labels=labels).loss * len(ids)
+            each.append(-loss.item())
+            total, tokens = total + loss, tokens + len(ids)
+    (total / tokens).backward()
+
+    assert packed.tokens == tokens
+    torch.testing.assert_close(packed.loss, total / tokens, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(packed.log_probabilities, torch.tensor(each), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed_gradient, model.lm_proj.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_chunked_log_probabilities_equal_log_softmax() -> None:
+    torch.manual_seed(0)
+    hidden, head, target = torch.randn(1100, 8, requires_grad=True), torch.randn(50, 8), torch.randint(50, (1100,))
+    weight = torch.randn(1100)
+    ours = target_log_probabilities(hidden, head, target)
+    (gradient,) = torch.autograd.grad((ours * weight).sum(), hidden)
+    want = (hidden @ head.T).log_softmax(-1).gather(1, target[:, None]).squeeze(1)
+    (want_gradient,) = torch.autograd.grad((want * weight).sum(), hidden)
+    torch.testing.assert_close(ours, want)
+    torch.testing.assert_close(gradient, want_gradient)
+
+
+def test_frozen_parts_get_no_gradient() -> None:
+    model = tiny_model()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in model.trainable_names() and "prompt_" not in name)
+    model(CAPTIONS, pixel_values=torch.randn(2, 1, 3, 48, 48)).loss.backward()
+    with_gradient = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient, "nothing is trained"
+    assert not any(n.startswith(("vision.trunk", "language")) for n in with_gradient)

@@ -1,0 +1,86 @@
+"""TomeFormer against transformers' BERT, and its token arithmetic against the paper's numbers."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, VisionConfig
+from evlgen.modeling.tomeformer import TomeFormer, load_bert
+
+SIZES = {"layers": 3, "width": 32, "heads": 4, "intermediate": 64, "dropout": 0.0}
+
+
+def bert() -> BertModel:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=10, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=40, layer_norm_eps=1e-12,
+    )  # fmt: skip
+    model = BertModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def test_without_merging_it_equals_bert() -> None:
+    reference = bert()
+    ours = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=17).eval()
+    assert load_bert(ours, reference.state_dict()) == []
+    x = torch.randn(2, 17, 32)
+    want = reference(inputs_embeds=x).last_hidden_state
+    torch.testing.assert_close(ours(x).tokens, want, rtol=1e-5, atol=1e-5)
+
+
+def test_proportional_attention_changes_nothing_until_tokens_merge() -> None:
+    plain = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=9).eval()
+    other = TomeFormer(ConnectorConfig(**SIZES, r=0, proportional_attention=True), tokens=9).eval()
+    other.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 9, 32)
+    torch.testing.assert_close(plain(x).tokens, other(x).tokens)
+
+
+def test_proportional_attention_equals_repeating_a_token() -> None:
+    """log(size) in the logits makes one token of size 2 count like two equal tokens (arXiv 2210.09461, section 3.2)."""
+    config = ConnectorConfig(**SIZES, r=0, proportional_attention=True)
+    layer = TomeFormer(config, tokens=9).eval().encoder.layer[0]
+    x = torch.randn(1, 4, 32)
+    merged, _, _ = layer(x, torch.tensor([[1.0, 1.0, 1.0, 2.0]]))
+    repeated, _, _ = layer(torch.cat([x, x[:, 3:]], dim=1), torch.ones(1, 5))
+    torch.testing.assert_close(merged, repeated[:, :4], rtol=1e-5, atol=1e-5)
+
+
+def released(r: object, layers: int = 12) -> EVLGenConfig:
+    return EVLGenConfig(
+        vision=VisionConfig(name="eva_giant_patch14_224", image_size=224, width=1408, tokens=257),
+        connector=ConnectorConfig(r=r, layers=layers),
+        language=LanguageConfig(width=2560),
+    )
+
+
+@pytest.mark.parametrize(("r", "soft_prompts"), [(19, 29), (16, 65), (0, 257), ([19] * 12, 29), ((19, 0.5), 29)])
+def test_token_counts_of_the_paper(r: object, soft_prompts: int) -> None:
+    assert released(r).soft_prompt_tokens() == soft_prompts
+
+
+def test_configured_token_counts_are_the_real_ones() -> None:
+    for r in (0, 3, 7, [1, 5, 2], (4, -1.0), (4, 1.0)):
+        config = EVLGenConfig(
+            vision=VisionConfig(name="x", image_size=16, width=8, tokens=17),
+            connector=ConnectorConfig(**SIZES, r=r),
+            language=LanguageConfig(width=8),
+        )
+        counts, x = [], torch.randn(1, 17, 32)
+        out = TomeFormer(config.connector, 17)(x)
+        tokens = 17
+        for destination in out.destinations:
+            tokens = int(destination.max()) + 1
+            counts.append(tokens)
+        assert out.tokens.shape[1] == config.tokens_per_layer()[-1]
+        assert set(counts) <= set(config.tokens_per_layer())
+
+
+@pytest.mark.parametrize(("r", "message"), [([1, 2], "2 entries for 12"), (-1, "negative"), ((3, 2.0), "between -1")])
+def test_bad_schedules_are_refused(r: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConnectorConfig(r=r)
