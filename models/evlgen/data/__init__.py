@@ -1,0 +1,1 @@
+"""Captioned data: items, media, cached frozen features, batches."""

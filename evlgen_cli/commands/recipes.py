@@ -1,0 +1,56 @@
+"""`evlgen recipes ls | show | copy | check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlgen_cli.console import out, print_json, table
+from evlgen_cli.options import JsonOption, SetOption
+
+recipes = typer.Typer(no_args_is_help=True, help="List, print, copy and check training recipes.")
+
+_Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")]
+
+
+@recipes.command("ls")
+def ls(as_json: JsonOption = False) -> None:
+    """List the recipes that come with evlgen."""
+    from evlgen.recipes import load_recipe, recipe_names
+
+    rows = [(name, load_recipe(name).summary) for name in recipe_names()]
+    if as_json:
+        print_json([{"name": n, "summary": s} for n, s in rows])
+    else:
+        table(["recipe", "what it does"], rows)
+
+
+@recipes.command("show")
+def show(name: _Name) -> None:
+    """Print a recipe; its header is its manual."""
+    from evlgen.recipes import find_recipe
+
+    out.file.write(find_recipe(name).read_text(encoding="utf-8"))
+
+
+@recipes.command("copy")
+def copy(name: _Name, to: Annotated[Path, typer.Argument(help="The new file; it must not exist yet.")]) -> None:
+    """Copy a recipe, to be changed and run with `evlgen train --recipe FILE`."""
+    from evlgen.errors import UsageError
+    from evlgen.recipes import find_recipe
+
+    source = find_recipe(name)
+    if to.exists():
+        raise UsageError(f"{to} exists already", "name another file")
+    to.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    out.print(f"{to}")
+
+
+@recipes.command("check")
+def check(name: _Name, overrides: SetOption = None) -> None:
+    """Validate a recipe without running it; every mistake is named."""
+    from evlgen.recipes import load_recipe
+
+    loaded = load_recipe(name, overrides or [])
+    tokens = loaded.model.tokens_per_layer()
+    out.print(f"{loaded.name}: fine; tokens per layer {loaded.model.vision.tokens} -> {' -> '.join(map(str, tokens))}")

@@ -1,0 +1,140 @@
+"""Finding, overriding and validating recipes: all mistakes at once, each with the nearest name that exists."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from evlgen.errors import UsageError
+from evlgen.recipes.schema import Recipe
+
+
+def recipe_folder() -> Path:
+    """The folder of the recipes that come with evlgen: inside the wheel, or the checkout's recipes/.
+
+    Raises:
+        UsageError: neither exists.
+    """
+    installed = Path(str(resources.files("evlgen"))) / "_recipes"
+    checkout = Path(str(resources.files("evlgen"))).parent.parent / "recipes"
+    for folder in (installed, checkout):
+        if folder.is_dir() and any(folder.glob("*.yaml")):
+            return folder
+    raise UsageError(f"no recipes: neither {installed} nor {checkout} holds any", "reinstall evlgen")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with evlgen."""
+    return sorted(p.stem for p in recipe_folder().glob("*.yaml"))
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe given by name or by path.
+
+    Raises:
+        UsageError: there is none; the nearest name is offered.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if path.is_file():
+            return path
+        raise UsageError(f"recipe file {path} does not exist")
+    packaged = recipe_folder() / f"{name_or_path}.yaml"
+    if packaged.is_file():
+        return packaged
+    near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+    names = ", ".join(recipe_names())
+    raise UsageError(f"no recipe {name_or_path!r}", f"did you mean {near[0]!r}?" if near else f"there are: {names}")
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Args:
+        name_or_path: as for `find_recipe`.
+        overrides: "a.b=value", the value in YAML.
+
+    Raises:
+        UsageError: bad YAML, or every mistake of the recipe in one message.
+    """
+    path = find_recipe(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except pydantic.ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise UsageError(f"{path.name}: {'; '.join(lines)}") from None
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--set {override!r} is not of the form a.b=value")
+    node: Any = content
+    *parents, last = name.split(".")
+    for part in parents:
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            node = node.setdefault(part, {})
+        else:
+            raise UsageError(f"--set {name}: {part!r} is not a section")
+    parsed = yaml.safe_load(value)
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = parsed
+    elif isinstance(node, dict):
+        node[last] = parsed
+    else:
+        raise UsageError(f"--set {name}: {last!r} is not a key there")
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(p) for p in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(error["loc"][-1]), _siblings(error["loc"]), n=1)
+        return f"unknown key {where}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _siblings(location: Sequence[int | str]) -> list[str]:
+    """The keys that the schema knows at the place of an unknown one."""
+    node: Any = Recipe
+    for part in location[:-1]:
+        if isinstance(part, int) or node is None:
+            continue
+        annotation = node.model_fields[part].annotation if part in node.model_fields else None
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        node = inner[0] if inner else None
+    return list(node.model_fields) if node is not None else []
+
+
+def expand_path(text: str) -> Path:
+    """A path with ~ and ${VARIABLES} replaced.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    missing = [v for v in re.findall(r"\$\{(\w+)\}", text) if v not in os.environ]
+    if missing:
+        raise UsageError(
+            f"{text}: the environment variable {missing[0]} is not set", "set it to the folder of the data"
+        )
+    return Path(os.path.expandvars(text)).expanduser()

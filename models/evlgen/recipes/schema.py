@@ -1,0 +1,104 @@
+"""What a recipe may say. A recipe is a whole training workflow in one YAML file; its header comment is its manual.
+
+Unknown keys are errors, and every mistake is reported at once (see `evlgen.recipes.loading`). No torch here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from evlgen.configuration import EVLGenConfig, Strict
+
+
+class DataSource(Strict):
+    """Captioned pictures or videos: a JSONL file of {image|video|file, captions|caption, split} and their media."""
+
+    captions: str = Field(description="path of the JSONL file; ${VARIABLES} are expanded")
+    media: str = Field(description="folder or .tar that holds the files named there")
+    split: str | None = Field(None, description="only rows with this split; null: all rows")
+    weight: float = Field(1.0, gt=0, description="how often an item is drawn, relative to items of other sources")
+    views: int = Field(1, gt=0, description="cached variants per frame: the plain one, then random crops and flips")
+    limit: int | None = Field(None, gt=0, description="only the first so many items")
+
+
+class DataConfig(Strict):
+    """What is trained on and what is validated on."""
+
+    train: list[DataSource] = Field(min_length=1)
+    validation: list[DataSource] = Field(min_length=1)
+    max_frames: int = Field(4, gt=0, description="frames cached per video, evenly spread")
+    captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
+    items_per_step: int = Field(32, gt=0, description="pictures or videos per optimizer step")
+    lower_case: bool = Field(False, description="lower-case captions and drop their final full stop")
+
+
+class OptimizerConfig(Strict):
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    floor: float = Field(1e-5, ge=0, description="learning rate at the last step")
+    start: float = Field(1e-6, ge=0, description="learning rate at step 0")
+    warmup_steps: int = Field(5000, ge=0, description="optimizer steps of linear warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="on matrices; never on biases, norms and embeddings")
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    prompt_multiplier: float = Field(1.0, gt=0, description="factor on the learning rate of learned prompts")
+
+
+class VocabularyConfig(Strict):
+    """A departure for small data: pull soft prompts towards the embeddings of the caption's content words.
+
+    The first `steps` train this loss alone, without running the language model; afterwards it stays with `weight`
+    beside the caption loss. Zero steps and zero weight are the paper's single loss.
+    """
+
+    steps: int = Field(0, ge=0, description="optimizer steps on this loss alone")
+    items_per_step: int = Field(96, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="peak during these steps")
+    weight: float = Field(0.0, ge=0, description="weight beside the caption loss afterwards")
+    min_count: int = Field(10, gt=0, description="a content token counts if so many training items have it")
+
+
+class ValidationConfig(Strict):
+    """How a run is watched, and by what its best checkpoint is chosen."""
+
+    every_steps: int = Field(500, gt=0)
+    loss_items: int = Field(200, gt=0, description="items for loss and for the matched-against-shuffled gap")
+    caption_items: int = Field(200, ge=0, description="items captioned greedily and scored by CIDEr")
+    max_new_tokens: int = Field(24, gt=0)
+
+
+class TrainConfig(Strict):
+    """The loop."""
+
+    steps: int = Field(gt=0, description="optimizer steps of the caption loss")
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen parts and of matrix products; auto: bfloat16 where the machine has it fast"
+    )
+    checkpoint_seconds: float = Field(300.0, gt=0, description="seconds between resumable checkpoints")
+    log_every: int = Field(20, gt=0, description="optimizer steps between log lines")
+    start_from: str | None = Field(None, description="checkpoint folder or packaged model to start from")
+
+
+class Recipe(Strict):
+    """A recipe file."""
+
+    name: str = Field(pattern=r"^[a-z0-9.-]+$")
+    summary: str = Field(description="one line")
+    model: EVLGenConfig
+    data: DataConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    validation: ValidationConfig = ValidationConfig()
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.optimizer.floor > self.optimizer.learning_rate:
+            raise ValueError("optimizer.floor is above optimizer.learning_rate")
+        if self.optimizer.warmup_steps >= self.train.steps:
+            raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
+        return self
