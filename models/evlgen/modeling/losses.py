@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 128
 
 
 class _FrozenHeadLogProbabilities(torch.autograd.Function):
@@ -23,13 +23,15 @@ class _FrozenHeadLogProbabilities(torch.autograd.Function):
         gradient = torch.empty_like(hidden_MW) if ctx.needs_input_grad[0] else None
         for start in range(0, len(target_M), CHUNK_TOKENS):
             rows = slice(start, start + CHUNK_TOKENS)
-            target = target_M[rows].unsqueeze(1)
+            target = target_M[rows]
             logits = (hidden_MW[rows] @ head_VW.T).float()
-            log_z = logits.logsumexp(dim=1, keepdim=True)
-            out[rows] = (logits.gather(1, target) - log_z).squeeze(1)
+            logits.sub_(logits.amax(dim=1, keepdim=True))  # in place from here on: allocating costs more than computing
+            target_logit = logits.gather(1, target.unsqueeze(1)).squeeze(1)
+            z = logits.exp_().sum(dim=1)
+            out[rows] = target_logit - z.log()
             if gradient is not None:  # d log p(target) / d hidden = head[target] - sum_v p(v) head[v]
-                p = logits.sub_(log_z).exp_().to(head_VW.dtype)
-                gradient[rows] = head_VW[target.squeeze(1)] - p @ head_VW
+                p = logits.div_(z.unsqueeze(1)).to(head_VW.dtype)
+                gradient[rows] = head_VW[target] - p @ head_VW
         ctx.save_for_backward(gradient)
         return out
 

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evlgen.data.captions import CaptionedItem
+from evlgen.errors import UsageError
 from evlgen.modeling.language import FrozenLanguageModel
 
 # Closed word classes: they say nothing about the picture.
-FUNCTION_WORDS = frozenset(  # noqa: SIM905 - prose is easier to read and extend than 110 quoted words
+FUNCTION_WORDS = frozenset(
     (
         "a an the this that these those some any each every no and or but nor so yet as than if while when where who "
         "which what whose of in on at by to from with without for into onto over under up down out off through across "
@@ -38,19 +39,25 @@ class VocabularyObjective(nn.Module):
         language: its input embeddings are the targets.
         items: the training items; decide which tokens are content tokens.
         min_count: a token counts when so many items have it.
+
+    Raises:
+        UsageError: no token is that frequent.
     """
 
     embeddings_CW: Tensor
 
     def __init__(self, language: FrozenLanguageModel, items: list[CaptionedItem], min_count: int) -> None:
         super().__init__()
-        skip = {t for word in FUNCTION_WORDS for t in language.encode(f" {word}")}
         self._words: dict[str, list[int]] = {}
         self._language = [language]  # a list: not a submodule
         counts: Counter[int] = Counter()
         for item in items:
             counts.update({t for caption in item.captions for t in self._tokens(caption)})
-        self.content = sorted(t for t, n in counts.items() if n >= min_count and t not in skip)
+        self.content = sorted(t for t, n in counts.items() if n >= min_count)
+        if not self.content:
+            raise UsageError(
+                f"no word of the training captions is in {min_count} items or more", "lower vocabulary.min_count"
+            )
         self._column = {t: c for c, t in enumerate(self.content)}
         embeddings = language.embedding_weight[torch.tensor(self.content)].detach().float()
         self.register_buffer("embeddings_CW", F.normalize(embeddings, dim=-1), persistent=False)
@@ -61,7 +68,7 @@ class VocabularyObjective(nn.Module):
         out: list[int] = []
         for word in caption.split():
             if word not in self._words:
-                self._words[word] = self._language[0].encode(f" {word}")
+                self._words[word] = [] if word in FUNCTION_WORDS else self._language[0].encode(f" {word}")
             out += self._words[word]
         return out
 

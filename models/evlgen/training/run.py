@@ -13,7 +13,7 @@ from evlgen.data.captions import MediaStore, read_items
 from evlgen.data.features import build_features
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.hardware import pick_device, pick_dtype
+from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.modeling.pretrained import find_checkpoint
 from evlgen.recipes.schema import DataSource, Recipe
 from evlgen.training.checkpoints import find_last
@@ -50,6 +50,7 @@ def train(
     """
     if find_last(folder) is not None and not resume:
         raise UsageError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
+    keep_large_allocations()
     place = torch.device(pick_device(device))
     dtype = pick_dtype(recipe.train.precision, place)
     read = [(s, read_items(s, lower_case=recipe.data.lower_case), MediaStore(s.media)) for s in _sources(recipe)]

@@ -1,0 +1,74 @@
+"""Every recipe that ships is valid; every mistake in one is named, with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+
+from evlgen.errors import UsageError
+from evlgen.recipes import expand_path, find_recipe, load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_carry_a_manual(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    header = find_recipe(name).read_text().split("\nname:")[0]
+    for word in ("Needs", "evlgen train --recipe", "Time", "Memory"):
+        assert word in header, f"the header of {name} says nothing about {word}"
+
+
+def test_overrides_are_yaml_and_reach_lists() -> None:
+    recipe = load_recipe("mini-pretrain", ["train.steps=77", "data.train.0.views=1", "model.connector.r=[1,2,3,4,5,6]"])
+    assert recipe.train.steps == 77
+    assert recipe.data.train[0].views == 1
+    assert recipe.model.connector.schedule() == [1, 2, 3, 4, 5, 6]
+
+
+def test_all_mistakes_at_once_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe("mini-pretrain", ["train.stepz=3", "data.items_per_step=many", "model.connector.heads=7"])
+    message = str(caught.value)
+    assert "unknown key train.stepz (did you mean 'steps'?)" in message
+    assert "data.items_per_step" in message
+    assert "connector.width 384 is not divisible by connector.heads 7" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("steps", "not of the form a.b=value"),
+        ("name.x=1", "'x' is not a key there"),
+        ("name.x.y=1", "'x' is not a section"),
+        ("data.train.9.views=1", "'9' is not a section"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe("mini-pretrain", [override])
+
+
+def test_unknown_recipes_and_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'mini-pretrain'"):
+        load_recipe("mini-pretrian")
+    with pytest.raises(UsageError, match="does not exist"):
+        load_recipe(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(UsageError, match="is not a recipe"):
+        load_recipe(str(tmp_path / "list.yaml"))
+
+
+def test_code_in_yaml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "evil.yaml").write_text("name: !!python/object/apply:os.system ['true']")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_recipe(str(tmp_path / "evil.yaml"))
+
+
+def test_unset_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVLGEN_DATA", raising=False)
+    with pytest.raises(UsageError, match="EVLGEN_DATA is not set"):
+        expand_path("${EVLGEN_DATA}/x")
+    monkeypatch.setenv("EVLGEN_DATA", "/data")
+    assert expand_path("${EVLGEN_DATA}/x") == Path("/data/x")

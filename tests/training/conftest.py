@@ -1,0 +1,55 @@
+"""A tiny captioned data set of coloured pictures and a recipe that trains a tiny model on it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from evlgen.recipes import Recipe
+from tests.modeling.conftest import TINY_CNN, tiny_config
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), "white": (250, 250, 250)}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Folder with captions.jsonl and media/."""
+    (tmp_path / "media").mkdir()
+    rows = []
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "media" / f"{name}.png")
+        rows.append({"image": f"{name}.png", "split": "train", "captions": [f"{name} box", f"A {name} box ."]})
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return tmp_path
+
+
+def make_recipe(pictures: Path, **sections: dict[str, Any]) -> Recipe:
+    """A recipe on `pictures`; keyword arguments update its sections."""
+    source = {"captions": str(pictures / "captions.jsonl"), "media": str(pictures / "media"), "views": 2}
+    model = tiny_config(TINY_CNN, dropout=0.1).model_dump()
+    content: dict[str, Any] = {
+        "name": "tiny",
+        "summary": "a test",
+        "model": model,
+        "data": {
+            "train": [source],
+            "validation": [{**source, "views": 1}],
+            "captions_per_item": 1,
+            "items_per_step": 4,
+            "lower_case": True,
+        },
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 2, "weight_decay": 0.0, "start": 1e-5},
+        "vocabulary": {"steps": 4, "items_per_step": 4, "min_count": 1},
+        "validation": {"every_steps": 100, "loss_items": 4, "caption_items": 4},
+        "train": {"steps": 8, "precision": "float32", "log_every": 1},
+    }
+    for section, values in sections.items():
+        content[section] = {**content[section], **values}
+    return Recipe.model_validate(content)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "cache"))
