@@ -16,6 +16,7 @@ from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, ModelOption
+from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_seconds
 
 
@@ -137,8 +138,6 @@ class _View(Listener):
             self._report(name, done_bytes, total_bytes)
 
     def on_start(self, videos: int) -> None:
-        from evlgen.captioning import stop_on_signals
-
         self._downloads.close()
         if not self._quiet:
             self._bar = self._stack.enter_context(progress("captioning", videos))

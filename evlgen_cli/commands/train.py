@@ -1,6 +1,8 @@
 """`evlgen train`: run a recipe, log it, save on Ctrl-C or SIGTERM, go on with --resume."""
 
+import os
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +10,7 @@ import typer
 from evlgen_cli.console import download_progress, err, out, print_json
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
+from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_seconds
 
 
@@ -24,11 +27,11 @@ def train(
     """Train a captioner as a recipe says; the best checkpoint ends in OUT/best."""
     from evlgen.recipes import load_recipe
     from evlgen.training import train as run_recipe
-    from evlgen_cli.signals import stop_on_signals
 
     loaded = load_recipe(recipe, overrides or [])
     folder = out_folder or Path("runs") / loaded.name
-    with stop_on_signals() as stop, download_progress() as progress:
+    stop = Event()
+    with stop_on_signals(stop, _say_stopping), download_progress() as progress:
         report = run_recipe(
             loaded,
             folder=folder,
@@ -38,14 +41,18 @@ def train(
             report=lambda record: err.print(_line(record)),
             stop=stop.is_set,
         )
-        stopped = stop.is_set()
-    if stopped:
+    if stop.is_set():
         err.print(f"stopped and saved; go on with: evlgen train --recipe {recipe} --out {folder} --resume")
         raise typer.Exit(Exit.INTERRUPTED)
     if as_json:
         print_json({"folder": str(folder), "validation": report})
     else:
         out.print(f"best checkpoint: {folder / 'best'}")
+
+
+def _say_stopping() -> None:
+    """Runs inside a signal handler: nothing but a write."""
+    os.write(2, b"\nsaving after this step; once more to stop at once\n")
 
 
 def _line(record: dict[str, Any]) -> str:

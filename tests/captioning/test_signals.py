@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import stop_on_signals
+from evlgen_cli.signals import stop_on_signals
 
 from . import fakes
 

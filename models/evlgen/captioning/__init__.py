@@ -14,7 +14,6 @@ from evlgen.captioning.request import CaptionRequest
 from evlgen.captioning.rows import Row, RowError
 from evlgen.captioning.run import caption_videos, plan_captions
 from evlgen.captioning.state import read_captions
-from evlgen.captioning.stopping import stop_on_signals
 from evlgen.captioning.summary import Summary
 
 __all__ = [
@@ -37,5 +36,4 @@ __all__ = [
     "find_videos",
     "plan_captions",
     "read_captions",
-    "stop_on_signals",
 ]

@@ -90,7 +90,7 @@ def identify_model(model: str) -> ModelIdentity:
     import pydantic
 
     from evlgen.configuration import EVLGenConfig
-    from evlgen.modeling.pretrained import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+    from evlgen.weights.checkpoints import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 
     folder = find_checkpoint(model)
     try:
@@ -133,8 +133,9 @@ def load_captioner(
         WeightsError: a weight file is missing or damaged.
     """
     from evlgen.modeling import EVLGenForConditionalGeneration
-    from evlgen.modeling.hardware import pick_device, pick_dtype
+    from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 
+    keep_large_allocations()
     where = pick_device(device)
     cap_threads()
     loaded = EVLGenForConditionalGeneration.from_pretrained(

@@ -8,16 +8,34 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.weights import derived, fetch
+
+
+class _ContiguousHead(nn.Module):
+    """The output embeddings, applied to contiguous hidden states.
+
+    Torch multiplies a strided (B, 1, W) slice as a batch of B products and copies the V x W matrix for each: on a CPU
+    that made the first step of a beam search cost as much as all others together.
+    """
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = head.weight, head.bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden.contiguous(), self.weight, self.bias)
 
 
 class FrozenLanguageModel(nn.Module):
@@ -36,6 +54,7 @@ class FrozenLanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.model: Any = model.requires_grad_(False).eval()
+        self.model.set_output_embeddings(_ContiguousHead(self.model.get_output_embeddings()))
         self.tokenizer: Any = tokenizer
         end = self.encode(config.end_text)
         if len(end) != 1:
@@ -129,8 +148,9 @@ def load_language_model(
 
 def _from_folder(config: LanguageConfig, folder: str, dtype: torch.dtype, **where: Any) -> FrozenLanguageModel:
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
+        with _quiet_transformers():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
@@ -160,17 +180,18 @@ def _converted(gguf: Path) -> Path:
         return derived(f"gguf-{gguf.parent.name[:16]}-{gguf.stem}", build)
 
 
-class _quiet_transformers:  # noqa: N801 - used like a function
-    """Silence transformers' progress bars and advice while a file is converted."""
-
-    def __enter__(self) -> None:
-        self.level = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers.logging.set_verbosity(self.level)
-        transformers.logging.enable_progress_bar()
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence transformers' progress bars and advice while something is loaded."""
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 def _random_model(config: LanguageConfig, dtype: torch.dtype) -> FrozenLanguageModel:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,47 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
-from evlgen.errors import UsageError, WeightsError
+from evlgen.errors import WeightsError
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.tomeformer import load_bert
 from evlgen.weights import fetch
+from evlgen.weights.checkpoints import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-
-
-def packaged_models() -> dict[str, Path]:
-    """Models that ship inside the package: name -> folder."""
-    root = Path(str(resources.files("evlgen"))) / "assets"
-    return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
-
-
-def find_checkpoint(name_or_path: str) -> Path:
-    """The folder of a packaged model, a local checkpoint, or a hub repository (owner/name[@revision]).
-
-    Raises:
-        UsageError: nothing of that name is found.
-    """
-    packaged = packaged_models()
-    if name_or_path in packaged:
-        return packaged[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if (path / CONFIG_FILE).is_file():
-        return path
-    if path.is_dir():
-        raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
-    name, _, revision = name_or_path.removeprefix("hf:").partition("@")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-
-        try:
-            return Path(snapshot_download(name, revision=revision or None))
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise WeightsError(f"model {name_or_path!r} cannot be fetched: {first}", "check name and network") from None
-    raise UsageError(f"no model {name_or_path!r}", f"packaged: {', '.join(packaged) or 'none'}; or give a folder")
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
@@ -134,7 +100,7 @@ class PretrainedMixin:
             raise WeightsError(f"{folder / CONFIG_FILE}: {error.errors()[0]['msg']}") from None
         model: Any = cls.from_config(config, dtype=dtype, initialise=False, report=report)
         model.load_trained(folder / WEIGHTS_FILE)
-        model.model_id = Path(str(name_or_path)).name
+        model.model_id = Path(str(name_or_path)).name or folder.resolve().name
         if torch.device(device).type == "cpu":
             model.vision.optimise_for_inference()
         model.to(device=device, dtype=dtype)

@@ -14,11 +14,11 @@ from evlgen.data.features import build_features
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
-from evlgen.modeling.pretrained import find_checkpoint
 from evlgen.recipes.schema import DataSource, Recipe
 from evlgen.training.checkpoints import find_last
 from evlgen.training.loop import Trainer
 from evlgen.weights import cache_root
+from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -56,7 +56,7 @@ def train(
     read = [(s, read_items(s, lower_case=recipe.data.lower_case), MediaStore(s.media)) for s in _sources(recipe)]
     model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
     if recipe.train.start_from is not None:
-        model.load_trained(find_checkpoint(recipe.train.start_from) / "model.safetensors")
+        model.load_trained(find_checkpoint(recipe.train.start_from) / WEIGHTS_FILE)
     model.to(place)
     model.vision.optimise_for_inference()
     if not model.vision.cacheable:

@@ -1,0 +1,40 @@
+"""Finding a trained model by name: packaged with evlgen, a folder, or a hub repository."""
+
+from importlib import resources
+from pathlib import Path
+
+from evlgen.errors import UsageError, WeightsError
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+def packaged_models() -> dict[str, Path]:
+    """Models that ship inside the package: name -> folder."""
+    root = Path(str(resources.files("evlgen"))) / "assets"
+    return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
+
+
+def find_checkpoint(name_or_path: str) -> Path:
+    """The folder of a packaged model, a local checkpoint, or a hub repository (owner/name[@revision]).
+
+    Raises:
+        UsageError: nothing of that name is found.
+    """
+    packaged = packaged_models()
+    if name_or_path in packaged:
+        return packaged[name_or_path]
+    path = Path(name_or_path).expanduser()
+    if (path / CONFIG_FILE).is_file():
+        return path
+    if path.is_dir():
+        raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
+    name, _, revision = name_or_path.removeprefix("hf:").partition("@")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(name, revision=revision or None))
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise WeightsError(f"model {name_or_path!r} cannot be fetched: {first}", "check name and network") from None
+    raise UsageError(f"no model {name_or_path!r}", f"packaged: {', '.join(packaged) or 'none'}; or give a folder")
