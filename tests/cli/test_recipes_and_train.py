@@ -1,0 +1,72 @@
+"""`evlgen recipes` and `evlgen train` as a user types them, with a tiny recipe in a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evlgen.recipes import find_recipe
+from evlgen_cli.exits import Exit
+from evlgen_cli.main import app
+from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def recipe_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811 - the fixture imported above
+    monkeypatch.setenv("EVLGEN_CACHE", str(pictures / "cache"))
+    path = pictures / "tiny.yaml"
+    path.write_text(yaml.safe_dump(make_recipe(pictures).model_dump(mode="json")))
+    return path
+
+
+def test_ls_show_and_copy(tmp_path: Path) -> None:
+    listed = runner.invoke(app, ["recipes", "ls", "--json"])
+    assert {"name", "summary"} == json.loads(listed.stdout)[0].keys()
+    assert "mini-pretrain" in runner.invoke(app, ["recipes", "ls"]).stdout
+    shown = runner.invoke(app, ["recipes", "show", "mini-pretrain"])
+    assert shown.stdout == find_recipe("mini-pretrain").read_text()
+    copied = runner.invoke(app, ["recipes", "copy", "mini-pretrain", str(tmp_path / "mine.yaml")])
+    assert copied.exit_code == Exit.OK
+    assert (tmp_path / "mine.yaml").read_text() == shown.stdout
+    again = runner.invoke(app, ["recipes", "copy", "mini-pretrain", str(tmp_path / "mine.yaml")])
+    assert again.exit_code == Exit.USAGE
+    assert again.stderr == f"error: {tmp_path / 'mine.yaml'} exists already (name another file)\n"
+
+
+def test_check() -> None:
+    fine = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "model.connector.r=12"])
+    assert fine.stdout == "mini-pretrain: fine; tokens per layer 81 -> 69 -> 57 -> 45 -> 33 -> 21 -> 11\n"
+    bad = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "train.sed=3"])
+    assert bad.exit_code == Exit.USAGE
+    assert bad.stderr == "error: mini-pretrain.yaml: unknown key train.sed (did you mean 'seed'?)\n"
+
+
+def test_train_then_again_then_resume(recipe_file: Path) -> None:
+    folder = recipe_file.parent / "run"
+    command = ["train", "--recipe", str(recipe_file), "--out", str(folder)]
+    first = runner.invoke(app, [*command, "--json"])
+    assert first.exit_code == Exit.OK, first.stderr
+    assert json.loads(first.stdout)["folder"] == str(folder)
+    assert "step 12/12" in first.stderr
+    again = runner.invoke(app, command)
+    assert again.exit_code == Exit.USAGE
+    assert "already holds a run (add --resume to go on with it, or choose another --out)" in again.stderr
+    resumed = runner.invoke(app, [*command, "--resume"])
+    assert resumed.exit_code == Exit.OK
+    assert resumed.stdout == f"best checkpoint: {folder / 'best'}\n"
+
+
+def test_missing_data_is_one_line(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVLGEN_DATA", raising=False)
+    unset = runner.invoke(app, ["train", "--recipe", "mini-pretrain", "--out", str(recipe_file.parent / "x")])
+    assert unset.exit_code == Exit.USAGE
+    assert "the environment variable EVLGEN_DATA is not set (set it to the folder of the data)" in unset.stderr
+    missing = runner.invoke(
+        app, ["train", "--recipe", str(recipe_file), "--set", "data.train.0.captions=none.jsonl", "--out", "x"]
+    )
+    assert missing.exit_code == Exit.USAGE
+    assert missing.stderr == ("error: captions file none.jsonl does not exist (check data.*.captions in the recipe)\n")
