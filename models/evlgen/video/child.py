@@ -8,7 +8,6 @@ Nothing but the protocol may reach the parent's terminal: what libraries print g
 import os
 import select
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import IO
@@ -16,6 +15,7 @@ from typing import IO
 from evlgen.errors import EvlgenError, VideoError
 from evlgen.video import backends, wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
+from evlgen.video.orphans import die_with_parent
 
 
 def main() -> None:
@@ -64,11 +64,7 @@ def _private_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _die_with_parent(pipe: int) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    die_with_parent()
     if hasattr(select, "poll"):
         threading.Thread(target=_watch, args=(pipe,), daemon=True).start()
 

@@ -5,11 +5,13 @@ main script again, so a script that imports torch does not cost every child a to
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,10 @@ class Child:
         return DecodeFailure(path, "crashed", f"{path}: the decoder {self._how_it_ended()}{self._last_words()}")
 
     def kill(self) -> None:
-        """End the process at once; may be called from any thread."""
+        """End the process at once, with the programs that it has started; may be called from any thread."""
+        if hasattr(os, "killpg") and self.is_alive():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # it leads its own group
         self._process.kill()
 
     def close(self) -> None:
