@@ -53,13 +53,13 @@ def video_streams(container: Any) -> list[Any]:
     return [stream for stream in container.streams.video if not int(stream.disposition) & ATTACHED_PICTURE]
 
 
-def first_video_stream(container: Any, path: Path) -> Any:
-    """The stream to look at: the first one.
+def first_video_stream(container: Any, path: Path, decodable: bool = True) -> Any:
+    """The stream to look at: the first one, without `decodable` even one that PyAV has no decoder for.
 
     Raises:
         VideoError: "no-video-stream".
     """
-    streams = [stream for stream in video_streams(container) if stream.codec_context is not None]
+    streams = [stream for stream in video_streams(container) if stream.codec_context is not None or not decodable]
     if not streams:
         raise VideoError("no-video-stream", f"{path}: there is no video stream that can be decoded")
     return streams[0]
@@ -68,7 +68,12 @@ def first_video_stream(container: Any, path: Path) -> Any:
 def describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
     """Collect what the header says; the picture's size and rotation come from a decoded `frame`."""
     orientation = orientation_of(frame)
-    width, height = orientation.size(frame.width, frame.height)
+    return describe_header(container, stream, *orientation.size(frame.width, frame.height), orientation.degrees)
+
+
+def describe_header(container: Any, stream: Any, width: int, height: int, rotation: int = 0) -> VideoInfo:
+    """The same for a picture of known upright size, decoded elsewhere; the codec is "unknown" if PyAV lacks it."""
+    context = stream.codec_context
     duration = None
     if stream.duration and stream.duration > 0:
         duration = stream.duration * Fraction(stream.time_base)
@@ -77,10 +82,10 @@ def describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
     rate = stream.average_rate
     return VideoInfo(
         container_format=container.format.name,
-        codec=stream.codec_context.codec.canonical_name,
+        codec="unknown" if context is None else context.codec.canonical_name,
         width=width,
         height=height,
-        rotation=orientation.degrees,
+        rotation=rotation,
         duration_seconds=duration,
         declared_frame_count=stream.frames or None,
         average_frame_rate=Fraction(rate) if rate else None,

@@ -41,11 +41,13 @@ class PacketScan:
         packets: in decoding order.
         time_base: seconds in one unit of pts and dts.
         damage: why the file could not be read to its end, one sentence each; empty for a sound file.
+        stream_index: the stream's place among all streams of the file.
     """
 
     packets: tuple[Packet, ...]
     time_base: Fraction
     damage: tuple[str, ...] = ()
+    stream_index: int = 0
 
     def shown(self) -> list[Packet] | None:
         """Packets in presentation order; None when their times cannot be relied on."""
@@ -65,8 +67,8 @@ class PacketScan:
         return Timeline.from_pts(pts, self.time_base, shown[-1].duration, keyframes)
 
 
-def scan_packets(path: Path) -> PacketScan:
-    """Read all packets of the first video stream of `path`.
+def scan_packets(path: Path, decodable: bool = True) -> PacketScan:
+    """Read all packets of the first video stream of `path`; see `first_video_stream` for `decodable`.
 
     Raises:
         VideoError: "missing", "empty-file", "no-video-stream" or "decode-error" (the file cannot be opened).
@@ -76,7 +78,7 @@ def scan_packets(path: Path) -> PacketScan:
     packets: list[Packet] = []
     damage: list[str] = []
     with open_container(path) as container:
-        stream = first_video_stream(container, path)
+        stream = first_video_stream(container, path, decodable)
         try:
             for packet in container.demux(stream):
                 if packet.size == 0:  # the flush packet at the end
@@ -92,7 +94,7 @@ def scan_packets(path: Path) -> PacketScan:
             damage.append(f"the file is cut short: {len(packets)} of {expected} frames are there")
         elif missing := missing_bytes(path):
             damage.append(f"the file is cut short: its last {missing} bytes are missing")
-        return PacketScan(tuple(packets), Fraction(stream.time_base), tuple(damage[:4]))
+        return PacketScan(tuple(packets), Fraction(stream.time_base), tuple(damage[:4]), stream.index)
 
 
 def _fact(packet: Any) -> Packet:

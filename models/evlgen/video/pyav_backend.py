@@ -52,16 +52,11 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
         VideoError: of any kind but "timeout" and "crashed".
     """
     scan = scan_packets(path)
-    shown = scan.shown()
-    timeline = scan.timeline()
-    reader = _Reader(path, size, threads)
-    if shown is None or timeline is None:
-        pts, keyframes, last_duration = reader.all_times(Fraction(scan.time_base))
-        timeline = Timeline.from_pts(pts, scan.time_base, last_duration, keyframes)
-    else:
-        pts = [packet.pts for packet in shown if packet.pts is not None]
+    pts, timeline = frame_times(path, scan, threads)
     indices = sampler.choose(timeline, path.name)
-    pictures = reader.read([pts[index] for index in indices], frozenset(pts), scan if shown is not None else None)
+    reader = _Reader(path, size, threads)
+    exact = scan if scan.shown() is not None else None
+    pictures = reader.read([pts[index] for index in indices], frozenset(pts), exact)
     warnings = list(dict.fromkeys((*scan.damage, *reader.warnings)))
     if strict and warnings:
         raise VideoError("decode-error", f"{path}: {warnings[0]}")
@@ -78,6 +73,15 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
         partial=bool(warnings),
         warnings=(*warnings, *resized),
     )
+
+
+def frame_times(path: Path, scan: PacketScan, threads: int) -> tuple[list[int], Timeline]:
+    """The pts of all shown frames, ascending, and their timeline; decodes everything if the packets do not tell."""
+    shown, timeline = scan.shown(), scan.timeline()
+    if shown is not None and timeline is not None:
+        return [packet.pts for packet in shown if packet.pts is not None], timeline
+    pts, keyframes, last_duration = _Reader(path, None, threads).all_times(scan.time_base)
+    return pts, Timeline.from_pts(pts, scan.time_base, last_duration, keyframes)
 
 
 class _Reader:
