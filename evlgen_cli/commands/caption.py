@@ -49,7 +49,9 @@ def caption(
         str,
         typer.Option(help="Which frames: uniform, head-tail, random-spans, or at most --frames by keyframes or fps=N."),
     ] = CaptionRequest.sampler,
-    backend: Annotated[str, typer.Option(help="Decoder of the videos.")] = CaptionRequest.backend,
+    backend: Annotated[
+        str, typer.Option(help="Decoder of the videos: pyav, decord or ffmpeg.")
+    ] = CaptionRequest.backend,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on damaged files instead of captioning what can be decoded.")
     ] = False,

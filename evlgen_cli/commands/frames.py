@@ -22,7 +22,7 @@ def frames(
     fps: Annotated[str | None, typer.Option(help="Frames per second of video.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Limit for fps, keyframes and times.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of random-spans.")] = None,
-    backend: Annotated[str, typer.Option(help="pyav or decord.")] = "pyav",
+    backend: Annotated[str, typer.Option(help="pyav, decord or ffmpeg.")] = "pyav",
     timeout: Annotated[float, typer.Option(help="Give the file up after this many seconds.")] = 60.0,
     image_format: Annotated[str, typer.Option("--format", help="png or jpg.")] = "png",
     contact_sheet: Annotated[

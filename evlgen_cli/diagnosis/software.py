@@ -53,7 +53,7 @@ def ffmpeg_binary() -> Check:
         return Check("ffmpeg program", "ok", importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except Exception:
         return Check(
-            "ffmpeg program", "note", "not found; needed only to cut clips and burn in subtitles",
+            "ffmpeg program", "note", "not found; needed only for --backend ffmpeg",
             "pip install imageio-ffmpeg brings one",
         )  # fmt: skip
 

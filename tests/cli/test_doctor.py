@@ -90,7 +90,7 @@ def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(importlib, "import_module", raising(ImportError()))
-    assert software.ffmpeg_binary().found == "not found; needed only to cut clips and burn in subtitles"
+    assert software.ffmpeg_binary().found == "not found; needed only for --backend ffmpeg"
     assert software.java().found == "not found; METEOR and SPICE are skipped"
 
 

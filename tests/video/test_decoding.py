@@ -13,8 +13,8 @@ import pytest
 import video_clips as clips
 from conftest import SOUND, VFR_PTS
 
-from evlgen.errors import VideoError
-from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, probe, pyav_backend
+from evlgen.errors import UsageError, VideoError
+from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends, probe, pyav_backend
 from evlgen.video.packets import scan_packets
 from evlgen.video.plan import plan_runs, straight_run
 
@@ -34,10 +34,22 @@ DECORD_REFUSES = {
 }
 
 
+STUBBORN = ["pyav", "ffmpeg"]  # those that keep going in damaged files
+
+
+def need(backend: str) -> None:
+    """Skip the test with the reason where the backend cannot run."""
+    if backend == "decord":
+        pytest.importorskip("decord", reason="decord is not installed")
+    if backend == "ffmpeg":
+        try:
+            backends.find_ffmpeg()
+        except UsageError as error:
+            pytest.skip(str(error))
+
+
 def decode(path: Path, sampler: Sampler, backend: str = "pyav", **settings: object) -> ClipFrames | DecodeFailure:
     """In this process: the same function that a child runs."""
-    from evlgen.video import backends
-
     try:
         clip: ClipFrames = backends.load(backends.resolve(backend))(path, sampler, **settings)
     except VideoError as error:
@@ -45,11 +57,10 @@ def decode(path: Path, sampler: Sampler, backend: str = "pyav", **settings: obje
     return clip
 
 
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("backend", backends.BACKENDS)
 @pytest.mark.parametrize("name", SOUND)
 def test_frames_are_those_on_display_at_the_chosen_times(name: str, backend: str, clip: GetClip) -> None:
-    if backend == "decord":
-        pytest.importorskip("decord", reason="decord is not installed")
+    need(backend)
     path = clip(name)
     truth = clips.decode_everything(path)
     times = [time for time, _ in truth]
@@ -167,11 +178,13 @@ def test_variable_frame_rate_times_are_exact(clip: GetClip) -> None:
     assert result.timestamps == tuple(Fraction(pts, 100) for pts in VFR_PTS)
 
 
-def test_size_is_met_exactly_by_an_antialiased_filter(clip: GetClip) -> None:
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_size_is_met_exactly_by_an_antialiased_filter(backend: str, clip: GetClip) -> None:
     from PIL import Image
 
-    result = decode(clip("cfr.mp4"), Sampler(frames=2), size=(40, 50))
-    full = decode(clip("cfr.mp4"), Sampler(frames=2))
+    need(backend)
+    result = decode(clip("cfr.mp4"), Sampler(frames=2), backend, size=(40, 50))
+    full = decode(clip("cfr.mp4"), Sampler(frames=2), backend)
     assert isinstance(result, ClipFrames)
     assert isinstance(full, ClipFrames)
     assert result.frames.shape == (2, 50, 40, 3)
@@ -189,10 +202,9 @@ def test_size_is_met_exactly_by_an_antialiased_filter(clip: GetClip) -> None:
         ("no_index.mp4", "decode-error", "Invalid data found when processing input"),
     ],
 )
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("backend", backends.BACKENDS)
 def test_files_without_frames_say_why(name: str, kind: str, message: str, backend: str, clip: GetClip) -> None:
-    if backend == "decord":
-        pytest.importorskip("decord", reason="decord is not installed")
+    need(backend)
     path = clip(name) if name != "absent.mp4" else Path("absent.mp4")
     assert decode(path, Sampler(), backend) == DecodeFailure(path, kind, f"{path}: {message}")
     with pytest.raises(VideoError) as caught:
@@ -204,28 +216,32 @@ def test_a_folder_is_not_a_video(tmp_path: Path) -> None:
     assert decode(tmp_path, Sampler()) == DecodeFailure(tmp_path, "missing", f"{tmp_path}: not a file")
 
 
+@pytest.mark.parametrize("backend", STUBBORN)
 @pytest.mark.parametrize("name", ["cut_short.mp4", "cut_short.mkv", "cut_short.avi"])
-def test_a_file_cut_short_gives_what_is_left_of_it(name: str, clip: GetClip) -> None:
-    result = decode(clip(name), Sampler("head-tail", 4))
+def test_a_file_cut_short_gives_what_is_left_of_it(name: str, backend: str, clip: GetClip) -> None:
+    need(backend)
+    result = decode(clip(name), Sampler("head-tail", 4), backend)
     assert isinstance(result, ClipFrames), result
     assert result.partial
     assert any("cut short" in warning for warning in result.warnings)
     assert 5 < result.indices[-1] < 45
     assert [clips.read_barcode(picture) for picture in result.frames] == list(result.indices)
-    strict = decode(clip(name), Sampler("head-tail", 4), strict=True)
+    strict = decode(clip(name), Sampler("head-tail", 4), backend, strict=True)
     assert isinstance(strict, DecodeFailure)
     assert strict.kind == "decode-error"
 
 
-def test_damage_in_the_middle_is_survived_and_reported(clip: GetClip) -> None:
-    result = decode(clip("damaged.mp4"), Sampler("fps", fps=Fraction(25)))
+@pytest.mark.parametrize("backend", STUBBORN)
+def test_damage_in_the_middle_is_survived_and_reported(backend: str, clip: GetClip) -> None:
+    need(backend)
+    result = decode(clip("damaged.mp4"), Sampler("fps", fps=Fraction(25)), backend)
     assert isinstance(result, ClipFrames), result
     assert result.partial
     assert result.warnings
     right = [clips.read_barcode(p) == index for p, index in zip(result.frames, result.indices, strict=True)]
     assert all(right[:12])  # before the damage
     assert all(right[-12:])  # after it
-    strict = decode(clip("damaged.mp4"), Sampler("fps", fps=Fraction(25)), strict=True)
+    strict = decode(clip("damaged.mp4"), Sampler("fps", fps=Fraction(25)), backend, strict=True)
     assert isinstance(strict, DecodeFailure)
     assert strict.kind == "decode-error"
 
@@ -247,10 +263,12 @@ def test_probe_reads_the_header(clip: GetClip) -> None:
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "-dash.mp4", "100%d.mp4", "été [1].mp4", "http:x.mp4"])
-def test_odd_file_names(name: str, clip: GetClip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", STUBBORN)
+def test_odd_file_names(name: str, backend: str, clip: GetClip, tmp_path: Path) -> None:
+    need(backend)
     path = tmp_path / name
     path.write_bytes(clip("one_frame.mp4").read_bytes())
-    assert isinstance(decode(path, Sampler(frames=1)), ClipFrames)
+    assert isinstance(decode(path, Sampler(frames=1), backend), ClipFrames)
 
 
 @pytest.mark.parametrize("name", ["cfr.mp4", "vfr.mp4", "late_start.mkv", "edit_list.mp4", "stream.ts", "vp9.webm"])

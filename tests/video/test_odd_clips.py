@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_decoding import STUBBORN, need
 
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler
 from evlgen.video.packets import scan_packets
@@ -38,13 +39,17 @@ def expected(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["file"]: row for row in rows}
 
 
-def run(folder: Path, names: list[str], strict: bool) -> dict[str, ClipFrames | DecodeFailure]:
-    with DecodePool(2, 60.0, sampler=Sampler("head-tail", 3), strict=strict) as pool:
+def run(folder: Path, names: list[str], backend: str, strict: bool) -> dict[str, ClipFrames | DecodeFailure]:
+    need(backend)
+    with DecodePool(2, 60.0, backend, sampler=Sampler("head-tail", 3), strict=strict) as pool:
         return {result.path.name: result for result in pool.map(folder / name for name in names)}
 
 
-def test_strict_outcomes_are_those_of_plain_pyav(folder: Path, expected: dict[str, dict[str, Any]]) -> None:
-    results = run(folder, list(expected), strict=True)
+@pytest.mark.parametrize("backend", STUBBORN)
+def test_strict_outcomes_are_those_of_plain_pyav(
+    backend: str, folder: Path, expected: dict[str, dict[str, Any]]
+) -> None:
+    results = run(folder, list(expected), backend, strict=True)
     for name, row in expected.items():
         result = results[name]
         if row["outcome"] == "ok":
@@ -55,10 +60,11 @@ def test_strict_outcomes_are_those_of_plain_pyav(folder: Path, expected: dict[st
             assert result.kind in KINDS[row["outcome"]], name
 
 
+@pytest.mark.parametrize("backend", STUBBORN)
 def test_by_default_a_file_with_one_bad_part_still_gives_frames(
-    folder: Path, expected: dict[str, dict[str, Any]]
+    backend: str, folder: Path, expected: dict[str, dict[str, Any]]
 ) -> None:
-    results = run(folder, list(expected), strict=False)
+    results = run(folder, list(expected), backend, strict=False)
     given = {name for name, result in results.items() if isinstance(result, ClipFrames)}
     assert given == {name for name, row in expected.items() if row["outcome"] == "ok"} | MOSTLY_DECODABLE
     partial = {name: r.warnings for name, r in results.items() if isinstance(r, ClipFrames) and r.partial}

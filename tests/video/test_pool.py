@@ -184,7 +184,7 @@ def test_wrong_settings_are_reported_together() -> None:
         DecodePool(0, -1.0, "vlc", size=(0, 5))
     assert caught.value.what == (
         "workers must be 1 or more, not 0; timeout_seconds must be more than 0, not -1.0; "
-        "size must be two numbers of 1 or more, not (0, 5); backend 'vlc' is not one of pyav, decord"
+        "size must be two numbers of 1 or more, not (0, 5); backend 'vlc' is not one of pyav, decord, ffmpeg"
     )
 
 
@@ -202,7 +202,7 @@ def test_decord_that_is_not_installed_is_a_usage_error(monkeypatch: pytest.Monke
 
 
 def test_importing_the_room_is_cheap() -> None:
-    heavy = {"av", "numpy", "PIL", "torch", "typer", "rich", "decord"}
+    heavy = {"av", "numpy", "PIL", "torch", "typer", "rich", "decord", "ffmpeg"}
     script = f"import sys, evlgen.video; print(sorted({heavy} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
 

@@ -5,7 +5,9 @@ own function in the same way.
 """
 
 import importlib
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 
 from evlgen.errors import UsageError
@@ -13,14 +15,18 @@ from evlgen.video.clip import ClipFrames
 
 Backend = Callable[..., ClipFrames]
 
-BACKENDS = {"pyav": "evlgen.video.pyav_backend:decode", "decord": "evlgen.video.decord_backend:decode"}
+BACKENDS = {
+    "pyav": "evlgen.video.pyav_backend:decode",
+    "decord": "evlgen.video.decord_backend:decode",
+    "ffmpeg": "evlgen.video.ffmpeg_backend:decode",
+}
 
 
 def resolve(name: str) -> str:
     """The "module:function" of a backend.
 
     Raises:
-        UsageError: for an unknown name, or decord where it is not installed.
+        UsageError: for an unknown name, or decord or the ffmpeg program where they are not installed.
     """
     if name not in BACKENDS and ":" not in name:
         raise UsageError(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
@@ -29,7 +35,26 @@ def resolve(name: str) -> str:
             "backend decord is not installed",
             "use backend pyav; decord has wheels for Linux and Windows on x86-64 only",
         )
+    if name == "ffmpeg":
+        find_ffmpeg()
     return BACKENDS.get(name, name)
+
+
+def find_ffmpeg() -> str:
+    """The ffmpeg program: the system's, else the one that the package imageio-ffmpeg brings.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if path := shutil.which("ffmpeg"):
+        return path
+    if find_spec("imageio_ffmpeg") is not None:
+        with suppress(RuntimeError):  # the package without its binary
+            return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    raise UsageError(
+        "backend ffmpeg finds no ffmpeg program: install ffmpeg with the system's package manager, "
+        "or run pip install imageio-ffmpeg"
+    )
 
 
 def load(spec: str) -> Backend:

@@ -37,7 +37,7 @@ class DecodePool:
     Args:
         workers: number of child processes.
         timeout_seconds: a file that takes longer is given up and its process killed.
-        backend: "pyav" or "decord" (or "module:function", see backends.py).
+        backend: "pyav", "decord" or "ffmpeg" (or "module:function", see backends.py).
         sampler: which frames; the default is `Sampler()`.
         size: (width, height) in pixels to resize to, aspect not kept; None keeps each video's own size.
         recycle_after: replace a child after this many files, against leaks in decoders.
