@@ -31,13 +31,13 @@ def _binary() -> None:
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Put a program called ffmpeg first in the path; "$REAL" is the real one, and its version is never asked."""
+    """Put a program called ffmpeg first in the path; "$REAL" is the real one, which answers for the version."""
 
     def make(script: str) -> None:
         monkeypatch.setenv("REAL", backends.find_ffmpeg())
         program = tmp_path / "bin" / "ffmpeg"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\ncase "$*" in *-version) exit 0;; esac\n{script}\n')
+        program.write_text(f'#!/bin/sh\ncase "$*" in *-version) exec "$REAL" "$@";; esac\n{script}\n')
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
