@@ -8,7 +8,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import video_clips as clips
+
+from tests.video import video_clips as clips
 
 VFR_PTS = [0, 10, 20, 90, 95, 180, 182, 184, 300, 301, 330, 400, 402, 430, 500, 501, 502, 503, 700, 760]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import video_clips as clips
-from conftest import SOUND, VFR_PTS
 
 from evlgen.errors import UsageError, VideoError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends, probe, pyav_backend
 from evlgen.video.packets import scan_packets
 from evlgen.video.plan import plan_runs, straight_run
+from tests.video import video_clips as clips
+from tests.video.conftest import SOUND, VFR_PTS
 
 GetClip = Callable[[str], Path]
 SAMPLERS = [

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import SOUND
-from test_decoding import decode, need
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends
+from tests.video.conftest import SOUND
+from tests.video.test_decoding import decode, need
 
 GetClip = Callable[[str], Path]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins are shell scripts")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-import video_clips as clips
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from evlgen.errors import UsageError, VideoError
 from evlgen.video import extract_frames
 from evlgen_cli.commands.frames import frames
+from tests.video import video_clips as clips
 
 GetClip = Callable[[str], Path]
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_decoding import STUBBORN, need
 
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler
 from evlgen.video.packets import scan_packets
+from tests.video.test_decoding import STUBBORN, need
 
 pytestmark = pytest.mark.data
 KINDS = {

@@ -14,7 +14,7 @@ import pytest
 from evlgen.errors import UsageError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool
 
-FAKE = "video_fakes:by_name"
+FAKE = "tests.video.video_fakes:by_name"
 
 
 def outcomes(pool: DecodePool, names: list[str]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def test_ctrl_c_is_the_parents_business() -> None:
 
 
 def test_children_import_no_torch_and_end_with_the_pool() -> None:
-    with DecodePool(2, 30.0, "video_fakes:modules") as pool:
+    with DecodePool(2, 30.0, "tests.video.video_fakes:modules") as pool:
         assert {clip.indices for clip in pool.map("abcd") if isinstance(clip, ClipFrames)} == {(0,)}
         children = psutil.Process().children()
         assert children
@@ -94,13 +94,13 @@ def test_a_second_map_does_not_see_results_of_an_abandoned_one() -> None:
 
 
 def test_children_are_replaced_after_recycle_after_files() -> None:
-    with DecodePool(1, 30.0, "video_fakes:pid", recycle_after=2) as pool:
+    with DecodePool(1, 30.0, "tests.video.video_fakes:pid", recycle_after=2) as pool:
         pids = [clip.indices[0] for clip in pool.map("abcde") if isinstance(clip, ClipFrames)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
 
 
 def test_a_child_killed_between_files_costs_no_file() -> None:
-    with DecodePool(1, 30.0, "video_fakes:pid") as pool:
+    with DecodePool(1, 30.0, "tests.video.video_fakes:pid") as pool:
         (clip,) = pool.map("a")
         assert isinstance(clip, ClipFrames)
         os.kill(clip.indices[0], signal.SIGKILL)
@@ -128,7 +128,7 @@ def test_input_is_read_no_further_than_needed() -> None:
 ORPHANS = """
 import threading, time
 from evlgen.video import DecodePool
-with DecodePool(2, 600.0, "video_fakes:by_name") as pool:
+with DecodePool(2, 600.0, "tests.video.video_fakes:by_name") as pool:
     results = pool.map(["sleep.x", "{second}.x"])
     threading.Thread(target=lambda: next(results), daemon=True).start()
     while len(pool._children) < 2:

@@ -3,12 +3,12 @@
 from fractions import Fraction
 
 import pytest
-import video_clips as clips
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evlgen.errors import UsageError
 from evlgen.video import Sampler, Timeline
+from tests.video import video_clips as clips
 
 F = Fraction
 

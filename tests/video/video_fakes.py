@@ -1,4 +1,4 @@
-"""Decoders that misbehave, named to the pool as "video_fakes:function"; they run in the child process."""
+"""Decoders that misbehave, named to the pool as "tests.video.video_fakes:function"; they run in the child process."""
 
 import os
 import signal

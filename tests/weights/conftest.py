@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tiny_wheel import write_wheel
 
 from evlgen.weights import fetching
 from evlgen.weights.wheels import Report
+from tests.weights.tiny_wheel import write_wheel
 
 
 @pytest.fixture

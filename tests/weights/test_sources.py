@@ -1,11 +1,11 @@
 """Source strings: the three shapes, and what is said about anything else."""
 
 import pytest
-from tiny_wheel import SHA256, SOURCE
 
 from evlgen.errors import UsageError
 from evlgen.weights import Source
 from evlgen.weights.catalogue import MODELS, SAMPLES, model_parts
+from tests.weights.tiny_wheel import SHA256, SOURCE
 
 
 def test_a_file_in_a_wheel() -> None:
