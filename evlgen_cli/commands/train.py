@@ -1,6 +1,7 @@
 """`evlgen train`: run a recipe, log it, save on Ctrl-C or SIGTERM, go on with --resume."""
 
 import os
+import shlex
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -42,7 +43,9 @@ def train(
             stop=stop.is_set,
         )
     if stop.is_set():
-        err.print(f"stopped and saved; go on with: evlgen train --recipe {recipe} --out {folder} --resume")
+        again = ["evlgen", "train", "--recipe", recipe, "--out", str(folder), "--device", device, "--resume"]
+        again += [word for override in overrides or [] for word in ("--set", override)]
+        err.print(f"stopped and saved; go on with: {shlex.join(again)}")
         raise typer.Exit(Exit.INTERRUPTED)
     if as_json:
         print_json({"folder": str(folder), "validation": report})

@@ -4,4 +4,17 @@ The rooms, in the order in which data walks through them: errors, configuration,
 data, training, captioning. Importing this package imports none of them, so that `evlgen --help` stays fast.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["EVLGenConfig", "EVLGenForConditionalGeneration", "EVLGenProcessor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from evlgen import EVLGenForConditionalGeneration`, imported when it is first asked for."""
+    if name in __all__:
+        from evlgen import modeling
+
+        return getattr(modeling, name)
+    raise AttributeError(f"module 'evlgen' has no attribute {name!r}")

@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+CONFIG_FILE = "config.json"
 
 
 class Strict(BaseModel):
@@ -46,12 +48,22 @@ class ConnectorConfig(Strict):
     layer_norm_eps: float = 1e-12
     dropout: float = Field(0.1, ge=0, lt=1)
     r: int | list[int] | tuple[int, float] = Field(
-        19, description="tokens merged per layer: one int, a list per layer, or [r, inflection] with the same total"
+        19,
+        description="tokens merged per layer: one int, a list per layer, or [r, inflection] (inflection -1.0 to 1.0, "
+        "written with a point) for a falling or rising schedule with the same total",
     )
     size_weighted: bool = Field(False, description="merged token = mean weighted by token size (ToMe) instead of plain")
     proportional_attention: bool = Field(False, description="add log(token size) to the attention logits (ToMe)")
     protect_first: bool = Field(True, description="token 0 (the class token) is never merged away")
     source: str | None = Field(None, description="BERT weights to start from; null: random")
+
+    @field_validator("r", mode="before")
+    @classmethod
+    def _inflection(cls, value: Any) -> Any:
+        """YAML and JSON know no tuples: a pair whose second number has a point is [r, inflection]."""
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[1], float):
+            return tuple(value)
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> ConnectorConfig:
@@ -126,6 +138,8 @@ class EVLGenConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> EVLGenConfig:
+        if self.temporal.width % self.temporal.heads:
+            raise ValueError(f"temporal.width {self.temporal.width} is not divisible by temporal.heads")
         if self.temporal.fusion == "temporal" and self.vision.width % self.temporal.heads:
             raise ValueError(f"vision.width {self.vision.width} is not divisible by temporal.heads")
         return self
@@ -145,15 +159,17 @@ class EVLGenConfig(Strict):
             return per_frame * (self.temporal.frames if frames is None else frames)
         return per_frame
 
-    def save(self, path: Path) -> None:
-        """Write as JSON."""
-        path.write_text(json.dumps(self.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json into a folder, which is made if needed."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        (Path(folder) / CONFIG_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> EVLGenConfig:
-        """Read what `save` wrote.
+    def from_pretrained(cls, folder: str | Path) -> EVLGenConfig:
+        """Read what `save_pretrained` wrote.
 
         Raises:
             pydantic.ValidationError: unknown or contradictory settings.
         """
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        return cls.model_validate_json((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))

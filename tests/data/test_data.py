@@ -14,8 +14,8 @@ from PIL import Image
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem, MediaStore, clean_caption, decode_frames, read_items
-from evlgen.data.features import FeatureCache, _variants, build_features, cache_name
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.data.features import FeatureCache, _variants, build_features, cache_key
+from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.recipes import DataSource
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 
@@ -28,15 +28,32 @@ def write(folder: Path, rows: list[object]) -> DataSource:
 def test_items_in_every_spelling(tmp_path: Path) -> None:
     source = write(
         tmp_path,
-        [{"video": "a", "captions": ["X  y ."]}, {"file": "b", "caption": "Z"}, "", {"image": "c", "captions": []}],
+        [
+            {"video": "a", "captions": ["X  y ."]},
+            {"file": "b", "caption": "Z"},
+            "",
+            '{"image": "c", "caption": "q\u2028r"}',
+        ],
     )
     assert read_items(source, lower_case=True) == [
-        CaptionedItem("a", ("x y",)), CaptionedItem("b", ("z",)), CaptionedItem("c", ()),
+        CaptionedItem("a", ("x y",)), CaptionedItem("b", ("z",)), CaptionedItem("c", ("q r",)),
     ]  # fmt: skip
     assert clean_caption(" A  dog . ", lower_case=False) == "A dog ."
 
 
-@pytest.mark.parametrize("line", ["{", '{"video": "a"}', '{"captions": ["x"]}', "[1]"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        '{"video": "a"}',
+        '{"captions": ["x"]}',
+        "[1]",
+        '{"file": "a", "captions": "word"}',
+        '{"file": "a", "captions": []}',
+        '{"file": "a", "captions": [null]}',
+        '{"file": 1, "caption": "x"}',
+    ],
+)
 def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match=r"c\.jsonl line 2: expected a video, image or file"):
         read_items(write(tmp_path, [{"file": "b", "caption": "z"}, line]), lower_case=False)
@@ -50,7 +67,7 @@ def test_an_empty_split_and_missing_files_are_refused(tmp_path: Path) -> None:
         read_items(source.model_copy(update={"captions": str(tmp_path / "none")}), lower_case=False)
     with pytest.raises(UsageError, match=r"neither a folder nor a tar"):
         MediaStore(str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="not a tar"):
+    with pytest.raises(UsageError, match="not a whole tar"):
         MediaStore(str(tmp_path / "c.jsonl"))
 
 
@@ -134,38 +151,51 @@ def test_views_are_crops_the_same_for_all_frames_and_in_every_run() -> None:
     assert int(cropped[0, -1, 0]) - int(cropped[0, 0, 0]) < int(plain[0, -1, 0]) - int(plain[0, 0, 0])
 
 
-def test_a_cache_is_reused_and_never_mistaken(
+def test_a_cache_is_reused(
     built: tuple[FeatureCache, Path, list[CaptionedItem], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, folder, items, model = built
     store = MediaStore(str(folder / "media"))
     monkeypatch.setattr(type(model), "encode", lambda *_: pytest.fail("computed again"))
     again = build_features(model, items, store, views=3, max_frames=2, folder=folder / "cache")
+    assert again is not None
     assert np.array_equal(again.rows, cache.rows)
-    names = {
-        cache_name(TINY_CNN, items, "m", 3, 2),
-        cache_name(TINY_CNN.model_copy(update={"source": "other"}), items, "m", 3, 2),
-        cache_name(TINY_CNN.model_copy(update={"image_size": 64}), items, "m", 3, 2),
-        cache_name(TINY_CNN, items[:1], "m", 3, 2),
-        cache_name(TINY_CNN, items, "m", 2, 2),
-        cache_name(TINY_CNN, items, "m", 3, 4),
+
+
+def test_a_cache_is_never_mistaken(built: tuple[FeatureCache, Path, list[CaptionedItem], object]) -> None:
+    _, folder, items, model = built
+    store = MediaStore(str(folder / "media"))
+    half = tiny_model(tiny_config(TINY_CNN))
+    half.vision.freeze(torch.bfloat16)
+    keys = {
+        cache_key(model, items, store, 3, 2),
+        cache_key(tiny_model(tiny_config(TINY_CNN), seed=1), items, store, 3, 2),  # other weights
+        cache_key(half, items, store, 3, 2),  # other precision
+        cache_key(tiny_model(tiny_config(TINY_CNN.model_copy(update={"mean": (0.0, 0.0, 0.0)}))), items, store, 3, 2),
+        cache_key(model, items[:1], store, 3, 2),
+        cache_key(model, items, store, 2, 2),
+        cache_key(model, items, store, 3, 4),
     }
-    assert len(names) == 6
+    (folder / "media" / "p.png").write_bytes(png(201))  # another picture under the same name
+    keys.add(cache_key(model, items, MediaStore(str(folder / "media")), 3, 2))
+    assert len(keys) == 8
 
 
-def test_a_full_disk_leaves_no_half_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_or_a_stop_leaves_no_half_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "p.png").write_bytes(png(1))
+    model, items, store = tiny_model(tiny_config(TINY_CNN)), [CaptionedItem("p.png", ("a",))], MediaStore(str(tmp_path))
+    options = {"views": 1, "max_frames": 1, "folder": tmp_path / "cache"}
+    assert build_features(model, items, store, stop=lambda: True, **options) is None
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(EvlgenError, match="No space left on device"):
-        build_features(
-            tiny_model(tiny_config(TINY_CNN)), [CaptionedItem("p.png", ("a",))], MediaStore(str(tmp_path)),
-            views=1, max_frames=1, folder=tmp_path / "cache",
-        )  # fmt: skip
-    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr("evlgen.data.features._flush", full)
+    with pytest.raises(WeightsError, match="full"):
+        build_features(model, items, store, **options)
+    monkeypatch.undo()
+    assert not list((tmp_path / "cache").glob("derived/*"))
+    assert build_features(model, items, store, **options) is not None
 
 
 def sources(count: int, weight: float = 1.0) -> list[CaptionSource]:

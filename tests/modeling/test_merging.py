@@ -71,7 +71,7 @@ def test_zero_tokens_and_one_token_give_no_nan() -> None:
     assert merge(torch.ones(1, 1, 3), torch.ones(1, 1, 3), torch.ones(1, 1), 3, True, False)[0].shape == (1, 1, 3)
 
 
-def test_plain_merge_conserves_size_and_weighted_merge_conserves_mass() -> None:
+def test_weighted_merge_conserves_size_and_mass() -> None:
     torch.manual_seed(1)
     x, sizes = torch.randn(2, 12, 4), torch.ones(2, 12)
     for _ in range(3):

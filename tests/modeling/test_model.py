@@ -1,5 +1,7 @@
 """The whole model: image and video, batches, generation, saving."""
 
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evlgen.errors import UsageError, WeightsError
-from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.pretrained import frozen_sources
-from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
+from evlgen.configuration import TemporalConfig, VisionConfig
+from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.modeling import EVLGenConfig, EVLGenForConditionalGeneration, EVLGenProcessor
+from evlgen.modeling.pretrained import frozen_sources, read_tensors
+from evlgen.modeling.vision import VisionTower
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_VIT, tiny_config, tiny_model
 
 
 @pytest.mark.parametrize("vision", [TINY_VIT, TINY_CNN], ids=["vit", "cnn"])
@@ -117,17 +121,25 @@ def test_a_wide_beam_finds_the_best_caption_of_all(model: EVLGenForConditionalGe
     assert out.token_ids()[0] == [best // 256, best % 256]
 
 
-def test_sampling_repeats_with_a_seed_and_follows_the_model(model: EVLGenForConditionalGeneration) -> None:
-    pixels = torch.randn(1, 1, 3, 48, 48).expand(2000, -1, -1, -1, -1)
-    features = model.encode(pixels[:1]).expand(2000, -1, -1, -1)
-    draw = {"features": features, "do_sample": True, "num_beams": 1, "max_new_tokens": 1}
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_sampling_repeats_with_a_seed_and_follows_the_model(temperature: float) -> None:
+    """Chi-square of 4,000 first tokens against the model's own distribution, which is far from uniform here."""
+    model = tiny_model(tiny_config(llm={**TINY_LLAMA, "initializer_range": 0.3}))
+    features = model.encode(torch.randn(1, 1, 3, 48, 48)).expand(4000, -1, -1, -1)
+    draw = {"features": features, "do_sample": True, "max_new_tokens": 1, "temperature": temperature}
     first = model.generate(**draw, seed=3).sequences[:, 0]
     assert torch.equal(first, model.generate(**draw, seed=3).sequences[:, 0])
     prefix = model.prefix(model.soft_prompts(features[:1]))
-    p = model.language.model(inputs_embeds=prefix).logits[0, -1].softmax(-1)
-    seen = torch.bincount(first, minlength=256) / 2000
-    top = p.topk(5).indices
-    assert (seen[top] - p[top]).abs().max() < 0.05
+    p = (model.language.model(inputs_embeds=prefix).logits[0, -1] / temperature).softmax(-1)
+    seen = torch.bincount(first, minlength=256).float()
+    frequent = p * 4000 > 5
+    assert p.max() > 5 / 256
+    assert 3 < frequent.sum() < 256
+    expected = 4000 * torch.cat([p[frequent], p[~frequent].sum()[None]])
+    counts = torch.cat([seen[frequent], seen[~frequent].sum()[None]])
+    chi_square = ((counts - expected) ** 2 / expected).sum().item()
+    freedom = len(expected) - 1
+    assert chi_square < freedom + 4 * (2 * freedom) ** 0.5, "four standard deviations"
 
 
 def test_save_and_load_is_exact_and_holds_only_what_is_trained(tmp_path: Path) -> None:
@@ -163,17 +175,96 @@ def test_an_unknown_model_is_one_clear_line(tmp_path: Path) -> None:
         EVLGenForConditionalGeneration.from_pretrained(tmp_path)
 
 
-def test_folding_batch_norm_keeps_the_function() -> None:
-    model = tiny_model(tiny_config(TINY_CNN))
-    for module in model.vision.trunk.modules():
+def test_freezing_folds_batch_norm_and_keeps_the_function() -> None:
+    tower = VisionTower(TINY_CNN)
+    for module in tower.trunk.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # untouched statistics would fold to nothing
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     pixels = torch.randn(2, 1, 3, 96, 96)
-    before = model.encode(pixels)
-    model.vision.optimise_for_inference()
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.vision.trunk.modules())
-    torch.testing.assert_close(model.encode(pixels), before, rtol=1e-4, atol=1e-5)
+    before = tower.encode(pixels)
+    tower.freeze(torch.float32)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in tower.trunk.modules())
+    torch.testing.assert_close(tower.encode(pixels), before, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_in_order_load_under_other_names() -> None:
+    torch.manual_seed(1)
+    given = VisionTower(TINY_CNN)
+    tower = VisionTower(TINY_CNN.model_copy(update={"layout": "ordered"}))
+    tower.load_weights({f"other.{i}": t for i, t in enumerate(given.trunk.state_dict().values())})
+    pixels = torch.randn(1, 1, 3, 96, 96)
+    assert torch.equal(tower.encode(pixels), given.encode(pixels))
+    with pytest.raises(WeightsError, match=r"do not fit test_efficientnet: \d+ of \d+ tensors"):
+        tower.load_weights({"x": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "beit_base_patch16_224", "deit3_small_patch16_224"])
+def test_temporal_blocks_with_closed_gates_are_timms_own(name: str) -> None:
+    """Rotary positions, layer scale of both spellings, gated MLPs: every pre-norm block that is let in."""
+    small = {"img_size": 56 if "patch14" in name else 64, "embed_dim": 48, "depth": 2, "num_heads": 4}
+    plain = VisionTower(VisionConfig(name=name, image_size=small["img_size"], width=48, tokens=17, arguments=small))
+    video = VisionTower(plain.config, TemporalConfig(fusion="temporal", width=16, heads=4))
+    video.load_weights(plain.trunk.state_dict())
+    pixels = torch.randn(1, 2, 3, small["img_size"], small["img_size"])
+    torch.testing.assert_close(video.encode(pixels), plain.encode(pixels))
+
+
+def test_a_block_without_the_place_is_refused() -> None:
+    config = VisionConfig(
+        name="vit_base_patch16_rpn_224", image_size=48, width=32, tokens=9,
+        arguments={"img_size": 48, "embed_dim": 32, "depth": 1, "num_heads": 4},
+    )  # fmt: skip
+    with pytest.raises(EvlgenError, match=r"blocks of another kind \(ResPostBlock\)"):
+        VisionTower(config, TemporalConfig(fusion="temporal", width=16, heads=4))
+
+
+def test_minis_departures_work_together_in_bfloat16() -> None:
+    """Pre-norm layers and learned prompts, under the autocast that training uses, against float32."""
+    config = tiny_config(norm="pre")
+    config = config.model_copy(update={"language": config.language.model_copy(update={"learned_prompt": True})})
+    model = tiny_model(config)
+    pixels = torch.randn(2, 1, 3, 48, 48)
+    features = model.encode(pixels)
+    exact = model.soft_prompts(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        close = model.soft_prompts(features)
+    torch.testing.assert_close(close.float(), exact, rtol=0.1, atol=0.1 * exact.std().item())
+    assert model.prefix(exact).shape[1] == 6 + 2
+    torch.testing.assert_close(model.prefix(exact)[:, 0], model.prompt_before.expand(2, -1))
+
+
+def test_generate_returns_texts_and_the_processor_stands_alone(tmp_path: Path) -> None:
+    model = tiny_model()
+    output = model.generate(torch.randn(2, 1, 3, 48, 48), max_new_tokens=4)
+    assert output.texts == model.processor.batch_decode(output.sequences)
+    model.save_pretrained(tmp_path)
+    alone = EVLGenProcessor.from_pretrained(tmp_path)
+    assert alone.batch_decode(output.sequences) == output.texts
+    alone.save_pretrained(tmp_path / "copy")
+    assert EVLGenConfig.from_pretrained(tmp_path / "copy") == model.config
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "evil.pth").open("wb") as file:
+        pickle.dump({"x": print}, file)
+    with pytest.raises(WeightsError, match=r"evil.pth is not a readable weight file"):
+        read_tensors(tmp_path / "evil.pth")
+    torch.save({"model": {"x": torch.zeros(1)}}, tmp_path / "nested.pth")
+    with pytest.raises(WeightsError, match="does not hold tensors by name"):
+        read_tensors(tmp_path / "nested.pth")
+
+
+def test_a_checkpoint_of_other_frozen_parts_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    save_file(
+        model.trained_tensors(), tmp_path / "model.safetensors", metadata={"frozen": json.dumps({"vision": "pypi:x"})}
+    )
+    assert config["vision"]["source"] is None
+    with pytest.raises(WeightsError, match="trained against another vision: pypi:x, not None"):
+        EVLGenForConditionalGeneration.from_pretrained(tmp_path)
 
 
 def test_processor_resizes_normalises_and_refuses_ragged_batches(model: EVLGenForConditionalGeneration) -> None:

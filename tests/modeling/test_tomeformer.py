@@ -58,7 +58,9 @@ def released(r: object, layers: int = 12) -> EVLGenConfig:
     )
 
 
-@pytest.mark.parametrize(("r", "soft_prompts"), [(19, 29), (16, 65), (0, 257), ([19] * 12, 29), ((19, 0.5), 29)])
+@pytest.mark.parametrize(
+    ("r", "soft_prompts"), [(19, 29), (16, 65), (0, 257), ([19] * 12, 29), ([19, 0.5], 29), ([19, -1.0], 29)]
+)
 def test_token_counts_of_the_paper(r: object, soft_prompts: int) -> None:
     assert released(r).soft_prompt_tokens() == soft_prompts
 
@@ -80,7 +82,19 @@ def test_configured_token_counts_are_the_real_ones() -> None:
         assert set(counts) <= set(config.tokens_per_layer())
 
 
-@pytest.mark.parametrize(("r", "message"), [([1, 2], "2 entries for 12"), (-1, "negative"), ((3, 2.0), "between -1")])
+@pytest.mark.parametrize(("r", "message"), [([1, 2], "2 entries for 12"), (-1, "negative"), ([3, 2.0], "between -1")])
 def test_bad_schedules_are_refused(r: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConnectorConfig(r=r)
+
+
+def test_schedules_rise_and_fall_with_the_same_total() -> None:
+    rising, falling = (ConnectorConfig(r=[4, i], layers=5).schedule() for i in (1.0, -1.0))
+    assert rising == [0, 2, 4, 6, 8]
+    assert falling == [8, 6, 4, 2, 0]
+
+
+def test_a_bert_of_another_width_is_not_taken_for_a_start() -> None:
+    other = TomeFormer(ConnectorConfig(**{**SIZES, "width": 16}, r=0), tokens=9)
+    missing = load_bert(other, bert().state_dict())
+    assert "encoder.layer.0.attention.self.query.weight" in missing

@@ -37,6 +37,8 @@ def test_all_mistakes_at_once_with_the_nearest_name() -> None:
     ("override", "message"),
     [
         ("steps", "not of the form a.b=value"),
+        ("train.steps=[1", "is not a YAML value"),
+        ("train.seed=-1", "train.seed"),
         ("name.x=1", "'x' is not a key there"),
         ("name.x.y=1", "'x' is not a section"),
         ("data.train.9.views=1", "'9' is not a section"),

@@ -89,12 +89,12 @@ def identify_model(model: str) -> ModelIdentity:
     """
     import pydantic
 
-    from evlgen.configuration import EVLGenConfig
-    from evlgen.weights.checkpoints import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+    from evlgen.configuration import CONFIG_FILE, EVLGenConfig
+    from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
     folder = find_checkpoint(model)
     try:
-        config = EVLGenConfig.load(folder / CONFIG_FILE)
+        config = EVLGenConfig.from_pretrained(folder)
         config_hash = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:16]
         with (folder / WEIGHTS_FILE).open("rb") as file:
             weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -51,16 +51,20 @@ class BatchMaker:
         self.sources, self.max_frames, self.seed = sources, max_frames, seed
         self._epoch = -1
         self._order: list[tuple[int, int]] = []
-        self.epoch_items = len(self._permutation(0))
+
+    def _repeats(self, source: CaptionSource, epoch: int) -> int:
+        """Passes over a source in an epoch: the weight on average, exactly."""
+        return int(source.weight * (epoch + 1)) - int(source.weight * epoch)
+
+    def _length(self, epoch: int) -> int:
+        return sum(len(s.items) * self._repeats(s, epoch) for s in self.sources)
 
     def _permutation(self, epoch: int) -> list[tuple[int, int]]:
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, 1, epoch])
             chosen: list[tuple[int, int]] = []
             for s, source in enumerate(self.sources):
-                # floor(weight * (e + 1)) - floor(weight * e) passes over every item: the weight holds on average
-                whole = int(source.weight * (epoch + 1)) - int(source.weight * epoch)
-                chosen += [(s, i) for i in range(len(source.items))] * whole
+                chosen += [(s, i) for i in range(len(source.items))] * self._repeats(source, epoch)
             self._order = [chosen[i] for i in generator.permutation(len(chosen))]
             self._epoch = epoch
         return self._order
@@ -70,14 +74,11 @@ class BatchMaker:
         chosen: list[tuple[int, int]] = []
         epoch, at = 0, start
         while len(chosen) < count:
-            order = self._permutation(epoch)
-            if at < len(order):
-                take = order[at : at + count - len(chosen)]
-                chosen += take
-                at += len(take)
-            if at >= len(order):
-                at -= len(order)
-                epoch += 1
+            length = self._length(epoch)
+            if at < length:
+                chosen += self._permutation(epoch)[at : at + count - len(chosen)]
+            at = max(0, at - length)
+            epoch += 1
         return chosen
 
     def batch(self, start: int, count: int, captions_per_item: int) -> Batch:

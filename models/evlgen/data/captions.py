@@ -37,20 +37,33 @@ def read_items(source: DataSource, *, lower_case: bool) -> list[CaptionedItem]:
     if not path.is_file():
         raise UsageError(f"captions file {path} does not exist", "check data.*.captions in the recipe")
     items: list[CaptionedItem] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
             name = next(row[k] for k in ("video", "image", "file") if k in row)
             captions = row["captions"] if "captions" in row else [row["caption"]]
-        except (json.JSONDecodeError, KeyError, StopIteration, TypeError):
-            raise UsageError(f"{path} line {number}: expected a video, image or file and its captions") from None
+            good = isinstance(name, str) and isinstance(captions, list) and len(captions) > 0
+            if not (good and all(isinstance(c, str) and c.strip() for c in captions)):
+                raise ValueError
+        except (ValueError, KeyError, StopIteration, TypeError):
+            raise UsageError(
+                f"{path} line {number}: expected a video, image or file (a name) and its captions (non-empty texts)"
+            ) from None
         if source.split is None or row.get("split") == source.split:
             items.append(CaptionedItem(name, tuple(clean_caption(c, lower_case=lower_case) for c in captions)))
     if not items:
         raise UsageError(f"{path} has no rows" + (f" of split {source.split!r}" if source.split else ""))
     return items[: source.limit]
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines by line feeds only: JSON strings may hold other line separators as they are."""
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "expected JSONL in UTF-8") from None
 
 
 def clean_caption(text: str, *, lower_case: bool) -> str:
@@ -67,34 +80,45 @@ class MediaStore:
     """
 
     def __init__(self, media: str) -> None:
-        self.path = expand_path(media)
+        self.path = expand_path(media).absolute()
         self._tar: tarfile.TarFile | None = None
         self._members: dict[str, tarfile.TarInfo] = {}
         if self.path.is_file():
             try:
                 self._tar = tarfile.open(self.path)  # noqa: SIM115 - lives as long as the store
-            except tarfile.TarError:
-                raise UsageError(f"{self.path} is not a tar file") from None
-            self._members = {m.name.removeprefix("./"): m for m in self._tar if m.isfile()}
+                self._members = {m.name.removeprefix("./"): m for m in self._tar if m.isfile()}
+            except (tarfile.TarError, OSError) as error:
+                raise UsageError(f"{self.path} is not a whole tar file: {error}") from None
         elif not self.path.is_dir():
             raise UsageError(f"media {self.path} is neither a folder nor a tar", "check data.*.media in the recipe")
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Size in bytes and modification time of a file; (-1, -1) if there is none."""
+        if self._tar is not None:
+            member = self._members.get(name)
+            return (-1, -1) if member is None else (member.size, int(member.mtime))
+        try:
+            status = (self.path / name).stat()
+        except OSError:
+            return (-1, -1)
+        return status.st_size, status.st_mtime_ns
 
     def read(self, name: str) -> bytes:
         """Bytes of a file.
 
         Raises:
-            EvlgenError: no such file.
+            EvlgenError: no such file, or it cannot be read.
         """
-        if self._tar is None:
-            path = self.path / name
-            if not path.is_file():
-                raise EvlgenError(f"{path} does not exist")
-            return path.read_bytes()
-        member = self._members.get(name)
-        stream = self._tar.extractfile(member) if member is not None else None
-        if stream is None:
-            raise EvlgenError(f"{self.path} holds no {name}")
-        return stream.read()
+        try:
+            if self._tar is None:
+                return (self.path / name).read_bytes()
+            stream = self._tar.extractfile(self._members[name])
+            assert stream is not None, "only files are kept"
+            return stream.read()
+        except KeyError:
+            raise EvlgenError(f"{self.path} holds no {name}") from None
+        except (OSError, tarfile.TarError) as error:
+            raise EvlgenError(f"{self.path / name} cannot be read: {error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -114,14 +138,16 @@ def decode_frames(name: str, content: bytes, max_frames: int) -> list[NDArray[np
         if Path(name).suffix.lower() in IMAGE_SUFFIXES:
             return [np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))]
         return _decode_clip(content, max_frames)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise EvlgenError(f"{name} cannot be decoded: {error}") from None
+    except Exception as error:  # decoders raise whatever they like on bad input
+        raise EvlgenError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from None
 
 
 def _decode_clip(content: bytes, max_frames: int) -> list[NDArray[np.uint8]]:
     import av
 
     with av.open(io.BytesIO(content)) as container:
+        if not container.streams.video:
+            raise ValueError("no video stream")
         container.streams.video[0].thread_type = "NONE"
         frames: list[Any] = list(container.decode(video=0))
     if not frames:

@@ -1,8 +1,8 @@
 """Frozen vision features, computed once and kept on disk.
 
 A frozen tower gives the same tokens for the same picture every time, and on a CPU it costs more than the connector.
-Features are stored as float16, one memory-mapped file per source; the folder's name is a hash of tower, transform,
-views and the list of items, so a cache can never be used for something else.
+Features are stored as float16, one memory-mapped file per source. The cache's name is a hash of the tower with its
+weights and precision, the transform, the views, and every item with the size and time of its file.
 
 Shapes: R rows of the cache (items x frames x views), N tokens, D width.
 """
@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -24,13 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from evlgen.configuration import VisionConfig
 from evlgen.data.captions import CaptionedItem, MediaStore, decode_frames
-from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.weights import derived
 
 BATCH_ROWS = 16
-LAYOUT = 1  # raise when rows mean something else
+LAYOUT = 2  # raise when rows mean something else
+
+Report = Callable[[str, int, int | None], None]
 
 
 @dataclass
@@ -54,13 +53,21 @@ class FeatureCache:
         return self.rows[[self.first_row[item] + f * self.views + view for f in frames]]
 
 
-def cache_name(vision: VisionConfig, items: list[CaptionedItem], media: str, views: int, max_frames: int) -> str:
-    """A hash of everything that decides what the cache holds."""
-    store = Path(media)
-    stamp = [store.stat().st_size, store.stat().st_mtime_ns] if store.is_file() else []
-    names = [i.name for i in items]
-    facts: list[Any] = [LAYOUT, vision.model_dump(mode="json"), names, str(store), stamp, views, max_frames]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """The caller asked to stop while features were computed."""
+
+
+def cache_key(
+    model: EVLGenForConditionalGeneration, items: list[CaptionedItem], store: MediaStore, views: int, max_frames: int
+) -> str:
+    """A name that changes with everything that decides what the cache holds."""
+    files = [(item.name, *store.stamp(item.name)) for item in items]
+    facts: list[Any] = [LAYOUT, model.config.vision.model_dump(mode="json"), files, str(store.path), views, max_frames]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in model.vision.trunk.state_dict().items():  # the weights themselves, and their precision
+        digest.update(f"{name} {tensor.dtype}".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
+    return f"features-{digest.hexdigest()[:24]}"
 
 
 def build_features(
@@ -70,41 +77,40 @@ def build_features(
     *,
     views: int,
     max_frames: int,
-    folder: Path,
-    report: Callable[[str, int, int | None], None] | None = None,
-) -> FeatureCache:
+    folder: Path | None = None,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> FeatureCache | None:
     """Open the cache of a source, computing it first where it is not there yet.
 
     Args:
         model: its vision tower is used as it is (device and precision).
         items: what to encode.
         store: where the files are.
-        views: variants per frame: 0 is the plain picture, the others are random crops, half of them mirrored.
+        views: variants per frame: 0 is the plain picture, the others are random crops, every second one mirrored.
         max_frames: frames kept per video.
-        folder: where caches live.
+        folder: cache directory; the user's own if not given.
         report: called with (what, done, total).
+        stop: asked after every item; True gives the computation up and returns None.
 
     Raises:
-        EvlgenError: an item cannot be read, or the disk is too small; what was written is removed.
+        EvlgenError: an item cannot be read or decoded.
+        WeightsError: the cache cannot be written, or its disk is full; nothing half-written stays.
     """
     vision = model.config.vision
-    target = folder / cache_name(vision, items, str(store.path), views, max_frames)
-    if not (target / "index.json").is_file():
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(model, items, store, views, max_frames, partial, report)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-        except OSError as error:
-            raise EvlgenError(f"features cannot be written to {target}: {error.strerror}", "free some disk") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    index = json.loads((target / "index.json").read_text())
-    shape = (sum(index["frames"]) * views, vision.tokens, vision.width)
-    rows = np.memmap(target / "rows.f16", dtype=np.float16, mode="r", shape=shape)
-    first = np.concatenate([[0], np.cumsum(index["frames"])[:-1]]) * views
-    return FeatureCache(rows, first.tolist(), index["frames"], views)
+
+    def build(place: Path) -> None:
+        _write(model, items, store, views, max_frames, place, report, stop)
+
+    try:
+        place = derived(cache_key(model, items, store, views, max_frames), build, cache_dir=folder)
+    except _Stopped:
+        return None
+    frames = json.loads((place / "index.json").read_text())
+    shape = (sum(frames) * views, vision.tokens, vision.width)
+    rows = np.memmap(place / "rows.f16", dtype=np.float16, mode="r", shape=shape)
+    first = np.concatenate([[0], np.cumsum(frames)[:-1]]) * views
+    return FeatureCache(rows, first.tolist(), frames, views)
 
 
 def _write(
@@ -113,32 +119,34 @@ def _write(
     store: MediaStore,
     views: int,
     max_frames: int,
-    folder: Path,
-    report: Callable[[str, int, int | None], None] | None,
+    place: Path,
+    report: Report | None,
+    stop: Callable[[], bool],
 ) -> None:
     counts: list[int] = []
     waiting: list[NDArray[np.uint8]] = []
-    with (folder / "rows.f16").open("wb") as file:
-
-        def flush() -> None:
-            with torch.inference_mode():
-                features: Tensor = model.encode(model.processor([f[None] for f in waiting]))
-            file.write(features[:, 0].to(torch.float16).cpu().numpy().tobytes())
-            waiting.clear()
-
+    with (place / "rows.f16").open("wb") as file:
         for number, item in enumerate(items):
             frames = decode_frames(item.name, store.read(item.name), max_frames)
             counts.append(len(frames))
             for variant in _variants(item.name, frames, views, model.config.vision.image_size):
                 waiting.append(variant)
                 if len(waiting) == BATCH_ROWS:
-                    flush()
+                    _flush(model, waiting, file)
             if report is not None:
                 report(f"features of {store.path.name}", number + 1, len(items))
+            if stop():
+                raise _Stopped
         if waiting:
-            flush()
-        os.fsync(file.fileno())
-    (folder / "index.json").write_text(json.dumps({"frames": counts}))
+            _flush(model, waiting, file)
+    (place / "index.json").write_text(json.dumps(counts))
+
+
+def _flush(model: EVLGenForConditionalGeneration, waiting: list[NDArray[np.uint8]], file: BinaryIO) -> None:
+    with torch.inference_mode():
+        features: Tensor = model.encode(model.processor([f[None] for f in waiting]))
+    file.write(features[:, 0].to(torch.float16).cpu().numpy().tobytes())
+    waiting.clear()
 
 
 def _variants(name: str, frames: list[NDArray[np.uint8]], views: int, side: int) -> Iterator[NDArray[np.uint8]]:
@@ -153,6 +161,5 @@ def _variants(name: str, frames: list[NDArray[np.uint8]], views: int, side: int)
         for (scale_x, scale_y), (at_x, at_y), mirrored in crops:
             w, h = scale_x * width, scale_y * height
             left, top = at_x * (width - w), at_y * (height - h)
-            box = (left, top, left + w, top + h)
-            crop = picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+            crop = picture.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
             yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop)

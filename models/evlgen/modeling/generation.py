@@ -22,11 +22,13 @@ class CaptionOutput:
         sequences: (B, T) token ids, padded after their end token with the end token.
         token_counts: (B,) tokens of each caption, end token included.
         log_probabilities: (B,) log-probability of the whole caption under the model, in nats.
+        texts: the captions.
     """
 
     sequences: Tensor
     token_counts: Tensor
     log_probabilities: Tensor = field(default_factory=lambda: torch.zeros(0))
+    texts: list[str] = field(default_factory=list)
 
     def token_ids(self) -> list[list[int]]:
         """Token ids of each caption without padding."""
@@ -37,7 +39,7 @@ def generate_captions(
     language: FrozenLanguageModel,
     prefix_BPW: Tensor,
     *,
-    num_beams: int = 3,
+    num_beams: int,
     max_new_tokens: int = 30,
     min_new_tokens: int = 0,
     do_sample: bool = False,
@@ -53,6 +55,7 @@ def generate_captions(
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
         "do_sample": do_sample,
+        "repetition_penalty": 1.0,  # some models bring another one in their own generation settings
         "eos_token_id": end,
         "pad_token_id": end,
         "bos_token_id": end,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
 
 import torch
@@ -30,10 +29,12 @@ def pick_device(wanted: str = "auto") -> str:
 
 
 def cpu_has_fast_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 have instructions of their own (AVX512_BF16, AMX, ARM's bf16)."""
-    if platform.machine() in {"x86_64", "AMD64"}:
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+    """Whether matrix products in bfloat16 have instructions of their own (AVX512_BF16 or AMX on x86).
+
+    False where torch cannot tell (it has no public question for ARM): float32 is right everywhere.
+    """
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked)
 
 
 def pick_dtype(wanted: str, device: torch.device | str) -> torch.dtype:
@@ -49,7 +50,8 @@ def pick_dtype(wanted: str, device: torch.device | str) -> torch.dtype:
     kind = torch.device(device).type
     if wanted == "auto":
         if kind == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if native else torch.float16
         return torch.bfloat16 if kind == "cpu" and cpu_has_fast_bfloat16() else torch.float32
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if wanted not in names:

@@ -8,6 +8,7 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evlgen.configuration import LanguageConfig
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.weights import derived, fetch
+
+CONVERSION = 1
+"""Raise when converted files change meaning."""
 
 
 class _ContiguousHead(nn.Module):
@@ -32,10 +36,14 @@ class _ContiguousHead(nn.Module):
 
     def __init__(self, head: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias = head.weight, head.bias
+        if head.bias is not None:
+            raise UsageError(
+                "this language model's head has a bias, which the caption loss does not know", "use another"
+            )
+        self.weight: nn.Parameter = head.weight
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden.contiguous(), self.weight, self.bias)
+        return F.linear(hidden.contiguous(), self.weight)
 
 
 class FrozenLanguageModel(nn.Module):
@@ -134,33 +142,42 @@ def load_language_model(
         UsageError: neither source nor architecture is given.
     """
     if config.source is None:
-        if config.architecture is None:
-            raise UsageError("language.source is missing: name a GGUF file, an hf: repository or a folder")
-        return _random_model(config, dtype)
-    if ".gguf" in config.source:
-        folder = _converted(fetch(config.source, report=report))
-    elif config.source.startswith("hf:"):
-        return _from_hub(config, dtype)
-    else:
-        folder = Path(config.source)
-    return _from_folder(config, str(folder), dtype)
-
-
-def _from_folder(config: LanguageConfig, folder: str, dtype: torch.dtype, **where: Any) -> FrozenLanguageModel:
-    try:
-        with _quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **where)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
+        return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
+    where = _location(config, report)
+    tokenizer = _open(config, transformers.AutoTokenizer, **where)
+    model = _open(config, transformers.AutoModelForCausalLM, dtype=dtype, **where)
     return FrozenLanguageModel(config, model, tokenizer)
 
 
-def _from_hub(config: LanguageConfig, dtype: torch.dtype) -> FrozenLanguageModel:
-    assert config.source is not None
-    name, _, revision = config.source.removeprefix("hf:").partition("@")
-    return _from_folder(config, name, dtype, revision=revision or None)
+def load_tokenizer(config: LanguageConfig, *, report: Any = None) -> Any:
+    """The tokenizer alone; arguments and errors as for `load_language_model`."""
+    if config.source is None:
+        return _byte_tokenizer()
+    return _open(config, transformers.AutoTokenizer, **_location(config, report))
+
+
+def _location(config: LanguageConfig, report: Any) -> dict[str, Any]:
+    """What to hand to transformers' from_pretrained."""
+    source = config.source
+    assert source is not None
+    if ".gguf" in source:
+        return {"pretrained_model_name_or_path": str(_converted(fetch(source, report=report)))}
+    if source.startswith("hf:"):
+        name, _, revision = source.removeprefix("hf:").partition("@")
+        return {"pretrained_model_name_or_path": name, "revision": revision or None}
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"language.source {source} is not a folder", "for a hub repository write hf:owner/name")
+    return {"pretrained_model_name_or_path": str(folder)}
+
+
+def _open(config: LanguageConfig, factory: Any, **options: Any) -> Any:
+    try:
+        with _quiet_transformers():
+            return factory.from_pretrained(**options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
 
 
 def _converted(gguf: Path) -> Path:
@@ -170,14 +187,19 @@ def _converted(gguf: Path) -> Path:
         options: dict[str, Any] = {}
         if hasattr(transformers, "GgufConfig"):  # newer releases keep the weights packed unless told otherwise
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16, **options
-        )
+        where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, **options)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise WeightsError(f"{gguf} cannot be read as a GGUF model: {error}") from None
         model.save_pretrained(folder)
-        transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     with _quiet_transformers():
-        return derived(f"gguf-{gguf.parent.name[:16]}-{gguf.stem}", build)
+        return derived(f"gguf-{CONVERSION}-{digest}", build)
 
 
 @contextmanager
@@ -194,15 +216,22 @@ def _quiet_transformers() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def _random_model(config: LanguageConfig, dtype: torch.dtype) -> FrozenLanguageModel:
-    """A random model with a byte-level tokenizer: every test runs on it, with no file and no network."""
+def _random_model(config: LanguageConfig) -> Any:
+    """A random model: every test runs on one, with no file and no network."""
+    if config.architecture is None:
+        raise UsageError("language.source is missing", "name a GGUF file, an hf: repository or a folder")
+    settings = dict(config.architecture)
+    return transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    )
+
+
+def _byte_tokenizer() -> Any:
+    """One token a byte, for random models."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    settings = dict(config.architecture or {})
-    model_config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
-    model = transformers.AutoModelForCausalLM.from_config(model_config).to(dtype)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    return FrozenLanguageModel(config, model, transformers.PreTrainedTokenizerFast(tokenizer_object=core))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=core)

@@ -35,7 +35,8 @@ def match_tokens(metric_BND: Tensor, r: int, *, protect_first: bool = True) -> T
     batch, tokens, _ = metric_BND.shape
     r = min(r, merge_limit(tokens))
     unit_BND = F.normalize(metric_BND.detach().float(), dim=-1)  # a zero vector stays zero: similarity 0, no NaN
-    similarity = unit_BND[:, ::2] @ unit_BND[:, 1::2].transpose(1, 2)
+    with torch.autocast(metric_BND.device.type, enabled=False):  # half precision would decide near ties otherwise
+        similarity = unit_BND[:, ::2] @ unit_BND[:, 1::2].transpose(1, 2)
     size_a = similarity.shape[1]
     if r == 0:
         rank = torch.arange(tokens, device=metric_BND.device)
@@ -70,7 +71,9 @@ def merge_tokens(
         merged tokens (B, M, D) and their sizes (B, M).
     """
     assignment_BMN = F.one_hot(destination_BN, remaining).transpose(1, 2).to(size_BN.dtype)
-    new_size_BM = (assignment_BMN @ size_BN.unsqueeze(-1)).squeeze(-1)
-    weight_BMN = assignment_BMN * size_BN.unsqueeze(1) if size_weighted else assignment_BMN
+    mass_BMN = assignment_BMN * size_BN.unsqueeze(1)
+    new_size_BM = mass_BMN.sum(dim=-1)
+    weight_BMN = mass_BMN if size_weighted else assignment_BMN
     weight_BMN = weight_BMN / weight_BMN.sum(dim=-1, keepdim=True)
-    return weight_BMN.to(x_BND.dtype) @ x_BND, new_size_BM
+    with torch.autocast(x_BND.device.type, enabled=False):  # the residual stream keeps its precision
+        return weight_BMN.to(x_BND.dtype) @ x_BND, new_size_BM

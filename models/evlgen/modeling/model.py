@@ -26,6 +26,7 @@ from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
+DEFAULT_BEAMS = 3
 FROZEN_PREFIXES = ("vision.trunk.", "language.")
 
 
@@ -147,7 +148,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         *,
         features: Tensor | None = None,
         prompt: str = "",
-        num_beams: int = 3,
+        num_beams: int | None = None,
         max_new_tokens: int = 30,
         min_new_tokens: int = 0,
         do_sample: bool = False,
@@ -162,7 +163,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             pixel_values: normalised frames (B, F, 3, S, S), or
             features: cached frame features (B, F, N, D).
             prompt: text that the caption continues, for example a question.
-            num_beams: beams of the search; 1 is greedy.
+            num_beams: beams of the search; 1 is greedy. Without a number: 3, or 1 when sampling.
             max_new_tokens: longest caption in tokens, end included.
             min_new_tokens: shortest caption in tokens.
             do_sample: draw tokens instead of searching.
@@ -190,9 +191,12 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
     @torch.no_grad()
     def generate_from(self, soft_prompts_BQW: Tensor, *, prompt: str = "", **decoding: Any) -> CaptionOutput:
         """The second half of `generate`: from soft prompts to captions."""
+        if decoding.get("num_beams") is None:
+            decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
         prefix = self.prefix(soft_prompts_BQW, prompt)
         output = generate_captions(self.language, prefix, **decoding)
         packed = pack_captions([[ids] for ids in output.token_ids()]).to(self.device)
         scores = torch.zeros(packed.captions, device=self.device)
         output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()
+        output.texts = self.processor.batch_decode(output.sequences)
         return output

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,25 +19,32 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evlgen.configuration import EVLGenConfig
+from evlgen.configuration import CONFIG_FILE, EVLGenConfig
 from evlgen.errors import WeightsError
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.tomeformer import load_bert
 from evlgen.weights import fetch
-from evlgen.weights.checkpoints import CONFIG_FILE, WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors of a torch pickle, read with weights_only, or of a safetensors file."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name, of a safetensors file or a torch pickle (read with weights_only: no code runs).
+
+    Raises:
+        WeightsError: the file is damaged, refused, or holds something else than named tensors.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a readable weight file: {str(error).splitlines()[0]}") from None
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path} is not a readable weight file: {reason}") from None
+    if not (isinstance(loaded, dict) and all(isinstance(v, Tensor) for v in loaded.values())):
+        raise WeightsError(f"{path} does not hold tensors by name", "expected a state dict")
     return loaded
 
 
@@ -65,10 +74,17 @@ class PretrainedMixin:
         """
         model: Any = cls(config, load_language_model(config.language, dtype=dtype, report=report))  # type: ignore[call-arg]
         if config.vision.source is not None:
-            model.vision.load_weights(read_pickle(fetch(config.vision.source, report=report)))
-        model.vision.trunk.to(dtype)
+            model.vision.load_weights(read_tensors(fetch(config.vision.source, report=report)))
+        model.vision.freeze(dtype)
         if initialise and config.connector.source is not None:
-            load_bert(model.connector, read_pickle(fetch(config.connector.source, report=report)))
+            missing = load_bert(model.connector, read_tensors(fetch(config.connector.source, report=report)))
+            matrices = [n for n in missing if n.startswith("encoder.") and ".LayerNorm." not in n]
+            if matrices:
+                raise WeightsError(
+                    f"connector.source does not fit: {len(matrices)} matrices of TomeFormer are missing in it or of "
+                    f"another shape, first {matrices[0]!r}",
+                    "a BERT of the same width is expected; or set connector.source to null",
+                )
         done: Self = model
         return done
 
@@ -95,27 +111,34 @@ class PretrainedMixin:
         """
         folder = find_checkpoint(str(name_or_path))
         try:
-            config = EVLGenConfig.load(folder / CONFIG_FILE)
+            config = EVLGenConfig.from_pretrained(folder)
         except pydantic.ValidationError as error:
-            raise WeightsError(f"{folder / CONFIG_FILE}: {error.errors()[0]['msg']}") from None
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise WeightsError(f"{folder / CONFIG_FILE}: {where}: {error.errors()[0]['msg']}") from None
         model: Any = cls.from_config(config, dtype=dtype, initialise=False, report=report)
         model.load_trained(folder / WEIGHTS_FILE)
         model.model_id = Path(str(name_or_path)).name or folder.resolve().name
-        if torch.device(device).type == "cpu":
-            model.vision.optimise_for_inference()
         model.to(device=device, dtype=dtype)
         model.eval().requires_grad_(False)
         done: Self = model
         return done
 
-    def load_trained(self, path: Path) -> None:
+    def load_trained(self, path: Path, *, start: bool = False) -> None:
         """Fill the trained tensors from a safetensors file.
 
+        Args:
+            path: the file.
+            start: a start for further training: an image model fits a video model, whose temporal modules stay new.
+
         Raises:
-            WeightsError: the file is damaged or lacks or adds a tensor; the names are given.
+            WeightsError: the file is damaged, lacks or adds a tensor (the names are given), or was trained against
+                other frozen parts.
         """
-        tensors = read_pickle(path)
-        names, own = self.trainable_names(), dict(self.named_parameters())  # type: ignore[attr-defined]
+        tensors = read_tensors(path)
+        own: dict[str, Tensor] = dict(self.named_parameters())  # type: ignore[attr-defined]
+        names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
+        if start:
+            names = [n for n in names if n in tensors or not n.startswith("vision.")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
         wrong = [n for n in names if n in tensors and tensors[n].shape != own[n].shape]
         if missing or extra or wrong:
@@ -123,10 +146,18 @@ class PretrainedMixin:
                 f"{path} does not fit its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, "
                 f"of another shape {wrong[:3]}"
             )
+        against = frozen_sources(path)
+        for part, source in self._frozen().items():
+            if part in against and against[part] != source:
+                raise WeightsError(f"{path} was trained against another {part}: {against[part]}, not {source}")
         with torch.no_grad():
             for name in names:
                 own[name].copy_(tensors[name])
         self.model_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    def _frozen(self) -> dict[str, str | None]:
+        """The sources of the frozen parts, hashes included."""
+        return {"vision": self.config.vision.source, "language": self.config.language.source}
 
     def trained_tensors(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Copies of the trained tensors on the CPU, in `dtype` or as they are."""
@@ -143,11 +174,11 @@ class PretrainedMixin:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        frozen = {"vision": self.config.vision.source, "language": self.config.language.source}
-        save_file(
-            self.trained_tensors(dtype), folder / WEIGHTS_FILE, metadata={"format": "pt", "frozen": json.dumps(frozen)}
-        )
-        self.config.save(folder / CONFIG_FILE)
+        metadata = {"format": "pt", "frozen": json.dumps(self._frozen())}
+        aside = folder / f".{WEIGHTS_FILE}.new"
+        save_file(self.trained_tensors(dtype), aside, metadata=metadata)
+        self.config.save_pretrained(folder)
+        os.replace(aside, folder / WEIGHTS_FILE)  # noqa: PTH105 - a killed save leaves no half file behind
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the checkpoint to a hub repository (owner/name); returns its address."""

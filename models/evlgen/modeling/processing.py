@@ -6,7 +6,8 @@ A picture is resized to the square input whole, its aspect not kept: nothing at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
+from evlgen.modeling.language import load_tokenizer
+from evlgen.weights.checkpoints import find_checkpoint
 
 
 class EVLGenProcessor:
@@ -30,6 +33,20 @@ class EVLGenProcessor:
         self.config, self.tokenizer = config, tokenizer
         self._mean = torch.tensor(config.vision.mean).view(3, 1, 1)
         self._std = torch.tensor(config.vision.std).view(3, 1, 1)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "evlgen-mini", *, report: Any = None) -> Self:
+        """The processor of a packaged model, a checkpoint folder or a hub repository; loads no model.
+
+        Raises:
+            UsageError, WeightsError: as for `EVLGenForConditionalGeneration.from_pretrained`.
+        """
+        config = EVLGenConfig.from_pretrained(find_checkpoint(str(name_or_path)))
+        return cls(config, load_tokenizer(config.language, report=report))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, which is all that `from_pretrained` needs: it names the tokenizer's source."""
+        self.config.save_pretrained(folder)
 
     def __call__(self, clips: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Normalised float32 pixel values (B, F, 3, S, S).

@@ -174,7 +174,7 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
         given = tensors.get(name, tensors.get(f"bert.{name}"))
         if given is None or (connector.config.norm == "pre" and ".LayerNorm" in name):
             missing.append(name)
-        elif "position_embeddings" in name:
+        elif "position_embeddings" in name and given.shape[1] == value.shape[1]:
             value[: min(len(value), len(given))] = given[: len(value)].to(value.dtype)
         elif given.shape == value.shape:
             value.copy_(given)

@@ -21,6 +21,9 @@ from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.modeling.temporal import TemporalContextualization
 
+PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
+"""timm's blocks that are x + attention(norm1(x)), then x + mlp(norm2(x))."""
+
 
 class TemporalBlock(nn.Module):
     """A timm pre-norm ViT block with temporal contextualization between its attention and its MLP."""
@@ -34,7 +37,8 @@ class TemporalBlock(nn.Module):
         """x: (B * F, N, D)."""
         block = self.block
         x = x + _branch(block, "1", block.attn(block.norm1(x), *args, **kwargs))
-        x = self.temporal(x.reshape(-1, self.frames, *x.shape[1:])).flatten(0, 1)
+        mixed = self.temporal(x.reshape(-1, self.frames, *x.shape[1:]).to(self.temporal.alpha.dtype))
+        x = mixed.flatten(0, 1).to(x.dtype)
         y: Tensor = x + _branch(block, "2", block.mlp(block.norm2(x)))
         return y
 
@@ -77,6 +81,13 @@ class VisionTower(nn.Module):
             return TemporalContextualization(self.config.width, temporal.width, temporal.heads)
 
         if hasattr(self.trunk, "blocks") and hasattr(self.trunk.blocks[0], "attn"):
+            odd = {type(block).__name__ for block in self.trunk.blocks} - PRE_NORM_BLOCKS
+            if odd:
+                raise EvlgenError(
+                    f"vision {self.config.name} has blocks of another kind ({', '.join(odd)}): the temporal module "
+                    "has no place between attention and MLP",
+                    f"blocks that work: {', '.join(sorted(PRE_NORM_BLOCKS))}; or use fusion mean or concat",
+                )
             wrapped = [TemporalBlock(block, module()) for block in self.trunk.blocks]
             self.trunk.blocks = nn.ModuleList(wrapped) if not self._sequential() else nn.Sequential(*wrapped)
             self.blocks = wrapped
@@ -134,7 +145,11 @@ class VisionTower(nn.Module):
         Raises:
             WeightsError: names or shapes do not fit.
         """
-        own = {k.replace(".block.", "."): v for k, v in self.trunk.state_dict().items() if ".temporal." not in k}
+        own = {
+            k.replace(".block.", ".", 1) if self.blocks else k: v
+            for k, v in self.trunk.state_dict().items()
+            if ".temporal." not in k
+        }
         given = dict(zip(own, tensors.values(), strict=False)) if self.config.layout == "ordered" else tensors
         bad = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
         if bad:
@@ -146,10 +161,15 @@ class VisionTower(nn.Module):
             for name, value in own.items():
                 value.copy_(given[name])
 
-    def optimise_for_inference(self) -> None:
-        """Fold every BatchNorm into the convolution before it and lay convolutions out for the CPU; same function."""
+    def freeze(self, dtype: torch.dtype) -> None:
+        """Make the frozen trunk cheap: fold every BatchNorm into the convolution before it, then change precision.
+
+        Same function as before up to rounding. Temporal modules inside a ViT are trained, they stay float32.
+        """
         _fold_batch_norms(self.trunk)
-        self.trunk.to(memory_format=torch.channels_last)
+        self.trunk.to(dtype=dtype, memory_format=torch.channels_last)
+        for block in self.blocks:
+            block.temporal.float()
 
 
 def _fold_batch_norms(module: nn.Module) -> None:

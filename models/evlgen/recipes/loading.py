@@ -94,7 +94,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
             node = node.setdefault(part, {})
         else:
             raise UsageError(f"--set {name}: {part!r} is not a section")
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from None
     if isinstance(node, list) and last.isdigit() and int(last) < len(node):
         node[int(last)] = parsed
     elif isinstance(node, dict):

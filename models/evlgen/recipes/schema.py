@@ -19,7 +19,9 @@ class DataSource(Strict):
     media: str = Field(description="folder or .tar that holds the files named there")
     split: str | None = Field(None, description="only rows with this split; null: all rows")
     weight: float = Field(1.0, gt=0, description="how often an item is drawn, relative to items of other sources")
-    views: int = Field(1, gt=0, description="cached variants per frame: the plain one, then random crops and flips")
+    views: int = Field(
+        1, gt=0, description="cached variants per frame: the plain one, then random crops, every second one mirrored"
+    )
     limit: int | None = Field(None, gt=0, description="only the first so many items")
 
 
@@ -74,7 +76,7 @@ class TrainConfig(Strict):
     """The loop."""
 
     steps: int = Field(gt=0, description="optimizer steps of the caption loss")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the frozen parts and of matrix products; auto: bfloat16 where the machine has it fast"
     )

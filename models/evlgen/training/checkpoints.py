@@ -13,43 +13,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from evlgen.errors import EvlgenError
 
 STATE_FILE = "training.safetensors"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a new folder and put it in the place of `target`.
+    """Fill a new folder and put it in the place of `target`; at every moment the old or the new one is whole.
 
     Raises:
         EvlgenError: the disk is full or not writable; `target` is as it was.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    old = target.with_name(f".{target.name}.old")
+    aside, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)  # also what a killed run left
         aside.mkdir(parents=True)
         fill(aside)
-        shutil.rmtree(old, ignore_errors=True)
+        for path in [*aside.iterdir(), aside]:  # a rename must not reach the disk before what it names
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
         if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
             target.rename(old)
         aside.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise EvlgenError(f"checkpoint {target} cannot be written: {error}", "free some disk, then --resume") from None
 
 
-def find_last(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run; also the one a kill left between two renames."""
-    for name in ("last", ".last.old"):
-        if (folder / name / STATE_FILE).is_file():
-            return folder / name
-    return None
+def settle(target: Path) -> None:
+    """Put back a folder that a kill between two renames left under its old name."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        old.rename(target)
 
 
 def save_state(folder: Path, named: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, facts: Any) -> None:
@@ -66,21 +69,22 @@ def load_state(folder: Path, named: dict[str, nn.Parameter], optimizer: torch.op
     """Put back what `save_state` wrote; returns the facts.
 
     Raises:
-        EvlgenError: the checkpoint is of another model.
+        EvlgenError: the checkpoint is damaged or of another model.
     """
-    tensors = load_file(folder / STATE_FILE)
-    with safe_open(folder / STATE_FILE, framework="pt") as file:
-        facts = json.loads(file.metadata()["facts"])
+    path = folder / STATE_FILE
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+    except (SafetensorError, OSError) as error:
+        raise EvlgenError(f"checkpoint {path} is damaged: {error}", "start a new run") from None
     for name, parameter in named.items():
         value = tensors.get(f"value.{name}")
         if value is None or value.shape != parameter.shape:
             raise EvlgenError(f"{folder} is a checkpoint of another model: {name} does not fit", "start a new run")
         with torch.no_grad():
             parameter.copy_(value)
-        keys = [k for k in tensors if k.endswith(f".{name}") and k.removesuffix(f".{name}") in _MOMENTS]
-        if keys:
-            optimizer.state[parameter] = {k.removesuffix(f".{name}"): tensors[k] for k in keys}
+        moments = {m: tensors[f"{m}.{name}"] for m in _MOMENTS if f"{m}.{name}" in tensors}
+        if moments:  # the step count stays on the CPU, as AdamW keeps it
+            optimizer.state[parameter] = {m: v if m == "step" else v.to(parameter.device) for m, v in moments.items()}
     return facts
-
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -22,7 +22,7 @@ from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
-from evlgen.training.checkpoints import find_last, load_state, replace_folder, save_state
+from evlgen.training.checkpoints import STATE_FILE, load_state, replace_folder, save_state
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.schedule import learning_rate, parameter_groups
 from evlgen.training.validation import validate
@@ -147,16 +147,17 @@ class Trainer:
             weight = 1.0 if self.step < self.recipe.vocabulary.steps else self.recipe.vocabulary.weight
             loss = loss + weight * words
             record |= {"vocabulary_loss": words.item(), "precision_at_5": precision.item()}
-        if not math.isfinite(loss.item()):
-            raise EvlgenError(
-                f"loss is {loss.item()} at step {self.step}; the last good checkpoint is {self.folder / 'last'}",
-                "lower optimizer.learning_rate, then --resume",
-            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        record["gradient_norm"] = nn.utils.clip_grad_norm_(
-            list(self.named.values()), self.recipe.optimizer.clip_norm
-        ).item()
+        norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.recipe.optimizer.clip_norm).item()
+        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+            last = self.folder / "last"
+            kept = f"; the last good checkpoint is {last}" if last.exists() else ""
+            raise EvlgenError(
+                f"loss is {loss.item()} and gradient norm {norm} at step {self.step}{kept}",
+                "lower optimizer.learning_rate, then " + ("--resume" if kept else "start again"),
+            )
+        record["gradient_norm"] = norm
         self.optimizer.step()
         return record
 
@@ -176,6 +177,7 @@ class Trainer:
         if score > self.best:
             self.best = score
             replace_folder(self.folder / "best", self.model.save_pretrained)
+            self.save_last()  # `best` and the score in `last` must not part
         return report
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -199,14 +201,26 @@ class Trainer:
         self.saved = time.monotonic()
 
     def resume(self) -> int:
-        """Go back to the last checkpoint of the folder; returns its step.
+        """Go back to the last checkpoint of the folder; returns its step. Later lines of the log are dropped.
 
         Raises:
-            EvlgenError: there is none, or it is of another model.
+            EvlgenError: it is damaged or of another model.
         """
-        last = find_last(self.folder)
-        if last is None:
-            raise EvlgenError(f"{self.folder} has no checkpoint to resume from", "start without --resume")
-        facts = load_state(last, self.named, self.optimizer)
+        facts = load_state(self.folder / "last", self.named, self.optimizer)
         self.step, self.best, self.seconds_before = facts["step"], facts["best"], facts["seconds"]
+        log = self.folder / "log.jsonl"
+        if log.is_file():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            # a training record of step n is written after step n, a validation record names the steps done
+            kept = [x for x in lines if x.endswith("\n") and _steps_done(json.loads(x)) <= self.step]
+            log.write_text("".join(kept), encoding="utf-8")
         return self.step
+
+
+def _steps_done(record: dict[str, Any]) -> int:
+    return int(record["step"]) + (0 if "validation" in record else 1)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can be resumed from `folder`."""
+    return (folder / "last" / STATE_FILE).is_file()

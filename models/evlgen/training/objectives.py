@@ -82,9 +82,9 @@ class VocabularyObjective(nn.Module):
         return out
 
     def forward(self, soft_prompts_BQW: Tensor, targets_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss (per item, nats) and the share of true tokens among each item's five best."""
+        """Return the loss (per item, nats) and the share of true tokens among each item's five best (or fewer)."""
         cosine_BQC = F.normalize(soft_prompts_BQW.float(), dim=-1) @ self.embeddings_CW.T
         logits_BC = (self.scale * cosine_BQC).logsumexp(dim=1) + self.bias
         loss = F.binary_cross_entropy_with_logits(logits_BC, targets_BC, reduction="sum") / len(targets_BC)
-        best = logits_BC.topk(5, dim=1).indices
+        best = logits_BC.topk(min(5, logits_BC.shape[1]), dim=1).indices
         return loss, (targets_BC.gather(1, best) > 0).float().mean()

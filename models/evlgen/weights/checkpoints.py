@@ -3,9 +3,10 @@
 from importlib import resources
 from pathlib import Path
 
+from evlgen.configuration import CONFIG_FILE
 from evlgen.errors import UsageError, WeightsError
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 def packaged_models() -> dict[str, Path]:
