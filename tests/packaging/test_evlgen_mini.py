@@ -1,0 +1,78 @@
+"""The embedded model: what ships is whole, and (with a package index) it sees what it captions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.pretrained import frozen_sources
+from evlgen.modeling.tomeformer import TomeFormer
+from evlgen.recipes import load_recipe
+from evlgen.weights.catalogue import CONNECTOR_START, LANGUAGE, VISION
+from evlgen.weights.checkpoints import find_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return find_checkpoint("evlgen-mini")
+
+
+def test_it_is_the_model_of_its_recipe_and_of_the_catalogue(folder: Path) -> None:
+    config = EVLGenConfig.from_pretrained(folder)
+    assert config == load_recipe("mini-pretrain").model
+    assert config.vision.source == VISION.source
+    assert config.language.source == LANGUAGE.source
+    assert config.connector.source == CONNECTOR_START.source
+    assert frozen_sources(folder / "model.safetensors") == {"vision": VISION.source, "language": LANGUAGE.source}
+
+
+def test_its_weights_are_whole_and_small(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    assert all(torch.isfinite(t.float()).all() for t in tensors.values())
+    connector = TomeFormer(EVLGenConfig.from_pretrained(folder).connector, 81).state_dict()
+    own = {n.removeprefix("connector."): t.shape for n, t in tensors.items() if n.startswith("connector.")}
+    assert own == {n: t.shape for n, t in connector.items()}
+    assert (folder / "model.safetensors").stat().st_size < 25_000_000
+
+
+def test_the_card_names_data_terms_and_results(folder: Path) -> None:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for word in ("Flickr8k", "MSR-VTT", "research", "CIDEr", "shuffled", "mini-pretrain"):
+        assert word in card
+    assert "<!--" not in card, "a part of the card is not filled in"
+
+
+@pytest.mark.network
+def test_it_sees(tmp_path: Path, folder: Path) -> None:
+    """Every sample clip's caption is likelier behind its own soft prompts than behind those of the other clips."""
+    from evlgen.captioning import CaptionRequest, caption_videos, read_captions
+    from evlgen.modeling import EVLGenForConditionalGeneration
+    from evlgen.modeling.packing import pack_captions
+    from evlgen.video import ClipFrames, DecodePool, Sampler
+    from evlgen.weights.samples import copy_samples
+
+    clips = copy_samples(tmp_path / "samples")
+    caption_videos(CaptionRequest(sources=[str(tmp_path / "samples")], out=tmp_path / "out.jsonl", dtype="float32"))
+    rows = read_captions(tmp_path / "out.jsonl")
+    assert {row["status"] for row in rows.values()} == {"ok"}, json.dumps(rows)
+    model = EVLGenForConditionalGeneration.from_pretrained("evlgen-mini")
+    frames: dict[str, np.ndarray] = {}
+    with DecodePool(sampler=Sampler(frames=4), size=(288, 288)) as pool:
+        for clip in pool.map([str(c) for c in clips]):
+            assert isinstance(clip, ClipFrames)
+            frames[Path(clip.path).name] = clip.frames
+    names = sorted(frames)
+    with torch.inference_mode():
+        prefix = model.prefix(model.soft_prompts(model.encode(model.processor([frames[n] for n in names]))))
+        for i, name in enumerate(names):
+            ids = model.language.encode_caption(rows[name]["caption"])
+            packed = pack_captions([[ids]] * len(names))
+            log_p = torch.zeros(len(names)).index_add(0, packed.sequence, model.log_probabilities(prefix, packed))
+            assert int(log_p.argmax()) == i, (
+                f"{rows[name]['caption']!r} fits {names[int(log_p.argmax())]} better than {name}"
+            )
+            assert log_p[i].item() == pytest.approx(rows[name]["log_probability"], abs=0.05)
