@@ -9,8 +9,9 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def _converted(gguf: Path) -> Path:
 
     with gguf.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    with _quiet_transformers():
+    with _quiet_transformers(), redirect_stderr(io.StringIO()):  # the converter draws a bar of its own
         return derived(f"gguf-{CONVERSION}-{digest}", build)
 
 
