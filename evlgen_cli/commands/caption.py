@@ -110,7 +110,7 @@ def caption(
         return
     stop = Event()
     with ExitStack() as stack:
-        view = _View(stack, stop, quiet=quiet, rows_to_stdout=output is None)
+        view = CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None)
         summary = caption_videos(request, view, stop)
     _show_summary(summary, as_json, quiet)
     if summary.interrupted:
@@ -119,7 +119,7 @@ def caption(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
-class _View(Listener):
+class CaptionView(Listener):
     """Shows a run on standard error while it goes on."""
 
     def __init__(self, stack: ExitStack, stop: Event, *, quiet: bool, rows_to_stdout: bool) -> None:

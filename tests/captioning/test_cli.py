@@ -204,7 +204,7 @@ def test_captions_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> No
         def advance(self, count: int = 1) -> None: ...
 
     monkeypatch.setattr(command, "err", Terminal())
-    view = command._View.__new__(command._View)
+    view = command.CaptionView.__new__(command.CaptionView)
     view._bar, view._rows_to_stdout = Bar(), False
     from .test_journal import row
 

@@ -132,3 +132,8 @@ def test_nothing_found_says_what_was_looked_for(tree: Path) -> None:
 def test_a_list_that_cannot_be_read_says_so() -> None:
     with pytest.raises(UsageError, match=r"cannot read the list nope\.txt: No such file"):
         find_videos(["@nope.txt"])
+
+
+def test_names_can_be_relative_to_a_given_root(tree: Path) -> None:
+    found = find_videos([str(tree / "a/1.mp4"), str(tree / "a/sub/1.MKV")], root=tree)
+    assert [video.name for video in found] == ["a/1.mp4", "a/sub/1.MKV"]

@@ -49,13 +49,14 @@ class _Found:
     root: str | None  # the folder it was found under; None for an entry of a list
 
 
-def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None) -> list[Video]:
+def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None, root: Path | None = None) -> list[Video]:
     """The videos that `sources` name, in the order given; inside a folder or glob in natural order.
 
     Args:
         sources: each a file, a folder (recursive; hidden files and folders are skipped), a glob, `@list.txt` or `-`
             (a list on standard input); lists hold one path a line.
         stdin: lines for `-`; standard input by default.
+        root: folder that names are relative to, instead of the one that all sources lie in.
 
     Raises:
         UsageError: a source does not exist (all such are named), or nothing was found.
@@ -79,7 +80,7 @@ def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None) -> l
             f"looked, in sub-folders too, for {' '.join(sorted(VIDEO_EXTENSIONS))}; "
             "a file with another extension can be named by itself",
         )
-    return _name(list(found.values()))
+    return _name(list(found.values()), root)
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -153,9 +154,9 @@ def _read_list(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
             yield _Found(os.path.abspath(entry), None)
 
 
-def _name(found: list[_Found]) -> list[Video]:
+def _name(found: list[_Found], root: Path | None) -> list[Video]:
     roots = [hit.root for hit in found if hit.root is not None]
-    shared = _shared_root(roots) if roots else ""
+    shared = os.path.abspath(root) if root is not None else _shared_root(roots) if roots else ""
     working = os.path.abspath(".")
     videos: list[Video] = []
     names: set[str] = set()

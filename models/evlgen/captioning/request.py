@@ -34,6 +34,7 @@ class CaptionRequest:
         timeout_seconds: most time to decode one video.
         limit: most videos to caption in this run; None for all.
         retry_failed: caption again what failed before.
+        root: folder that names in the output are relative to; None: the folder that all sources lie in.
     """
 
     sources: Sequence[str]
@@ -53,6 +54,7 @@ class CaptionRequest:
     timeout_seconds: float = 60.0
     limit: int | None = None
     retry_failed: bool = False
+    root: Path | None = None
 
     def __post_init__(self) -> None:
         problems = [

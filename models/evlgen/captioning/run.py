@@ -34,7 +34,7 @@ def plan_captions(request: CaptionRequest) -> Plan:
     Raises:
         UsageError: see `caption_videos`.
     """
-    videos = find_videos(request.sources)
+    videos = find_videos(request.sources, root=request.root)
     _, settings = request.resolve()
     state = JournalState() if request.out is None else read_state(request.out)
     return make_plan(videos, state, settings, request.retry_failed, request.limit)
@@ -58,7 +58,7 @@ def caption_videos(
     """
     listener = listener or Listener()
     stop = stop or threading.Event()
-    videos = find_videos(request.sources)
+    videos = find_videos(request.sources, root=request.root)
     identity, settings = request.resolve()
     opened: AbstractContextManager[Journal | None] = nullcontext() if request.out is None else Journal(request.out)
     with opened as journal:
