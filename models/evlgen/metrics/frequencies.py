@@ -1,0 +1,134 @@
+"""In how many items of a corpus each n-gram occurs: what CIDEr weighs n-grams by, kept in a file of plain JSON.
+
+CIDEr as a reward needs the frequencies of the training captions in every process and every run, and scores of single
+captions are comparable only under the same frequencies; so they are a thing of their own that can be saved.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+from evlgen.errors import UsageError
+from evlgen.metrics.ngrams import MAX_N, count_ngrams
+
+FORMAT = "evlgen document frequencies"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class DocumentFrequencies:
+    """Immutable document frequencies; a document is an item with all its references.
+
+    Raises:
+        UsageError: no documents.
+    """
+
+    documents: int
+    counts: Mapping[str, int]
+    """For each n-gram (its words joined by a space): how many documents have it. What is not here occurs nowhere."""
+    max_n: int = MAX_N
+    end_token: str | None = None
+    """The token that was appended to every reference before counting."""
+
+    def __post_init__(self) -> None:
+        if self.documents < 1:
+            raise UsageError("document frequencies need at least one item with reference captions")
+        object.__setattr__(self, "counts", MappingProxyType(dict(self.counts)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Read-only views cannot be pickled, and worker processes get this by pickle."""
+        return type(self), (self.documents, dict(self.counts), self.max_n, self.end_token)
+
+    @classmethod
+    def from_references(
+        cls, references: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_token: str | None = None
+    ) -> Self:
+        """Count over items, each with its tokenized reference captions.
+
+        Raises:
+            UsageError: no items, an item without references, or an end token that is not one token.
+        """
+        counted = count_ngrams(references, max_n=max_n, end_token=end_token)
+        frequencies = dict(zip(counted.texts(), counted.document_frequencies().tolist(), strict=True))
+        return cls(len(counted.sizes), frequencies, max_n, end_token)
+
+    def save(self, path: str | Path) -> None:
+        """Write a JSON file, compressed if its name ends in .gz; the file appears whole or not at all.
+
+        Raises:
+            UsageError: it cannot be written there.
+        """
+        path = Path(path)
+        content = json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "documents": self.documents,
+                "max_n": self.max_n,
+                "end_token": self.end_token,
+                "counts": dict(self.counts),
+            }
+        ).encode()
+        if path.suffix == ".gz":
+            content = gzip.compress(content, compresslevel=6, mtime=0)  # no time in it: same counts, same bytes
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            aside.write_bytes(content)
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise UsageError(
+                f"{path} cannot be written: {error.strerror}", "name a file in an existing folder"
+            ) from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote, compressed or not.
+
+        Raises:
+            UsageError: no such file, or not a whole file of document frequencies; the file is named.
+        """
+        path = Path(path)
+        try:
+            content = path.read_bytes()
+            if content[:2] == b"\x1f\x8b":
+                content = gzip.decompress(content)
+            fields = json.loads(content)
+        except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile):
+            raise UsageError(f"{path} is not a whole JSON file of document frequencies", _HINT) from None
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}", _HINT) from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise UsageError(f"{path} holds no document frequencies", _HINT)
+        if fields.get("version") != VERSION:
+            raise UsageError(
+                f"{path} holds document frequencies of version {fields.get('version')!r}, expected {VERSION}",
+                "count them again from the reference captions",
+            )
+        if not _sound(fields):
+            raise UsageError(
+                f"{path} holds damaged document frequencies", "count them again from the reference captions"
+            )
+        return cls(fields["documents"], fields["counts"], fields["max_n"], fields["end_token"])
+
+
+_HINT = "expected a file written by DocumentFrequencies.save"
+
+
+def _sound(fields: dict[str, Any]) -> bool:
+    """Whether every field is there and no n-gram occurs in more documents than there are."""
+    documents, max_n, counts = fields.get("documents"), fields.get("max_n"), fields.get("counts")
+    end_token = fields.get("end_token", 0)
+    if type(documents) is not int or documents < 1 or type(max_n) is not int or max_n < 1:
+        return False
+    if not isinstance(counts, dict) or not (end_token is None or isinstance(end_token, str)):
+        return False
+    return all(type(count) is int and 0 < count <= documents for count in counts.values())
