@@ -104,9 +104,11 @@ def _inflected(r: int, inflection: float, layers: int) -> list[int]:
 class TemporalConfig(Strict):
     """How the frames of one video become one set of visual tokens."""
 
-    fusion: Literal["mean", "concat", "temporal"] = Field(
+    fusion: Literal["mean", "mean-prompts", "concat", "temporal"] = Field(
         "mean",
-        description="average over frames; soft prompts of all frames in a row; temporal module, then average",
+        description="mean: visual tokens averaged over frames, before the connector; mean-prompts: soft prompts "
+        "averaged over frames, after it; concat: soft prompts of all frames in a row; temporal: temporal module, then "
+        "visual tokens averaged",
     )
     frames: int = Field(4, gt=0, description="frames per video unless the caller asks otherwise")
     width: int = Field(256, gt=0, description="width of the temporal queries and keys")

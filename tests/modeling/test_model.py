@@ -65,7 +65,9 @@ def test_vit_block_with_a_closed_gate_is_timms_block() -> None:
     assert len(video.vision.blocks) == 2
 
 
-@pytest.mark.parametrize(("fusion", "soft_prompts"), [("mean", 6), ("temporal", 6), ("concat", 18)])
+@pytest.mark.parametrize(
+    ("fusion", "soft_prompts"), [("mean", 6), ("mean-prompts", 6), ("temporal", 6), ("concat", 18)]
+)
 def test_soft_prompt_counts(fusion: str, soft_prompts: int) -> None:
     model = tiny_model(tiny_config(fusion=fusion))
     prompts = model.soft_prompts(model.encode(torch.randn(2, 3, 3, 48, 48)))
@@ -73,7 +75,7 @@ def test_soft_prompt_counts(fusion: str, soft_prompts: int) -> None:
     assert model.config.soft_prompt_tokens(3) == soft_prompts
 
 
-@pytest.mark.parametrize("fusion", ["mean", "temporal", "concat"])
+@pytest.mark.parametrize("fusion", ["mean", "mean-prompts", "temporal", "concat"])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_batch_of_one_equals_a_batch_of_many(fusion: str, beams: int) -> None:
     model = tiny_model(tiny_config(fusion=fusion))
@@ -282,3 +284,11 @@ def test_decoding_stops_at_the_end_token(model: EVLGenForConditionalGeneration) 
     assert ids[-1] == model.language.end_token_id
     assert model.processor.batch_decode(torch.tensor([[*ids, *ids]])) == ["a dog runs"]
     assert len(model.language.encode_caption("word " * 50)) == 32
+
+
+def test_mean_prompts_is_the_mean_of_the_prompts_of_concat() -> None:
+    late, every = tiny_model(tiny_config(fusion="mean-prompts")), tiny_model(tiny_config(fusion="concat"))
+    every.load_state_dict(late.state_dict())
+    features = torch.randn(2, 3, late.config.vision.tokens, late.config.vision.width)
+    per_frame = every.soft_prompts(features).unflatten(1, (3, -1))
+    torch.testing.assert_close(late.soft_prompts(features), per_frame.mean(dim=1))

@@ -90,10 +90,13 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         batch = features_BFND.shape[0]
         features_BFND = features_BFND.to(self.device, self.lm_proj.weight.dtype)
         tokens_BFND = self.vision.contextualize(features_BFND)
-        concat = self.config.temporal.fusion == "concat"
-        tokens_BND = tokens_BFND.flatten(0, 1) if concat else tokens_BFND.mean(dim=1)
+        fusion = self.config.temporal.fusion
+        late = fusion in ("concat", "mean-prompts")  # frames meet behind the connector
+        tokens_BND = tokens_BFND.flatten(0, 1) if late else tokens_BFND.mean(dim=1)
         merged = self.connector(self.vl_proj(self.ln_vision(tokens_BND))).tokens
         prompts: Tensor = self.lm_proj(merged)
+        if fusion == "mean-prompts":
+            return prompts.unflatten(0, (batch, -1)).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
 
     def prefix(self, soft_prompts_BQW: Tensor, prompt: str = "") -> Tensor:
