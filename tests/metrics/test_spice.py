@@ -96,14 +96,22 @@ def test_a_java_without_the_script_engine_is_refused_before_any_work(installed):
     installed("raise SystemExit('must not run')", modules="java.base@17")
     with pytest.raises(Unavailable) as caught:
         spice(CAPTIONS, REFERENCES)
-    assert caught.value.reason.startswith("SPICE needs Java 8 to 14: no Java with jdk.scripting.nashorn: $EVLGEN_JAVA")
+    assert caught.value.reason.startswith("SPICE needs Java 8 to 14 (no Java with jdk.scripting.nashorn: $EVLGEN_JAVA")
     assert caught.value.install.startswith("install OpenJDK 8 or 11")
 
 
 def test_missing_models_say_how_to_get_them(installed, tmp_path):
     installed("pass")
     (tmp_path / "lib" / room.MODELS[1]).unlink()
-    with pytest.raises(
-        Unavailable, match=r"SPICE needs stanford-corenlp-3\.6\.0-models\.jar, which .*lib lacks \(python"
-    ):
+    with pytest.raises(Unavailable) as caught:
+        spice(CAPTIONS, REFERENCES)
+    assert caught.value.reason == f"SPICE needs stanford-corenlp-3.6.0-models.jar in {tmp_path}/lib"
+    assert caught.value.install == room.INSTALL_MODELS
+
+
+def test_all_that_is_missing_is_named_at_once(installed, tmp_path):
+    installed("pass", modules="java.base@17")
+    for name in room.MODELS:
+        (tmp_path / "lib" / name).unlink()
+    with pytest.raises(Unavailable, match=r"SPICE needs stanford.* and stanford.*/lib, and Java 8 to 14 \(no Java"):
         spice(CAPTIONS, REFERENCES)

@@ -64,12 +64,7 @@ def spice(
     """
     check_captions(predictions, references)
     jar = carried_file("spice", "spice-1.0.jar")
-    if missing := [name for name in MODELS if not (jar.parent / "lib" / name).is_file()]:
-        raise Unavailable(f"SPICE needs {missing[0]}, which {jar.parent / 'lib'} lacks", INSTALL_MODELS)
-    try:
-        java = find_java(SCRIPT_ENGINE)
-    except Unavailable as error:
-        raise Unavailable(f"SPICE needs Java 8 to 14: {error.reason}", INSTALL_SCRIPT_ENGINE) from None
+    java = _fitting_java(jar)
     rows = [
         {"image_id": number, "test": caption, "refs": list(refs)}
         for number, (caption, refs) in enumerate(zip(predictions, references, strict=True))
@@ -104,6 +99,24 @@ def parse_scores(answer: str, count: int) -> SpiceResult:
     except (ValueError, KeyError, TypeError):
         raise Unavailable(f"SPICE's answer for {count} captions cannot be read", INSTALL_JARS) from None
     return SpiceResult(float(overall.mean()), overall, categories)
+
+
+def _fitting_java(jar: Path) -> Path:
+    """The Java to run the jar with.
+
+    Raises:
+        Unavailable: there is none, or the models are missing; names both, so that nobody downloads them in vain.
+    """
+    wants: dict[str, str] = {}
+    if missing := [name for name in MODELS if not (jar.parent / "lib" / name).is_file()]:
+        wants[f"{' and '.join(missing)} in {jar.parent / 'lib'}"] = INSTALL_MODELS
+    try:
+        java = find_java(SCRIPT_ENGINE)
+    except Unavailable as error:
+        wants[f"Java 8 to 14 ({error.reason})"] = INSTALL_SCRIPT_ENGINE
+    if wants:
+        raise Unavailable("SPICE needs " + ", and ".join(wants), "; ".join(wants.values()))
+    return java
 
 
 def _f_score(scores: dict[str, dict[str, float | None]], category: str) -> float:
