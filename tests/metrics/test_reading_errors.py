@@ -1,7 +1,9 @@
 """Every bad input with its one line."""
 
 import gzip
+import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,14 @@ KNOWN = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption},
         (b"\xef\xbb\xbf \n\n", f"P is empty {KINDS}"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", f"P is a binary file {KINDS}"),
         (b"PK\x03\x04abc", "P is a zip archive (unpack it and name the file in it)"),
+        (b"\x7fELF\x02\x01\x01" + bytes(range(1, 32)) * 9, f"P is a binary file {KINDS}"),
+        (b"id,caption\n1,a\x01b\xff\n", f"P is a binary file {KINDS}"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "P is a pointer of Git LFS, not the file itself (fetch it with git lfs pull)",
+        ),
         ("id,caption\n1,café\n".encode("latin-1"), "P is not text in UTF-8 (save it as UTF-8 and try again)"),
-        (b"id,caption\n" + b"1,x\n" * 400_000 + b"\xff\n", "P is not text in UTF-8 (save it as UTF-8 and try again)"),
+        (b"id,caption\n" + b"1,x\n" * 270_000 + b"\xff\n", "P is not text in UTF-8 (save it as UTF-8 and try again)"),
         (
             gzip.compress(b"id,caption\n1,x\n" * 9)[:-12],
             "P is not a whole gzip file: Compressed file ended before the "
@@ -179,8 +187,27 @@ def test_more_json_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_json_needs_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_available_bytes", lambda: 6_000_000_000)
+    monkeypatch.setattr(records, "_available_bytes", lambda: 8_000_000_000)
     path = write(tmp_path, "[" + " " * (1 << 20))
     os.truncate(path, 1_500_000_000)
     with pytest.raises(UsageError, match=r"holds 1\.5 GB or more of JSON, at most memory is free for 1\.0 GB"):
         read_predictions(path)
+
+
+def test_whatever_is_broken_is_one_line(tmp_path: Path) -> None:
+    source = random.Random(5)
+    seeds = [json.dumps(COCO), json.dumps(VQA), own("a", "x") + own("b", "y"), 'id,caption\n1,"p, q"\n', "a.jpg#0\tp\n"]
+    pieces = [b'"', b"{", b"]", b",", b"\n", b"\r", b"\0", b"\xff", b"null", b"[1]", b"\xef\xbb\xbf", b""]
+    read = [read_predictions, read_references, read_answers]
+    refused = 0
+    for _ in range(500):
+        content = source.choice(seeds).encode()
+        at = source.randrange(len(content))
+        path = write(tmp_path, content[:at] + source.choice(pieces) + content[at + source.randrange(4) :])
+        for one in read:
+            try:
+                one(path)
+            except UsageError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > 500

@@ -49,6 +49,15 @@ def is_row(value: Mapping[str, Any], columns: tuple[str, ...]) -> bool:
     return find(keys, ID_COLUMNS) is not None and find(keys, columns) is not None
 
 
+def wrapped_rows(value: Mapping[str, Any], columns: tuple[str, ...]) -> list[Any] | None:
+    """The list of rows that an object holds under a usual name, as in {"results": [{"image_id": 1, …}]}."""
+    for name in ("predictions", "results", "references", "captions", "data"):
+        found = value.get(name)
+        if isinstance(found, list) and found and isinstance(found[0], dict) and is_row(found[0], columns):
+            return found
+    return None
+
+
 def is_mapping(value: Mapping[str, Any]) -> bool:
     """Whether an object maps ids to a text, to null, or to a list of texts or of objects that hold one."""
     return bool(value) and all(_is_text(one) for one in value.values())

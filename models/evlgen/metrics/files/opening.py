@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -148,11 +149,13 @@ def _decode(path: Path, data: bytes, whole: bool) -> tuple[str, str]:
     for magic, name in _ARCHIVES:
         if data.startswith(magic):
             raise UsageError(f"{path} is {name}", "unpack it and name the file in it")
+    if data.startswith(b"version https://git-lfs"):
+        raise UsageError(f"{path} is a pointer of Git LFS, not the file itself", "fetch it with git lfs pull")
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
     start = data[: 1 << 16]
     strange = sum(byte in _CONTROLS for byte in start) if encoding.startswith("utf-8") else 0
     binary = UsageError(f"{path} is a binary file", KNOWN_KINDS)
-    if strange and (0 in start or strange > len(start) // 100):
+    if strange and (0 in start or strange > 8 + len(start) // 100):
         raise binary
     try:
         return encoding, codecs.getincrementaldecoder(encoding)().decode(data, final=whole)
@@ -177,8 +180,7 @@ def _is_object(line: str) -> bool:
 
 def _table_form(source: Source) -> tuple[str, str]:
     """The delimiter whose first row names the most known columns, or lines of names and captions."""
-    lines = [line.strip() for line in source.head.split("\n")]
-    lines = [line for line in lines if line]
+    lines = [line.strip() for line in re.split("[\r\n]", source.head) if line.strip()]
     best, delimiter = 0, ","
     for candidate in "\t,;|":
         try:

@@ -20,6 +20,7 @@ from evlgen.metrics.files.fields import (
     shown,
     shown_keys,
     texts,
+    wrapped_rows,
 )
 from evlgen.metrics.files.opening import Source, inspect
 from evlgen.metrics.files.records import Row, json_value, list_rows, rows
@@ -41,6 +42,8 @@ def read_predictions(path: Path | str) -> Predictions:
     if source.form != "json":
         return _from_rows(source, None)
     value = json_value(source)
+    if isinstance(value, dict):
+        value = wrapped_rows(value, PREDICTION_COLUMNS) or value
     if isinstance(value, list):
         return _from_rows(source, list_rows(path, value))
     if isinstance(value, dict) and is_row(value, PREDICTION_COLUMNS):

@@ -27,6 +27,7 @@ from evlgen.metrics.files.fields import (
     shown,
     shown_keys,
     texts,
+    wrapped_rows,
 )
 from evlgen.metrics.files.opening import Source, inspect
 from evlgen.metrics.files.predictions import is_own
@@ -54,6 +55,8 @@ def read_references(path: Path | str, *, split: str | None = None) -> References
     if source.form != "json":
         return collected.result(_take_rows(collected, source, rows(source)))
     value = json_value(source)
+    if isinstance(value, dict):
+        value = wrapped_rows(value, REFERENCE_COLUMNS) or value
     if isinstance(value, list):
         return collected.result(_take_rows(collected, source, list_rows(path, value)))
     if not isinstance(value, dict):
