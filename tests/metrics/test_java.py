@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -116,6 +117,23 @@ def test_an_interrupt_kills_java(fake_java, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_java([], deadline_seconds=500)
     assert_dead(wait_for(tmp_path / "self"))
+
+
+def test_an_interrupt_while_java_is_being_started(fake_java, tmp_path, monkeypatch):
+    fake_java(f"echo $$ > {tmp_path}/self; sleep 1000")
+    start = subprocess.Popen.__init__
+
+    def start_slowly(process, command, **options):
+        start(process, command, **options)
+        if command[1:] == ["-x"]:  # and not when its version is asked for
+            wait_for(tmp_path / "self")
+            signal.raise_signal(signal.SIGINT)  # a KeyboardInterrupt here would lose the process
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        run_java(["-x"], deadline_seconds=500)
+    assert_dead(wait_for(tmp_path / "self"))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_java_runs_in_an_empty_directory_that_is_gone_afterwards(fake_java, tmp_path):

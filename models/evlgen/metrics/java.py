@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -178,16 +179,37 @@ def _run(command: list[str], stdin: str, deadline_seconds: float, cwd: Path | No
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode("utf-8", errors="replace"))
         given.seek(0)
-        process = subprocess.Popen(command, stdin=given, stdout=out, stderr=err, cwd=cwd, start_new_session=True)
+        process: subprocess.Popen[bytes] | None = None
         status: int | None = None
         try:
+            with _interrupts_held():
+                process = subprocess.Popen(
+                    command, stdin=given, stdout=out, stderr=err, cwd=cwd, start_new_session=True
+                )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(deadline_seconds)
         finally:
-            _kill_group(process)
+            if process is not None:
+                _kill_group(process)
         out.seek(0)
         err.seek(0)
         return status, out.read().decode("utf-8", errors="replace"), err.read().decode("utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C is delivered at the end: in the middle of Popen it would leave a child behind that nobody knows."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        if pending:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
