@@ -103,7 +103,7 @@ def caption_dataset(
 
 @contextmanager
 def _unpacked(media: Path, names: list[str]) -> Iterator[Path]:
-    """The media as files below a folder: the folder itself, or what `names` needs of a tar, for as long as this is open."""
+    """The media as files below a folder, while this is open: the folder itself, or what `names` needs of a tar."""
     if media.is_dir():
         yield media.absolute()
         return
