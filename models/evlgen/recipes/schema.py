@@ -5,7 +5,8 @@ Unknown keys are errors, and every mistake is reported at once (see `evlgen.reci
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import PurePath
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,16 +14,49 @@ from evlgen.configuration import EVLGenConfig, Strict
 
 
 class DataSource(Strict):
-    """Captioned pictures or videos: a JSONL file of {image|video|file, captions|caption, split} and their media."""
+    """Captioned pictures or videos: a file of captions, and the media that it names.
 
-    captions: str = Field(description="path of the JSONL file; ${VARIABLES} are expanded")
-    media: str = Field(description="folder or .tar that holds the files named there")
+    Captions are JSONL rows or a CSV or TSV with a header: `file` (or video, image, path), `caption` (or captions), and
+    perhaps `split`; rows of the same file gather. MSR-VTT's videodatainfo, COCO annotations and Karpathy's JSON are
+    read as they are published.
+    """
+
+    captions: str = Field(description="path of the JSONL, CSV, TSV or JSON file; ${VARIABLES} are expanded")
+    media: str = Field(
+        "", description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder"
+    )
     split: str | None = Field(None, description="only rows with this split; null: all rows")
-    weight: float = Field(1.0, gt=0, description="how often an item is drawn, relative to items of other sources")
+    weight: float = Field(
+        1.0, gt=0, description="how often an item is drawn, relative to items of other sources; grows with their number"
+    )
+    ratio: float | None = Field(
+        None,
+        gt=0,
+        description="how often the source is drawn relative to the ratios of the others, however many items each has "
+        "(15 : 4 : 1); in every source or in none, and instead of weight",
+    )
     views: int = Field(
         1, gt=0, description="cached variants per frame: the plain one, then random crops, every second one mirrored"
     )
     limit: int | None = Field(None, gt=0, description="only the first so many items")
+    features: str | None = Field(
+        None,
+        description="folder of the cached features; null: in the cache directory. Features that another tower made "
+        "there are refused",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_captions(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("media") and isinstance(values.get("captions"), str):
+            return {**values, "media": str(PurePath(values["captions"]).parent)}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> DataSource:
+        if self.ratio is not None and self.weight != 1:
+            raise ValueError("weight and ratio exclude each other: weight is per item, ratio per source")
+        return self
 
 
 class DataConfig(Strict):
@@ -34,6 +68,22 @@ class DataConfig(Strict):
     captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
     items_per_step: int = Field(32, gt=0, description="pictures or videos per optimizer step")
     lower_case: bool = Field(False, description="lower-case captions and drop their final full stop")
+    max_broken_share: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="share of a source's items (0 to 1) that may be missing, undecodable or without captions: so many "
+        "are left out and listed, more stop the run",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        without = [n for n, source in enumerate(self.train) if source.ratio is None]
+        if 0 < len(without) < len(self.train):
+            raise ValueError(f"train.{without[0]}.ratio is missing: give every source of train a ratio, or none")
+        if any(source.ratio is not None for source in self.validation):
+            raise ValueError("validation: ratio is for sources of train; validation sources are never mixed")
+        return self
 
 
 class OptimizerConfig(Strict):
