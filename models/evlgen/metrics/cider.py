@@ -143,7 +143,9 @@ class CiderScorer:
         norms = _norms(given, idf)[caption, order] * self._norms[reference, order]
         similarity = np.divide(product, norms, out=np.zeros(len(mine)), where=norms != 0)
         if self.form == "cider-d":
-            similarity *= np.exp(-((_bigrams(given)[caption] - _bigrams(refs)[reference]) ** 2) / (2 * self.sigma**2))
+            # both have a word, so the difference in bigrams is the difference in words
+            longer = given.lengths[caption] - refs.lengths[reference]
+            similarity *= np.exp(-(longer**2) / (2 * self.sigma**2))
         summed = np.bincount(caption, weights=similarity, minlength=len(captions))
         return summed * (FACTOR / MAX_N) / refs.sizes[item]
 
@@ -170,7 +172,3 @@ def _norms(counted: NgramCounts, idf: Floats) -> Floats:
     squares = (counted.count * idf[counted.gram]) ** 2
     total = np.bincount(place, weights=squares, minlength=len(counted.lengths) * MAX_N)
     return np.sqrt(total).reshape(-1, MAX_N)
-
-
-def _bigrams(counted: NgramCounts) -> Ints:
-    return np.maximum(counted.lengths - 1, 0)

@@ -141,8 +141,9 @@ def count_ngrams(groups: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_tok
     rows = np.concatenate([base[p] + g * widest for p, g in zip(places, grams, strict=True)])
     rows.sort()
     row_starts = _runs(rows)
-    pair, inside = np.divmod(rows[row_starts[:-1]], widest)
+    pair, caption = np.divmod(rows[row_starts[:-1]], widest)
     group, gram = np.divmod(pair, max(ngrams, 1))
+    caption += first_caption[group]
     pair_rows = _runs(pair)
     return NgramCounts(
         words=dict(words),
@@ -150,7 +151,7 @@ def count_ngrams(groups: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_tok
         sizes=sizes,
         lengths=lengths,
         gram=gram,
-        caption=first_caption[group] + inside,
+        caption=caption,
         count=row_starts[1:] - row_starts[:-1],
         pair_keys=pair[pair_rows[:-1]],
         pair_rows=pair_rows,
