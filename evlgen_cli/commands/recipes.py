@@ -26,11 +26,23 @@ def ls(as_json: JsonOption = False) -> None:
 
 
 @recipes.command("show")
-def show(name: _Name) -> None:
+def show(
+    name: _Name,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="Every setting with its value: what it extends, --set and defaults.")
+    ] = False,
+    overrides: SetOption = None,
+) -> None:
     """Print a recipe; its header is its manual."""
-    from evlgen.recipes import find_recipe
+    from evlgen.recipes import find_recipe, load_recipe
 
-    out.file.write(find_recipe(name).read_text(encoding="utf-8"))
+    if not resolved and not overrides:
+        out.file.write(find_recipe(name).read_text(encoding="utf-8"))
+        return
+    import yaml
+
+    values = load_recipe(name, overrides or []).model_dump(mode="json")
+    out.file.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 @recipes.command("copy")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from evlgen.recipes import find_recipe
+from evlgen.recipes import find_recipe, load_recipe
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
 from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture
@@ -35,6 +35,12 @@ def test_ls_show_and_copy(tmp_path: Path) -> None:
     again = runner.invoke(app, ["recipes", "copy", "mini-pretrain", str(tmp_path / "mine.yaml")])
     assert again.exit_code == Exit.USAGE
     assert again.stderr == f"error: {tmp_path / 'mine.yaml'} exists already (name another file)\n"
+
+
+def test_show_resolved_is_a_whole_recipe_again(tmp_path: Path) -> None:
+    shown = runner.invoke(app, ["recipes", "show", "mini-pretrain", "--set", "train.steps=7"])
+    (tmp_path / "again.yaml").write_text(shown.stdout)
+    assert load_recipe(str(tmp_path / "again.yaml")) == load_recipe("mini-pretrain", ["train.steps=7"])
 
 
 def test_check() -> None:

@@ -74,3 +74,30 @@ def test_unset_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         expand_path("${EVLGEN_DATA}/x")
     monkeypatch.setenv("EVLGEN_DATA", "/data")
     assert expand_path("${EVLGEN_DATA}/x") == Path("/data/x")
+
+
+def test_a_recipe_may_extend_another(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: mini-pretrain\nname: mine\ntrain: {steps: 99}\nvocabulary: {steps: 0}\n"
+        "data: {train: [{captions: a.jsonl, media: b}]}\n"
+    )
+    (tmp_path / "again.yaml").write_text("extends: mine.yaml\nname: again\noptimizer: {learning_rate: 1.0e-3}\n")
+    base, recipe = load_recipe("mini-pretrain"), load_recipe(str(tmp_path / "again.yaml"), ["train.seed=5"])
+    assert (recipe.name, recipe.train.steps, recipe.train.seed, recipe.vocabulary.steps) == ("again", 99, 5, 0)
+    assert recipe.optimizer.learning_rate == 1e-3
+    assert [source.captions for source in recipe.data.train] == ["a.jsonl"]  # lists are replaced, not mixed
+    assert recipe.model == base.model
+    assert recipe.data.validation == base.data.validation
+    assert recipe.vocabulary.weight == base.vocabulary.weight
+
+
+def test_extending_what_is_not_there_or_oneself(tmp_path: Path) -> None:
+    path = tmp_path / "loop.yaml"
+    for text, said in (
+        ("extends: loop.yaml\n", "leads back to itself"),
+        ("extends: mini-pretrian\n", "did you mean 'mini-pretrain'"),
+        ("extends: [a]\n", "is not the name or the file of a recipe"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=said):
+            load_recipe(str(path))

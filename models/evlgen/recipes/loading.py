@@ -66,12 +66,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         UsageError: bad YAML, or every mistake of the recipe in one message.
     """
     path = find_recipe(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
+    content = _read(path, ())
     for override in overrides:
         _apply(content, override)
     try:
@@ -79,6 +74,34 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     except pydantic.ValidationError as error:
         lines = [_explain(e) for e in error.errors()]
         raise UsageError(f"{path.name}: {'; '.join(lines)}") from None
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe's keys; with `extends: NAME` laid over those of that recipe. Lists are replaced as a whole."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: extends: {base!r} is not the name or the file of a recipe")
+    beside = path.parent / base
+    found = find_recipe(str(beside) if beside.is_file() else base)
+    if found in (path, *seen):
+        raise UsageError(f"{path}: extends: {base} leads back to itself")
+    return _laid_over(_read(found, (path, *seen)), content)
+
+
+def _laid_over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in content.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
