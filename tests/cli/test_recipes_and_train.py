@@ -38,9 +38,9 @@ def test_ls_show_and_copy(tmp_path: Path) -> None:
 
 
 def test_show_resolved_is_a_whole_recipe_again(tmp_path: Path) -> None:
-    shown = runner.invoke(app, ["recipes", "show", "mini-pretrain", "--set", "train.steps=7"])
+    shown = runner.invoke(app, ["recipes", "show", "mini-pretrain", "--set", "train.steps=77"])
     (tmp_path / "again.yaml").write_text(shown.stdout)
-    assert load_recipe(str(tmp_path / "again.yaml")) == load_recipe("mini-pretrain", ["train.steps=7"])
+    assert load_recipe(str(tmp_path / "again.yaml")) == load_recipe("mini-pretrain", ["train.steps=77"])
 
 
 def test_check() -> None:
