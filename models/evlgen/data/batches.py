@@ -1,37 +1,73 @@
-"""Training batches as a pure function of (seed, step): a resumed run sees exactly what an unbroken one would.
+"""Training batches as a pure function of the seed and of positions in an endless shuffled stream of items.
 
-Items of all sources are shuffled together, one permutation an epoch; `weight` of a source says how often its items
-appear per epoch. View, frames and captions of an item are drawn anew each time.
+One permutation an epoch; `weight` of a source says how often its items appear per epoch; or sources are mixed at a
+ratio (mixture.py). View, frames and captions of an item are drawn anew each time, by a generator of that position
+alone: however an optimizer step is cut into micro-batches and spread over processes, and wherever a resumed run
+starts, every position holds the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evlgen.data.captions import CaptionedItem
-from evlgen.data.features import FeatureCache
+from evlgen.data.mixture import Mixture
+
+_ORDER, _POSITION, _FRAMES = 1, 2, 3  # what a generator is for; part of its seed
+
+
+class VisualSource(Protocol):
+    """Where the visual input of a source's items comes from: cached features or decoded pixels."""
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """Item -> how many frames there are to choose from."""
+
+    @property
+    def views(self) -> int:
+        """Variants of every frame; 0 is the plain one."""
+
+    def get(self, item: int, frames: list[int], view: int) -> NDArray[Any]:
+        """Some frames of an item: float16 features (F, N, D), or float32 normalised pixels (F, 3, S, S)."""
 
 
 @dataclass
 class CaptionSource:
-    """Items with their cached features and tokenized captions."""
+    """Items with their visual input and tokenized captions.
+
+    Attributes:
+        name: in logs.
+        items: with captions as they are trained on.
+        cache: features or pixels.
+        token_ids: per item, its captions as token ids.
+        weight: how often an item is drawn, relative to other sources.
+        ratio: how often the source is drawn, relative to the ratios of the others; instead of weights, for all or none.
+        references: per item, its captions as people wrote them, to score against; those of `items` if not given.
+    """
 
     name: str
     items: list[CaptionedItem]
-    cache: FeatureCache
+    cache: VisualSource
     token_ids: list[list[list[int]]]
     weight: float = 1.0
+    ratio: float | None = None
+    references: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.references = self.references or [item.captions for item in self.items]
 
 
 @dataclass
 class Batch:
-    """Features (B, F, N, D), per item its chosen captions as token ids, and where each item comes from."""
+    """Visual input (B, F, ...), per item its chosen captions as token ids, and where each item comes from."""
 
     features: Tensor
     captions: list[list[list[int]]]
@@ -39,16 +75,19 @@ class Batch:
 
 
 class BatchMaker:
-    """Draws batches from sources.
+    """Draws batches from sources. Not to be used from two threads at once.
 
     Args:
         sources: what to draw from.
-        max_frames: a batch of videos has 1 to so many frames per item, one count a batch.
+        max_frames: an optimizer step of videos has 1 to so many frames per item, one count a step.
         seed: of everything.
     """
 
     def __init__(self, sources: list[CaptionSource], *, max_frames: int, seed: int) -> None:
         self.sources, self.max_frames, self.seed = sources, max_frames, seed
+        ratios = [s.ratio for s in sources if s.ratio is not None]
+        assert len(ratios) in (0, len(sources)), "all sources have a ratio, or none"
+        self._mixture = Mixture(ratios, [len(s.items) for s in sources], seed=seed) if ratios else None
         self._epoch = -1
         self._order: list[tuple[int, int]] = []
 
@@ -61,7 +100,7 @@ class BatchMaker:
 
     def _permutation(self, epoch: int) -> list[tuple[int, int]]:
         if epoch != self._epoch:
-            generator = np.random.default_rng([self.seed, 1, epoch])
+            generator = np.random.default_rng([self.seed, _ORDER, epoch])
             chosen: list[tuple[int, int]] = []
             for s, source in enumerate(self.sources):
                 chosen += [(s, i) for i in range(len(source.items))] * self._repeats(source, epoch)
@@ -71,6 +110,8 @@ class BatchMaker:
 
     def items_at(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, item) of positions start .. start + count of the endless shuffled stream."""
+        if self._mixture is not None:
+            return self._mixture.items_at(start, count)
         chosen: list[tuple[int, int]] = []
         epoch, at = 0, start
         while len(chosen) < count:
@@ -81,25 +122,50 @@ class BatchMaker:
             epoch += 1
         return chosen
 
-    def batch(self, start: int, count: int, captions_per_item: int) -> Batch:
-        """The batch that covers positions start .. start + count of the stream."""
-        generator = np.random.default_rng([self.seed, 2, start])
+    def frames_at(self, start: int) -> int:
+        """Frames per item of the optimizer step whose first position is `start`."""
+        return int(np.random.default_rng([self.seed, _FRAMES, start]).integers(1, self.max_frames + 1))
+
+    def captions_at(self, start: int, count: int, captions_per_item: int) -> list[list[list[int]]]:
+        """The captions that `batch` gives, without touching any visual input."""
         chosen = self.items_at(start, count)
-        frames = int(generator.integers(1, self.max_frames + 1))
+        return [self._captions(start + k, at, captions_per_item)[0] for k, at in enumerate(chosen)]
+
+    def _captions(
+        self, position: int, at: tuple[int, int], captions_per_item: int
+    ) -> tuple[list[list[int]], np.random.Generator]:
+        """Captions of one position, and its generator, from which view and frames are drawn next."""
+        generator = np.random.default_rng([self.seed, _POSITION, position])
+        have = self.sources[at[0]].token_ids[at[1]]
+        order = generator.permutation(len(have))[:captions_per_item]
+        return [have[k] for k in order], generator
+
+    def batch(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Batch:
+        """The batch that covers positions start .. start + count of the stream.
+
+        Args:
+            start: first position.
+            count: items.
+            captions_per_item: at most so many captions each.
+            frames: per item; `frames_at(start)` if not given.
+        """
+        chosen = self.items_at(start, count)
+        frames = self.frames_at(start) if frames is None else frames
         features, captions = [], []
-        for s, i in chosen:
+        for k, (s, i) in enumerate(chosen):
+            texts, generator = self._captions(start + k, (s, i), captions_per_item)
             cache = self.sources[s].cache
-            spans = np.linspace(0, cache.frames[i], frames + 1)
-            picked = [min(int(generator.uniform(a, b)), cache.frames[i] - 1) for a, b in pairwise(spans)]
-            features.append(cache.get(i, picked, int(generator.integers(cache.views))))
-            have = self.sources[s].token_ids[i]
-            order = generator.permutation(len(have))[:captions_per_item]
-            captions.append([have[k] for k in order])
+            view = int(generator.integers(cache.views))
+            have = cache.frames[i]
+            spans = np.linspace(0, have, frames + 1)
+            picked = [min(int(generator.uniform(a, b)), have - 1) for a, b in pairwise(spans)]
+            features.append(cache.get(i, picked, view))
+            captions.append(texts)
         return Batch(torch.from_numpy(np.stack(features)), captions, chosen)
 
 
-def plain_features(source: CaptionSource, items: list[int], max_frames: int) -> Tensor:
-    """Features (B, F, N, D) for validation: the plain view, all cached frames in order, short ones spread out."""
+def plain_features(source: CaptionSource, items: Sequence[int], max_frames: int) -> Tensor:
+    """Visual input (B, F, ...) for validation: the plain view, all frames in order, short ones spread out."""
     rows = []
     for i in items:
         count = source.cache.frames[i]

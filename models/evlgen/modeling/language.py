@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
@@ -90,6 +92,20 @@ class FrozenLanguageModel(nn.Module):
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
+    @property
+    def layers(self) -> Any:
+        """Its transformer layers, a ModuleList."""
+        body = self.model.base_model
+        return getattr(body, "decoder", body).layers
+
+    def recompute_layers(self) -> None:
+        """Keep only each layer's input for the backward pass and compute the rest again there: less memory.
+
+        transformers' own switch works in training mode only, which a frozen model is never in.
+        """
+        for layer in self.layers:
+            layer.forward = partial(_recomputed, layer.forward)
+
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens, except those spelled out in the text."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -126,6 +142,12 @@ class FrozenLanguageModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         return out
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def load_language_model(

@@ -165,18 +165,22 @@ class PretrainedMixin:
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         return {n: own[n].detach().to("cpu", dtype or own[n].dtype).contiguous().clone() for n in names}
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: torch.dtype | None = None, tensors: dict[str, Tensor] | None = None
+    ) -> None:
         """Write config.json and model.safetensors (trained tensors only).
 
         Args:
             folder: made if needed.
             dtype: precision on disk; as in memory by default, which makes save and load exact.
+            tensors: values of the trained tensors to write instead of the model's own: averaged ones, or those that
+                were gathered from several processes.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "pt", "frozen": json.dumps(self._frozen())}
         aside = folder / f".{WEIGHTS_FILE}.new"
-        save_file(self.trained_tensors(dtype), aside, metadata=metadata)
+        save_file(self.trained_tensors(dtype) if tensors is None else tensors, aside, metadata=metadata)
         self.config.save_pretrained(folder)
         os.replace(aside, folder / WEIGHTS_FILE)  # noqa: PTH105 - a killed save leaves no half file behind
 

@@ -116,22 +116,62 @@ class VocabularyConfig(Strict):
 class ValidationConfig(Strict):
     """How a run is watched, and by what its best checkpoint is chosen."""
 
-    every_steps: int = Field(500, gt=0)
+    every_steps: int = Field(500, gt=0, description="optimizer steps between validations")
     loss_items: int = Field(200, gt=0, description="items for loss and for the matched-against-shuffled gap")
-    caption_items: int = Field(200, ge=0, description="items captioned greedily and scored by CIDEr")
-    max_new_tokens: int = Field(24, gt=0)
+    caption_items: int = Field(200, ge=0, description="items captioned and scored")
+    max_new_tokens: int = Field(24, gt=0, description="longest caption in tokens, end included")
+    beams: int = Field(1, gt=0, description="beams of the search; 1 is greedy")
+    metric: Literal["cider+bleu-4", "cider", "bleu-4", "rouge-l", "loss", "gap"] = Field(
+        "cider+bleu-4", description="what the best checkpoint is best by, averaged over the sources; + adds points"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ValidationConfig:
+        if self.caption_items == 0 and self.metric not in ("loss", "gap"):
+            raise ValueError(f"validation.metric {self.metric} needs validation.caption_items above 0, or choose loss")
+        return self
 
 
 class TrainConfig(Strict):
     """The loop."""
 
     steps: int = Field(gt=0, description="optimizer steps of the caption loss")
-    seed: int = Field(0, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the frozen parts and of matrix products; auto: bfloat16 where the machine has it fast"
+    seed: int = Field(0, ge=0, description="of data order, views, frames, dropout and new weights")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="of the frozen parts and of matrix products; auto: bfloat16 where the machine has it fast, "
+        "float16 on older GPUs; trained parameters stay float32",
+    )
+    accumulation_steps: int = Field(
+        1,
+        gt=0,
+        description="micro-batches that each process makes of its part of an optimizer step; same result, less memory",
+    )
+    checkpoint_language: bool = Field(
+        False,
+        description="recompute the frozen language model's layers in the backward pass: less memory, same gradients",
+    )
+    sharding: Literal["auto", "none", "ddp", "fsdp"] = Field(
+        "auto",
+        description="of several processes: ddp holds a copy in each, fsdp (FSDP2) shards all parameters; auto: ddp; "
+        "none refuses several",
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="per optimizer step, of an exponential moving average of the trained parameters, which is then "
+        "what is validated and kept as best; 0: none",
+    )
+    explode_factor: float = Field(
+        3.0, ge=0, description="stop when the loss stays above so many times its running median; 0: never"
     )
     checkpoint_seconds: float = Field(300.0, gt=0, description="seconds between resumable checkpoints")
     log_every: int = Field(20, gt=0, description="optimizer steps between log lines")
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        default_factory=list,
+        description="where figures go besides the terminal and log.jsonl; each is an extra to install",
+    )
     start_from: str | None = Field(None, description="checkpoint folder or packaged model to start from")
 
 

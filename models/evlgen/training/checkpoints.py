@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from evlgen.errors import EvlgenError
+from evlgen.training.sharding import like, whole_on_cpu
 
 STATE_FILE = "training.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -55,18 +56,35 @@ def settle(target: Path) -> None:
         old.rename(target)
 
 
-def save_state(folder: Path, named: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, facts: Any) -> None:
-    """Write the moments of every parameter, the values of all, and small facts (step, best score)."""
-    tensors: dict[str, torch.Tensor] = {}
+def state_tensors(
+    named: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Value, moments and moving average of every trained parameter, whole and on the CPU, by explicit names.
+
+    With sharded parameters every process must call it. Frozen parameters are not among them.
+    """
+    tensors: dict[str, Tensor] = {}
     for name, parameter in named.items():
-        tensors[f"value.{name}"] = parameter.detach().cpu().contiguous().clone()
+        tensors[f"value.{name}"] = parameter
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous().clone()
+            tensors[f"{key}.{name}"] = torch.as_tensor(value)
+    for name, value in (average or {}).items():
+        tensors[f"average.{name}"] = value
+    return whole_on_cpu(tensors)
+
+
+def save_state(folder: Path, tensors: dict[str, Tensor], facts: Any) -> None:
+    """Write what `state_tensors` gave, and small facts (step, best score)."""
     save_file(tensors, folder / STATE_FILE, metadata={"facts": json.dumps(facts)})
 
 
-def load_state(folder: Path, named: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Any:
-    """Put back what `save_state` wrote; returns the facts.
+def load_state(
+    folder: Path,
+    named: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor] | None = None,
+) -> Any:
+    """Put back what `save_state` wrote, whatever the number of processes then and now; returns the facts.
 
     Raises:
         EvlgenError: the checkpoint is damaged or of another model.
@@ -80,11 +98,13 @@ def load_state(folder: Path, named: dict[str, nn.Parameter], optimizer: torch.op
         raise EvlgenError(f"checkpoint {path} is damaged: {error}", "start a new run") from None
     for name, parameter in named.items():
         value = tensors.get(f"value.{name}")
-        if value is None or value.shape != parameter.shape:
+        if value is None or value.numel() != parameter.numel():
             raise EvlgenError(f"{folder} is a checkpoint of another model: {name} does not fit", "start a new run")
         with torch.no_grad():
-            parameter.copy_(value)
+            parameter.copy_(like(value, parameter))
         moments = {m: tensors[f"{m}.{name}"] for m in _MOMENTS if f"{m}.{name}" in tensors}
         if moments:  # the step count stays on the CPU, as AdamW keeps it
-            optimizer.state[parameter] = {m: v if m == "step" else v.to(parameter.device) for m, v in moments.items()}
+            optimizer.state[parameter] = {m: v if m == "step" else like(v, parameter) for m, v in moments.items()}
+    for name, value in (average or {}).items():
+        value.copy_(like(tensors[f"average.{name}"], value))
     return facts

@@ -1,13 +1,12 @@
 """The training loop: one stage (arXiv 2310.03291, section 3.1), with an optional vocabulary phase for small data.
 
-Every step is a function of (seed, step), so a resumed run equals one that never stopped. The frozen work (vision
-features) is done once; captions of an item share one prefix; logits exist at caption positions only.
+Every step is a function of (seed, step), so a resumed run equals one that never stopped, and two processes equal one
+with twice the accumulation. The frozen work (vision features) is done once where the tower allows it; captions of an
+item share one prefix; logits exist at caption positions only.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,33 +15,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
-from evlgen.training.checkpoints import STATE_FILE, load_state, replace_folder, save_state
+from evlgen.training.ahead import StepsAhead
+from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
+from evlgen.training.guards import LossGuard
+from evlgen.training.listening import gates
 from evlgen.training.objectives import VocabularyObjective
-from evlgen.training.schedule import learning_rate, parameter_groups
-from evlgen.training.validation import validate
+from evlgen.training.processes import Processes
+from evlgen.training.records import RunLog, machine_facts, memory_bytes
+from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
+from evlgen.training.step import StepPlan, Steps
+from evlgen.training.task import CaptionTask
+from evlgen.training.trackers import Trackers
+from evlgen.training.update import Update, choose_trained
+from evlgen.training.validation import Validator
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Trainer:
-    """One run.
+    """One run, as one of its processes sees it.
 
     Args:
         recipe: what to do.
-        model: with its frozen parts loaded.
+        model: with its frozen parts loaded, on the device.
         train: sources to learn from.
         validation: sources to choose by.
         folder: where log and checkpoints go.
         precision: of matrix products of the trained part; parameters stay float32.
-        report: is given every log record.
-        stop: asked after every step; True saves and ends the run.
+        processes: who takes part.
+        report: is given every log record, in the main process.
+        stop: asked after every step in every process; True in any of them saves and ends the run.
     """
 
     recipe: Recipe
@@ -51,174 +60,180 @@ class Trainer:
     validation: list[CaptionSource]
     folder: Path
     precision: torch.dtype
+    processes: Processes
     report: Report = field(default=lambda _: None)
     stop: Callable[[], bool] = field(default=lambda: False)
 
     def __post_init__(self) -> None:
-        recipe, model = self.recipe, self.model
-        names = set(model.trainable_names())
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in names and (recipe.model.language.learned_prompt or "prompt_" not in name))
-        self.named: dict[str, nn.Parameter] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        all_items = [item for source in self.train for item in source.items]
-        self.vocabulary: VocabularyObjective | None = None
+        recipe, model, processes = self.recipe, self.model, self.processes
+        vocabulary: VocabularyObjective | None = None
         if recipe.vocabulary.steps or recipe.vocabulary.weight:
-            self.vocabulary = VocabularyObjective(model.language, all_items, recipe.vocabulary.min_count)
-            self.vocabulary.to(model.device)
-            self.named |= {f"vocabulary.{n}": p for n, p in self.vocabulary.named_parameters()}
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.named, recipe.optimizer), lr=0.0, betas=recipe.optimizer.betas
+            items = [item for source in self.train for item in source.items]
+            vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count).to(processes.device)
+        batches = BatchMaker(self.train, max_frames=recipe.data.max_frames, seed=recipe.train.seed)
+        self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
+        if recipe.train.checkpoint_language:
+            model.language.recompute_layers()
+        if processes.device.type == "cpu":
+            model.language.use_attention("eager")
+        self.task = CaptionTask(model, vocabulary, self.precision)
+        choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
+        sharding = choose_sharding(recipe.train.sharding, processes.count, self.precision)
+        phase = recipe.vocabulary  # it leaves the prompts alone, and without a weight its own parameters rest later
+        unused = phase.steps > 0 and (recipe.model.language.learned_prompt or phase.weight == 0)
+        self.module: nn.Module = spread(
+            self.task, processes, sharding, cached=model.vision.cacheable, some_unused=unused
         )
-        self.batches = BatchMaker(self.train, max_frames=recipe.data.max_frames, seed=recipe.train.seed)
-        self.total_steps = recipe.vocabulary.steps + recipe.train.steps
-        self.step, self.best = 0, -math.inf
-        self.started = self.saved = time.monotonic()
-        self.seconds_before = 0.0
+        self.update = Update(self.task, recipe)
+        self.validator = Validator(
+            self.validation, recipe.validation, recipe.data.max_frames, processes, shared=sharding == "fsdp"
+        )
+        self.log = RunLog(self.folder)
+        self.trackers = Trackers(recipe, self.folder) if processes.main else None
+        self.step, self.best, self.seconds_before = 0, -math.inf, 0.0
+        self.guard = self._new_guard()
+        self.started = self.saved = self.timed = time.monotonic()
+        self.items = self.captions = 0  # since the last log line
+        self.facts = {**machine_facts(processes.device), "processes": processes.count, "sharding": sharding}
+        self.facts |= {"precision": str(self.precision).removeprefix("torch."), "seed": recipe.train.seed}
 
-    def autocast(self) -> Any:
-        """Matrix products of the trained part in the chosen precision."""
-        if self.precision == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.model.device.type, self.precision)
+    def _new_guard(self) -> LossGuard:
+        return LossGuard(self.recipe.train.explode_factor, scaled=self.precision == torch.float16)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, or until asked to stop; returns the last validation report.
 
         Raises:
-            EvlgenError: the loss is not finite, or a checkpoint cannot be written.
+            EvlgenError: the loss is not finite or has exploded, or a checkpoint cannot be written.
         """
-        self.model.train()
-        if self.model.device.type == "cpu":
-            self.model.language.use_attention("eager")
+        self.task.train()
+        self.processes.on_main(lambda: self.log.start(self.facts, self.step))
         last_report: dict[str, Any] = {}
-        every = self.recipe.validation.every_steps
-        while self.step < self.total_steps:
-            record = self._step()
-            self.step += 1
-            if self.step % self.recipe.train.log_every == 0:
-                self._log(record)
-            captioning = self.step > self.recipe.vocabulary.steps
-            if captioning and (self.step % every == 0 or self.step == self.total_steps):
-                last_report = self._validate()
-            if time.monotonic() - self.saved > self.recipe.train.checkpoint_seconds:
-                self.save_last()
-            if self.stop():
-                break
+        every, total = self.recipe.validation.every_steps, self.steps.total
+        with StepsAhead(self.steps, self.step) as ahead:
+            self.timed = time.monotonic()
+            while self.step < total:
+                record = self._step(*ahead.take(self.step))
+                self.step += 1
+                if self.step % self.recipe.train.log_every == 0:
+                    self._log(self._rated(record))
+                if self.steps.captioning(self.step - 1) and (self.step % every == 0 or self.step == total):
+                    last_report = self._validate()
+                due = time.monotonic() - self.saved > self.recipe.train.checkpoint_seconds
+                told = self.processes.sums({"stop": float(self.stop()), "due": float(due and self.processes.main)})
+                if told["due"] and self.guard.calm:
+                    self.save_last()
+                if told["stop"]:
+                    break
         self.save_last()
+        if self.trackers is not None:
+            self.trackers.close()
         return last_report
 
-    def _stream(self) -> tuple[int, int]:
-        """Start and length of this step's batch in the item stream."""
-        phase, data = self.recipe.vocabulary, self.recipe.data
-        if self.step < phase.steps:
-            return self.step * phase.items_per_step, phase.items_per_step
-        start = phase.steps * phase.items_per_step + (self.step - phase.steps) * data.items_per_step
-        return start, data.items_per_step
-
-    def _rate(self) -> float:
-        phase, optimizer = self.recipe.vocabulary, self.recipe.optimizer
-        if self.step < phase.steps:
-            return learning_rate(
-                self.step, phase.steps, start=0.0, peak=phase.learning_rate,
-                floor=phase.learning_rate / 10, warmup=min(50, phase.steps // 10),
-            )  # fmt: skip
-        return learning_rate(
-            self.step - phase.steps, self.recipe.train.steps, start=optimizer.start, peak=optimizer.learning_rate,
-            floor=optimizer.floor, warmup=optimizer.warmup_steps,
-        )  # fmt: skip
-
-    def _step(self) -> dict[str, Any]:
-        torch.manual_seed(hash((self.recipe.train.seed, self.step)) % 2**31)  # dropout, the same after a resume
-        rate = self._rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["multiplier"]
-        start, count = self._stream()
-        batch = self.batches.batch(start, count, self.recipe.data.captions_per_item)
-        with self.autocast():
-            soft = self.model.soft_prompts(batch.features).float()
-        record: dict[str, Any] = {"step": self.step, "lr": rate}
-        loss = torch.zeros((), device=soft.device)
-        if self.step >= self.recipe.vocabulary.steps:
-            output = self.model.caption_loss(soft, batch.captions)
-            loss = loss + output.loss
-            record |= {"loss": output.loss.item(), "tokens": output.tokens}
-        if self.vocabulary is not None and (self.step < self.recipe.vocabulary.steps or self.recipe.vocabulary.weight):
-            words, precision = self._vocabulary(soft, batch.items)
-            weight = 1.0 if self.step < self.recipe.vocabulary.steps else self.recipe.vocabulary.weight
-            loss = loss + weight * words
-            record |= {"vocabulary_loss": words.item(), "precision_at_5": precision.item()}
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.recipe.optimizer.clip_norm).item()
-        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+    def _step(self, plan: StepPlan, batches: list[Any]) -> dict[str, Any]:
+        if plan.step == self.recipe.vocabulary.steps:
+            self.guard = self._new_guard()  # another loss, of another size
+        self.update.start(plan.rate)
+        sums = {"captions": torch.zeros((), device=self.processes.device)} if plan.tokens else {}
+        if plan.words_weight:
+            sums |= {name: torch.zeros((), device=self.processes.device) for name in ("words", "precision")}
+        for k, batch in enumerate(batches):
+            with only_accumulating(self.module, k + 1 < len(batches)):
+                out = self.module(batch)
+                self.update.backward(
+                    plan.loss(out) * self.processes.count
+                )  # the exchange of gradients takes their mean
+            for name in sums:
+                sums[name] += out[name].detach()
+        norm = self.update.clip()
+        total = self.processes.sums({name: value.item() for name, value in sums.items()})
+        record: dict[str, Any] = {"step": plan.step, "lr": plan.rate}
+        if plan.tokens:
+            record |= {"loss": total["captions"] / plan.tokens, "tokens": plan.tokens}
+        if plan.words_weight:
+            figures = {"vocabulary_loss": total["words"], "precision_at_5": total["precision"]}
+            record |= {name: value / plan.items for name, value in figures.items()}
+        record["gradient_norm"] = norm
+        wrong = self.guard.check(sum(record.get(k, 0.0) for k in ("loss", "vocabulary_loss")), norm)
+        if wrong:
             last = self.folder / "last"
             kept = f"; the last good checkpoint is {last}" if last.exists() else ""
             raise EvlgenError(
-                f"loss is {loss.item()} and gradient norm {norm} at step {self.step}{kept}",
+                f"{wrong} at step {self.step}{kept}",
                 "lower optimizer.learning_rate, then " + ("--resume" if kept else "start again"),
             )
-        record["gradient_norm"] = norm
-        self.optimizer.step()
+        self.update.finish(plan.step)
+        self.items, self.captions = self.items + plan.items, self.captions + plan.captions
         return record
 
-    def _vocabulary(self, soft: Tensor, chosen: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        assert self.vocabulary is not None
-        targets = self.vocabulary.targets([self.train[s].items[i] for s, i in chosen]).to(soft.device)
-        out: tuple[Tensor, Tensor] = self.vocabulary(soft, targets)
-        return out
+    def _rated(self, record: dict[str, Any]) -> dict[str, Any]:
+        """With rates since the last line, time left, memory and gates."""
+        now = time.monotonic()
+        elapsed = max(now - self.timed, 1e-9)
+        record |= {"items_per_second": round(self.items / elapsed, 3)}
+        if self.captions:
+            record["captions_per_second"] = round(self.captions / elapsed, 3)
+        per_step = elapsed / self.recipe.train.log_every
+        record["seconds_left"] = round(per_step * (self.steps.total - self.step), 1)
+        self.timed, self.items, self.captions = now, 0, 0
+        alphas = [whole(alpha).item() for alpha in gates(self.model)]
+        return {**record, **memory_bytes(self.processes.device), **({"gates": alphas} if alphas else {})}
 
     def _validate(self) -> dict[str, Any]:
-        report = validate(
-            self.model, self.validation, self.recipe.validation,
-            max_frames=self.recipe.data.max_frames, autocast=self.autocast,
-        )  # fmt: skip
-        score = sum(r.get("cider", -r["loss"]) for r in report.values()) / len(report)
-        self._log({"step": self.step, "validation": report, "score": score})
+        began = time.monotonic()
+        if self.update.average is None:
+            report = self.validator.run(self.module, self.task)
+        else:
+            with self.update.average.in_place_of(dict(self.update.named)):
+                report = self.validator.run(self.module, self.task)
+        score = self.validator.score(report)
+        self._log({"step": self.step, "validation": report, "score": score, "metric": self.recipe.validation.metric})
+        self.task.train()
         if score > self.best:
             self.best = score
-            replace_folder(self.folder / "best", self.model.save_pretrained)
+            trained = self.update.trained(averaged=True)
+            self.processes.on_main(
+                lambda: replace_folder(self.folder / "best", lambda f: self.model.save_pretrained(f, tensors=trained))
+            )
             self.save_last()  # `best` and the score in `last` must not part
+        self.timed += time.monotonic() - began  # rates are those of training
         return report
 
     def _log(self, record: dict[str, Any]) -> None:
-        seconds = self.seconds_before + time.monotonic() - self.started
-        record = {**record, "of": self.total_steps, "seconds": round(seconds, 1)}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self.report(record)
+        record = {**record, "of": self.steps.total, "seconds": round(self._seconds(), 1)}
+        self.processes.on_main(lambda: self.log.write(record))
+        if self.processes.main:
+            self.report(record)
+        if self.trackers is not None:
+            self.trackers.log(record)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
 
     def save_last(self) -> None:
         """Write a checkpoint to resume from."""
-        seconds = self.seconds_before + time.monotonic() - self.started
-        facts = {"step": self.step, "best": self.best, "seconds": seconds}
+        tensors, facts = self.update.state()
+        facts |= {"step": self.step, "best": self.best, "seconds": self._seconds(), "guard": self.guard.state()}
+        trained = self.update.trained(averaged=False)
 
         def fill(folder: Path) -> None:
-            self.model.save_pretrained(folder)
-            save_state(folder, self.named, self.optimizer, facts)
+            self.model.save_pretrained(folder, tensors=trained)
+            save_state(folder, tensors, facts)
 
-        replace_folder(self.folder / "last", fill)
+        self.processes.on_main(lambda: replace_folder(self.folder / "last", fill))
         self.saved = time.monotonic()
 
     def resume(self) -> int:
-        """Go back to the last checkpoint of the folder; returns its step. Later lines of the log are dropped.
+        """Go back to the last checkpoint of the folder; returns its step.
 
         Raises:
             EvlgenError: it is damaged or of another model.
         """
-        facts = load_state(self.folder / "last", self.named, self.optimizer)
+        facts = self.update.load(self.folder / "last")
         self.step, self.best, self.seconds_before = facts["step"], facts["best"], facts["seconds"]
-        log = self.folder / "log.jsonl"
-        if log.is_file():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            # a training record of step n is written after step n, a validation record names the steps done
-            kept = [x for x in lines if x.endswith("\n") and _steps_done(json.loads(x)) <= self.step]
-            log.write_text("".join(kept), encoding="utf-8")
+        if "guard" in facts:
+            self.guard.restore(facts["guard"])
         return self.step
-
-
-def _steps_done(record: dict[str, Any]) -> int:
-    return int(record["step"]) + (0 if "validation" in record else 1)
 
 
 def has_checkpoint(folder: Path) -> bool:

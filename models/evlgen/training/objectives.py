@@ -61,8 +61,8 @@ class VocabularyObjective(nn.Module):
         self._column = {t: c for c, t in enumerate(self.content)}
         embeddings = language.embedding_weight[torch.tensor(self.content)].detach().float()
         self.register_buffer("embeddings_CW", F.normalize(embeddings, dim=-1), persistent=False)
-        self.scale = nn.Parameter(torch.tensor(20.0))
-        self.bias = nn.Parameter(torch.tensor(-10.0))
+        self.scale = nn.Parameter(torch.tensor([20.0]))  # one element, not a scalar: FSDP2 shards no scalars
+        self.bias = nn.Parameter(torch.tensor([-10.0]))
 
     def _tokens(self, caption: str) -> list[int]:
         out: list[int] = []

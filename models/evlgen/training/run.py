@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
 
-from evlgen.data.batches import CaptionSource, tokenize
-from evlgen.data.captions import MediaStore, read_items
-from evlgen.data.features import build_features
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.schema import Recipe
 from evlgen.training.checkpoints import settle
+from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
+from evlgen.training.processes import Processes
+from evlgen.training.sharding import choose_sharding
+from evlgen.training.sources import Loader
+from evlgen.training.trackers import check_trackers
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
-Progress = Callable[[str, int, int | None], None]
+Progress = Callable[..., None]
 RECIPE_FILE = "recipe.json"
-_MAY_CHANGE = ("optimizer", "validation", "summary")  # sections that a resumed run may change
+_MAY_CHANGE = {
+    "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language", "train.sharding",
+    "train.explode_factor", "train.checkpoint_seconds", "train.log_every", "train.trackers",
+}  # fmt: skip
+"""Sections and keys that a resumed run may change; the rest decides what the run is."""
 
 
 def train(
@@ -36,57 +43,74 @@ def train(
 ) -> dict[str, Any]:
     """Run a recipe; the best checkpoint is in `folder`/best, a resumable one in `folder`/last.
 
+    Every process of a run calls this; who takes part is read from the environment that torchrun, `accelerate launch`,
+    srun or `evlgen.training.launch` set. One alone is a run of one process.
+
     Args:
         recipe: a validated recipe.
-        folder: of the run; it keeps the recipe, the log and the checkpoints.
+        folder: of the run, on a disk that all processes see; it keeps the recipe, the log and the checkpoints.
         resume: go on from `folder`/last, with the same recipe.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: downloads and feature caching.
-        report: every log record.
+        progress: downloads and feature caching, in the main process.
+        report: every log record, in the main process.
         stop: asked after every step.
 
     Raises:
         UsageError: the folder already holds a run and `resume` is not set, holds none and it is set, or was started
-            with another recipe; data is missing.
+            with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes.
         EvlgenError: see `Trainer.run`.
     """
-    _check_folder(recipe, folder, resume)
+    check_trackers(recipe)
+    join_cluster()
     keep_large_allocations()
-    place = torch.device(pick_device(device))
-    dtype = pick_dtype(recipe.train.precision, place)
-    if dtype == torch.float16:
-        raise UsageError("training in float16 is not supported", "set train.precision to float32")
-    data = recipe.data
-    read = [
-        (s, read_items(s, lower_case=data.lower_case), MediaStore(s.media)) for s in (*data.train, *data.validation)
-    ]
-    model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
+    processes = Processes(device)
+    try:
+        return _train(recipe, folder, resume, processes, progress if processes.main else None, report, stop)
+    except BaseException as error:
+        clear_frames(error.__traceback__)  # they hold the model, which must be gone before the group of processes
+        raise
+    finally:
+        processes.close()
+
+
+def _train(
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    processes: Processes,
+    progress: Progress | None,
+    report: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    processes.on_main(lambda: _check_folder(recipe, folder, resume))
+    dtype = _precision(recipe.train.precision, processes.device)
+    choose_sharding(recipe.train.sharding, processes.count, dtype)
+    loader = Loader(recipe, progress, stop)
+    torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
+    with processes.first_here():
+        model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
     if recipe.train.start_from is not None:
         model.load_trained(find_checkpoint(recipe.train.start_from) / WEIGHTS_FILE, start=True)
-    model.to(place)
-    if not model.vision.cacheable:
-        raise UsageError(
-            f"vision {recipe.model.vision.name} with fusion temporal has modules to train inside the tower; "
-            "its features cannot be cached, and training without a cache is not there yet",
-            "use a CNN tower, or fusion mean or concat",
-        )
-    sources: list[CaptionSource] = []
-    for source, items, store in read:
-        cache = build_features(
-            model, items, store, views=source.views, max_frames=data.max_frames, report=progress, stop=stop
-        )
-        if cache is None:  # stopped
-            return {}
-        ids = tokenize(items, model.language.encode_caption)
-        name = f"{store.path.parent.name}/{source.split or store.path.stem}"
-        taken = sum(s.name.split("#")[0] == name for s in sources)
-        sources.append(CaptionSource(f"{name}#{taken + 1}" if taken else name, items, cache, ids, source.weight))
-    count = len(data.train)
-    trainer = Trainer(recipe, model, sources[:count], sources[count:], folder, dtype, report, stop)
-    _keep_recipe(recipe, folder)
-    if resume and has_checkpoint(folder):
+    model.to(processes.device)
+    with processes.first_here():
+        sources = loader.sources(model)
+    stopped = processes.sums({"stopped": float(sources is None)})["stopped"]
+    if sources is None or stopped:
+        return {}
+    trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
+    processes.on_main(lambda: _keep_recipe(recipe, folder))
+    if resume and processes.on_main(lambda: has_checkpoint(folder)):
         trainer.resume()
     return trainer.run()
+
+
+def _precision(wanted: str, device: torch.device) -> torch.dtype:
+    if wanted == "float16" and device.type != "cuda":
+        raise UsageError(
+            f"train.precision float16 needs a CUDA GPU, this run is on {device.type}",
+            "choose auto, bfloat16 or float32",
+        )
+    return pick_dtype(wanted, device)
 
 
 def _keep_recipe(recipe: Recipe, folder: Path) -> None:
@@ -109,15 +133,22 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if not resume:
         raise UsageError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
     before = Recipe.model_validate_json(kept.read_text(encoding="utf-8")).model_dump()
-    changed = [
-        f"{section}.{key}" if isinstance(value, dict) else section
-        for section, value in recipe.model_dump().items()
-        if section not in _MAY_CHANGE
-        for key in (value if isinstance(value, dict) else [section])
-        if (value[key] != before[section][key] if isinstance(value, dict) else value != before[section])
-    ]
+    changed = [name for name in _differences(before, recipe.model_dump()) if name not in _MAY_CHANGE]
     if changed:
         raise UsageError(
             f"{folder} was started with another recipe: {', '.join(changed)} differ",
             "give the same --recipe and --set as at the start",
         )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """section or section.key of what differs; sections that may change as a whole are left out."""
+    found: list[str] = []
+    for section, value in now.items():
+        if section in _MAY_CHANGE:
+            continue
+        if isinstance(value, dict):
+            found += [f"{section}.{key}" for key in value if value[key] != before[section][key]]
+        elif value != before[section]:
+            found.append(section)
+    return found

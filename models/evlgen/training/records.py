@@ -1,0 +1,98 @@
+"""log.jsonl of a run: one JSON object a line, in the order of steps, without what a killed run had said too early.
+
+A training record of step n is written after step n; a validation record names the steps done before it. The first line
+says on what machine and with what settings the run started, and a resumed run says it again where that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evlgen.errors import EvlgenError
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog:
+    """The log of a run.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOG_FILE
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record.
+
+        Raises:
+            EvlgenError: the disk is full or not writable.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise EvlgenError(
+                f"{self.path} cannot be written: {error.strerror}", "free some disk, then --resume"
+            ) from None
+
+    def start(self, facts: dict[str, Any], step: int) -> None:
+        """Drop what was logged after `step` steps, and write what is known at the start if it is news."""
+        kept = [line for line in self._lines() if _steps_done(json.loads(line)) <= step]
+        if step == 0:
+            kept = []
+        if self.path.is_file():
+            aside = self.path.with_name(f".{LOG_FILE}.new")
+            aside.write_text("".join(kept), encoding="utf-8")
+            aside.replace(self.path)
+        told = [json.loads(line) for line in kept]
+        if next((r["start"] for r in reversed(told) if "start" in r), None) != facts:
+            self.write({"step": step, "start": facts})
+
+    def _lines(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
+
+
+def _steps_done(record: dict[str, Any]) -> int:
+    return int(record["step"]) + (0 if "validation" in record or "start" in record else 1)
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """What a figure of speed or memory depends on."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "gpu_bytes": properties.total_memory}
+    return facts
+
+
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """Largest resident memory of this process so far, and on a GPU the largest allocation."""
+    used: dict[str, int] = {}
+    if sys.platform != "win32":
+        import resource
+
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        used["memory_bytes"] = largest if sys.platform == "darwin" else largest * 1024
+    if device.type == "cuda":
+        used["gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return used

@@ -1,0 +1,62 @@
+"""The sources of a recipe, from captions files to what batches are drawn from.
+
+Captions are kept twice: as people wrote them, to score against, and as the recipe wants them trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evlgen.data.batches import CaptionSource, tokenize
+from evlgen.data.captions import CaptionedItem, clean_caption
+from evlgen.data.sources import prepare_source, read_sources
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.recipes.schema import Recipe
+
+
+class Loader:
+    """Reads what a recipe names, before anything large is loaded.
+
+    Args:
+        recipe: its data section.
+        progress: of feature caching.
+        stop: asked while features are computed.
+
+    Raises:
+        UsageError: a captions file or its media are missing or not what they must be.
+    """
+
+    def __init__(self, recipe: Recipe, progress: Callable[..., None] | None, stop: Callable[[], bool]) -> None:
+        self.data, self.progress, self.stop = recipe.data, progress, stop
+        self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
+
+    def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[CaptionSource], list[CaptionSource]] | None:
+        """Training and validation sources with their visual input; None when asked to stop.
+
+        Raises:
+            EvlgenError: too many items are broken, or the cache cannot be written.
+        """
+        made: list[CaptionSource] = []
+        for source in (both := [*self.read[0], *self.read[1]]):
+            prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
+            if prepared is None:
+                return None
+            items = [CaptionedItem(item.name, self._trained_on(item)) for item in prepared.items]
+            made.append(
+                CaptionSource(
+                    source.name,
+                    items,
+                    prepared.cache,
+                    tokenize(items, model.language.encode_caption),
+                    source.config.weight,
+                    source.config.ratio,
+                    [item.captions for item in prepared.items],
+                )
+            )
+        count = len(both) - len(self.read[1])
+        return made[:count], made[count:]
+
+    def _trained_on(self, item: CaptionedItem) -> tuple[str, ...]:
+        """Cleaned captions; one of which nothing would be left stays as it is."""
+        cleaned = (clean_caption(c, lower_case=self.data.lower_case) for c in item.captions)
+        return tuple(c for c in cleaned if c) or item.captions

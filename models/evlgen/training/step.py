@@ -1,0 +1,134 @@
+"""An optimizer step as a function of (seed, step), whatever the number of processes and of accumulation steps.
+
+A step covers a range of the item stream. The range is cut into processes x accumulation micro-batches; each knows its
+global index, from which its dropout seed comes, and the tokens of the whole step, which losses are divided by. So two
+processes give what one process gives with twice the accumulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evlgen.data.batches import BatchMaker
+from evlgen.errors import UsageError
+from evlgen.recipes.schema import Recipe
+from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.schedule import learning_rate
+from evlgen.training.task import MicroBatch
+
+_DROPOUT = 4  # what a seed is for; 1 to 3 are the data's
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What an optimizer step does.
+
+    Attributes:
+        step: its number, from 0.
+        start, items: its range of the item stream.
+        frames: per item.
+        captions, tokens: of the whole step; 0 where the caption loss is not part of it.
+        words_weight: of the vocabulary loss; 0 where it is not part of it.
+        rate: learning rate.
+    """
+
+    step: int
+    start: int
+    items: int
+    frames: int
+    captions: int
+    tokens: int
+    words_weight: float
+    rate: float
+
+    def loss(self, sums: dict[str, Tensor]) -> Tensor:
+        """A micro-batch's part of the step's loss: per token of the whole step, plus weight x per item of it."""
+        parts = [sums["captions"] / self.tokens] if self.tokens else []
+        if self.words_weight:
+            parts.append(self.words_weight * sums["words"] / self.items)
+        return torch.stack(parts).sum()
+
+
+class Steps:
+    """The steps of a run.
+
+    Args:
+        recipe: lengths, batch sizes, learning rates.
+        batches: draws the data.
+        vocabulary: the objective on words, or None.
+        rank: of this process, from 0.
+        processes: how many there are.
+
+    Raises:
+        UsageError: a step has fewer items than micro-batches.
+    """
+
+    def __init__(
+        self, recipe: Recipe, batches: BatchMaker, vocabulary: VocabularyObjective | None, rank: int, processes: int
+    ) -> None:
+        self.recipe, self.batches, self.vocabulary = recipe, batches, vocabulary
+        self.rank, self.parts = rank, processes * recipe.train.accumulation_steps
+        self.total = recipe.vocabulary.steps + recipe.train.steps
+        sizes = {"data.items_per_step": recipe.data.items_per_step}
+        if recipe.vocabulary.steps:
+            sizes["vocabulary.items_per_step"] = recipe.vocabulary.items_per_step
+        for name, size in sizes.items():
+            if size < self.parts:
+                raise UsageError(
+                    f"{name} {size} cannot be cut into {self.parts} micro-batches ({processes} processes x "
+                    f"train.accumulation_steps {recipe.train.accumulation_steps})",
+                    f"raise {name}, or use fewer processes",
+                )
+
+    def captioning(self, step: int) -> bool:
+        """Whether the caption loss is part of a step."""
+        return step >= self.recipe.vocabulary.steps
+
+    def plan(self, step: int) -> StepPlan:
+        """What step number `step` does."""
+        recipe, phase, data = self.recipe, self.recipe.vocabulary, self.recipe.data
+        captioning = self.captioning(step)
+        items = data.items_per_step if captioning else phase.items_per_step
+        start = min(step, phase.steps) * phase.items_per_step + max(0, step - phase.steps) * data.items_per_step
+        counts = [len(c) for each in self._captions(start, items) for c in each] if captioning else []
+        words = 0.0 if self.vocabulary is None else (phase.weight if captioning else 1.0)
+        return StepPlan(
+            step, start, items, self.batches.frames_at(start), len(counts), sum(counts), words, rate(recipe, step)
+        )
+
+    def _captions(self, start: int, items: int) -> list[list[list[int]]]:
+        return self.batches.captions_at(start, items, self.recipe.data.captions_per_item)
+
+    def micro_batches(self, plan: StepPlan) -> Iterator[MicroBatch]:
+        """This process's share of a step, in order."""
+        own = self.recipe.train.accumulation_steps
+        for part in range(self.rank * own, (self.rank + 1) * own):
+            first, end = (plan.items * k // self.parts for k in (part, part + 1))
+            batch = self.batches.batch(
+                plan.start + first, end - first, self.recipe.data.captions_per_item, frames=plan.frames
+            )
+            words = None
+            if plan.words_weight:
+                assert self.vocabulary is not None
+                words = self.vocabulary.targets([self.batches.sources[s].items[i] for s, i in batch.items])
+            seed = np.random.SeedSequence([self.recipe.train.seed, _DROPOUT, plan.step, part]).generate_state(1)[0]
+            yield MicroBatch(batch.features, batch.captions if plan.tokens else None, words, int(seed))
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Learning rate of a step: a short warm-up and decay of its own for the vocabulary phase, then the recipe's."""
+    phase, optimizer = recipe.vocabulary, recipe.optimizer
+    if step < phase.steps:
+        return learning_rate(
+            step, phase.steps, start=0.0, peak=phase.learning_rate,
+            floor=phase.learning_rate / 10, warmup=min(50, phase.steps // 10),
+        )  # fmt: skip
+    return learning_rate(
+        step - phase.steps, recipe.train.steps, start=optimizer.start, peak=optimizer.learning_rate,
+        floor=optimizer.floor, warmup=optimizer.warmup_steps,
+    )  # fmt: skip

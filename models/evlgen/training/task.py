@@ -1,0 +1,87 @@
+"""Everything that is trained, behind one module whose forward pass gives sums of losses.
+
+DDP and FSDP2 work through hooks on a module's call: what goes around it computes with stale or sharded weights. So the
+loop calls this module only, for training and, under FSDP, for validation as well (`work`). Sums, not means: a step that
+is cut into micro-batches divides by the tokens of the whole step (arXiv 2310.03291, section 3.1, has the one loss).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.training.objectives import VocabularyObjective
+
+PIXEL_DIMENSIONS = 5
+
+
+@dataclass
+class MicroBatch:
+    """A part of an optimizer step.
+
+    Attributes:
+        visual: features (B, F, N, D) or pixels (B, F, 3, S, S).
+        captions: per item, its captions as token ids; None: the caption loss is not wanted.
+        words: (B, C) targets of the vocabulary loss; None: it is not wanted.
+        seed: of dropout.
+    """
+
+    visual: Tensor
+    captions: list[list[list[int]]] | None
+    words: Tensor | None
+    seed: int
+
+
+class CaptionTask(nn.Module):
+    """The model with its objectives.
+
+    Args:
+        model: with its frozen parts loaded.
+        vocabulary: the objective on words, or None.
+        precision: of matrix products of the trained part; parameters stay float32.
+    """
+
+    def __init__(
+        self, model: EVLGenForConditionalGeneration, vocabulary: VocabularyObjective | None, precision: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.model, self.vocabulary, self.precision = model, vocabulary, precision
+
+    def autocast(self) -> Any:
+        """Matrix products of the trained part in the chosen precision."""
+        if self.precision == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.model.device.type, self.precision)
+
+    def soft_prompts(self, visual: Tensor) -> Tensor:
+        """float32 soft prompts (B, Q, W) of features (B, F, N, D) or pixels (B, F, 3, S, S)."""
+        with self.autocast():
+            features = self.model.encode(visual) if visual.dim() == PIXEL_DIMENSIONS else visual
+            return self.model.soft_prompts(features).float()
+
+    def forward(self, batch: MicroBatch | None, work: Callable[[CaptionTask], Any] | None = None) -> Any:
+        """Sums of losses over a micro-batch, in nats: `captions` over tokens; `words` and `precision` over items.
+
+        Args:
+            batch: what to learn from, or None for
+            work: anything else that computes with the weights; its result is returned.
+        """
+        if batch is None:
+            assert work is not None, "give batch or work"
+            return work(self)
+        torch.manual_seed(batch.seed)
+        soft = self.soft_prompts(batch.visual)
+        sums: dict[str, Tensor] = {}
+        if batch.captions is not None:
+            sums["captions"] = -self.model.caption_loss(soft, batch.captions).log_probabilities.sum()
+        if batch.words is not None:
+            assert self.vocabulary is not None
+            loss, precision = self.vocabulary(soft, batch.words.to(soft.device))
+            sums |= {"words": loss * len(soft), "precision": precision.detach() * len(soft)}
+        return sums

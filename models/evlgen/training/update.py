@@ -1,0 +1,99 @@
+"""How gradients change the trained parameters: AdamW, clipping, the gradient scaler of float16, the moving average.
+
+Parameters are float32 in every precision. The names listed here, and no others, are what a resumable checkpoint holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evlgen.recipes.schema import Recipe
+from evlgen.training.checkpoints import load_state, state_tensors
+from evlgen.training.ema import MovingAverage
+from evlgen.training.schedule import parameter_groups
+from evlgen.training.sharding import whole, whole_on_cpu
+from evlgen.training.task import CaptionTask
+
+
+def choose_trained(task: CaptionTask, *, learned_prompt: bool) -> None:
+    """Let gradients flow to what is trained and to nothing else."""
+    names = set(task.model.trainable_names())
+    for name, parameter in task.model.named_parameters():
+        parameter.requires_grad_(name in names and (learned_prompt or "prompt_" not in name))
+
+
+class Update:
+    """Optimizer and what belongs to it.
+
+    Args:
+        task: spread over the processes already; sharding replaces parameters.
+        recipe: rates, decay, clipping, average.
+
+    Attributes:
+        named: the trained parameters; the model's under their own names, the vocabulary objective's with a prefix.
+        average: the moving average, or None.
+    """
+
+    def __init__(self, task: CaptionTask, recipe: Recipe) -> None:
+        self.recipe = recipe.optimizer
+        model = dict(task.model.named_parameters())
+        self.saved = {name: model[name] for name in task.model.trainable_names()}
+        self.named = {name: p for name, p in model.items() if p.requires_grad}
+        decay = recipe.train.ema_decay
+        self.average = MovingAverage(dict(self.named), decay) if decay else None
+        if task.vocabulary is not None:
+            self.named |= {f"vocabulary.{name}": p for name, p in task.vocabulary.named_parameters()}
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.named, recipe.optimizer), lr=0.0, betas=recipe.optimizer.betas
+        )
+        self.scaler = torch.amp.GradScaler(task.model.device.type, enabled=task.precision == torch.float16)
+
+    def start(self, rate: float) -> None:
+        """Begin a step with this learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["multiplier"]
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def clip(self) -> float:
+        """Scale gradients down to the recipe's norm; returns the norm they had."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.recipe.clip_norm)
+        return whole(norm).item()
+
+    def finish(self, step: int) -> None:
+        """Change the parameters; `step` counts from 0."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(dict(self.named), step)
+
+    def trained(self, *, averaged: bool) -> dict[str, Tensor]:
+        """What a model's checkpoint holds, whole and on the CPU; every process must ask for it."""
+        tensors: dict[str, Tensor] = dict(self.saved)
+        if averaged and self.average is not None:
+            tensors |= self.average.values
+        return whole_on_cpu(tensors)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and small facts to resume from; every process must ask for them."""
+        average = None if self.average is None else self.average.values
+        return state_tensors(self.named, self.optimizer, average), {"scaler": self.scaler.state_dict()}
+
+    def load(self, folder: Path) -> Any:
+        """Put back what `state` gave; returns the facts of the checkpoint.
+
+        Raises:
+            EvlgenError: it is damaged or of another model.
+        """
+        facts = load_state(folder, self.named, self.optimizer, None if self.average is None else self.average.values)
+        if self.scaler.is_enabled() and facts.get("scaler"):
+            self.scaler.load_state_dict(facts["scaler"])
+        return facts
