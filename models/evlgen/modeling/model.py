@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.distribution import SamplingDistribution
 from evlgen.modeling.generation import CaptionOutput, generate_captions
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.losses import target_log_probabilities
-from evlgen.modeling.packing import PackedCaptions, pack_captions, packed_mask, packed_positions
+from evlgen.modeling.packing import PackedCaptions, pack_captions, packed_mask, packed_positions, target_offsets
 from evlgen.modeling.pretrained import PretrainedMixin
 from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.tomeformer import TomeFormer
@@ -109,13 +110,19 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             parts.append(self.language.embed(ids).to(dtype).expand(batch, -1, -1))
         return torch.cat(parts, dim=1)
 
-    def log_probabilities(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
-        """log p of every predicted token (M,) of packed captions behind their prefixes."""
+    def log_probabilities(
+        self, prefix_BPW: Tensor, packed: PackedCaptions, distribution: SamplingDistribution | None = None
+    ) -> Tensor:
+        """log p of every predicted token (M,) of packed captions behind their prefixes, the model's own or another."""
         prefix = prefix_BPW.shape[1]
         inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
         hidden = self.language.hidden_states(inputs, packed_mask(packed, prefix), packed_positions(packed, prefix))
         return target_log_probabilities(
-            hidden[packed.item, packed.source + prefix], self.language.head_weight, packed.target
+            hidden[packed.item, packed.source + prefix],
+            self.language.head_weight,
+            packed.target,
+            distribution,
+            None if distribution is None else target_offsets(packed),
         )
 
     def forward(

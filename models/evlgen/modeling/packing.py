@@ -99,3 +99,9 @@ def packed_positions(packed: PackedCaptions, prefix: int) -> Tensor:
     """(B, P + T): 0..P-1 for the prefix, then P + offset inside each caption."""
     start = torch.arange(prefix, device=packed.input_ids.device).expand(len(packed.input_ids), prefix)
     return torch.cat([start, packed.offset + prefix], dim=1)
+
+
+def target_offsets(packed: PackedCaptions) -> Tensor:
+    """(M,): position of every predicted token inside its caption, from 0."""
+    at = packed.offset[packed.item, packed.source.clamp(min=0)]
+    return torch.where(packed.source < 0, 0, at + 1)
