@@ -1,4 +1,4 @@
-"""Caption quality of a model, by pycocoevalcap with the PTB tokenizer (needs Java), matched and shuffled.
+"""Caption quality of a model, matched and shuffled, by the scores of `evlgen eval` (equal to pycocoevalcap's).
 
 "Shuffled" scores the same captions against the references of the next item: what is left is style. A model that sees
 falls below a third of its score.
@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocoevalcap.bleu.bleu import Bleu
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
-from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from evlgen.data.captions import MediaStore, decode_frames
+from evlgen.metrics.scoring import ScoringOptions, score_captions, tokenize_sets
+from evlgen.metrics.tokenizer import tokenize_captions
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.video import ClipFrames, DecodePool, Sampler
@@ -70,15 +68,8 @@ def run(model: Any, clips: Any) -> torch.Tensor:
 
 def score(references: list[list[str]], captions: list[str]) -> dict[str, float]:
     """CIDEr, BLEU-4 and ROUGE-L in points (x100)."""
-    tokenizer = PTBTokenizer()
-    truth = tokenizer.tokenize({i: [{"caption": c} for c in refs] for i, refs in enumerate(references)})
-    result = tokenizer.tokenize({i: [{"caption": c}] for i, c in enumerate(captions)})
-    bleu = Bleu(4).compute_score(truth, result, verbose=0)[0][3]
-    return {
-        "CIDEr": 100 * float(Cider().compute_score(truth, result)[0]),
-        "BLEU-4": 100 * float(bleu),
-        "ROUGE-L": 100 * float(Rouge().compute_score(truth, result)[0]),
-    }
+    scored = score_captions(tokenize_captions(captions), tokenize_sets(references), ScoringOptions())
+    return {name: one.statistics.value for name, one in scored.items() if one.statistics is not None}
 
 
 def main() -> None:

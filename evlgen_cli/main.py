@@ -13,7 +13,9 @@ from typer.core import TyperGroup
 from evlgen import __version__
 from evlgen_cli.commands import data, models
 from evlgen_cli.commands.caption import caption
+from evlgen_cli.commands.compare import compare
 from evlgen_cli.commands.doctor import doctor
+from evlgen_cli.commands.eval import evaluate
 from evlgen_cli.commands.frames import frames
 from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.train import train
@@ -25,6 +27,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "caption": caption,
     "frames": frames,
     "train": train,
+    "eval": evaluate,
+    "compare": compare,
     "recipes": recipes,
     "models": models.app,
     "data": data.app,

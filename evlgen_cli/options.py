@@ -1,5 +1,6 @@
 """Options that several commands share, so that they are spelled and explained in one way."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,4 +18,43 @@ DeviceOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the recipe, e.g. optimizer.lr=1e-4."),
+]
+
+ReferencesOption = Annotated[
+    Path,
+    typer.Option(
+        "--references",
+        help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX; "
+        "or the answers of VQAv2, OK-VQA, GQA.",
+    ),
+]
+
+SplitOption = Annotated[
+    str | None, typer.Option("--split", show_default="all", help="Only this split, where the file has splits.")
+]
+
+MetricsOption = Annotated[
+    str,
+    typer.Option("--metrics", help="Of cider, bleu, rouge-l, meteor, spice, or all. METEOR and SPICE need Java."),
+]
+
+FrequenciesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--frequencies",
+        show_default="the references scored",
+        help="CIDEr's document frequencies: a file of eval --save-frequencies, or references to count.",
+    ),
+]
+
+BootstrapOption = Annotated[
+    int, typer.Option("--bootstrap", help="Resamples of the videos for intervals; 0 for none.", min=0)
+]
+
+LevelOption = Annotated[float, typer.Option("--level", help="Level of the intervals.")]
+
+ResampleSeedOption = Annotated[int, typer.Option("--seed", help="Seed of the resampling.", min=0)]
+
+DeadlineOption = Annotated[
+    float, typer.Option("--deadline", help="Seconds after which METEOR or SPICE is given up.", min=1)
 ]

@@ -1,0 +1,273 @@
+"""`evlgen eval`: scores of captions against references, from files or of a model on a data set."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evlgen_cli.commands.caption import CaptionView
+from evlgen_cli.console import err, out, print_json, table
+from evlgen_cli.exits import Exit
+from evlgen_cli.options import (
+    BootstrapOption,
+    DeadlineOption,
+    DeviceOption,
+    FrequenciesOption,
+    JsonOption,
+    LevelOption,
+    MetricsOption,
+    ResampleSeedOption,
+    SplitOption,
+)
+from evlgen_cli.texts import printable
+
+if TYPE_CHECKING:
+    from evlgen.metrics.run import FileEvaluation
+
+_NAMES_SHOWN = 3
+
+
+def evaluate(
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Captions to score: captions.jsonl of evlgen caption, JSONL, COCO results JSON, CSV."),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX; "
+            "or the answers of VQAv2, OK-VQA, GQA."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Caption --dataset with this model first: evlgen-mini, a folder, a hub name.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="Captioned data set for --model: a JSONL file of {video|image, captions}, or its folder."),
+    ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(show_default="beside the captions", help="Folder or tar with the data set's videos or pictures."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", show_default="DATASET-SPLIT-MODEL.jsonl", help="Captions of --model; run again to go on."
+        ),
+    ] = None,
+    split: SplitOption = None,
+    num_beams: Annotated[int, typer.Option(help="Beams of --model's search; 1 is greedy.", min=1)] = 3,
+    device: DeviceOption = "auto",
+    metrics: MetricsOption = "cider,bleu,rouge-l",
+    missing: Annotated[
+        str, typer.Option(help="References without a prediction: skip them, or score an empty caption.")
+    ] = "skip",
+    groups: Annotated[
+        bool | None,
+        typer.Option(
+            "--groups/--no-groups", show_default="for NoCaps", help="Score each domain or category as its own set."
+        ),
+    ] = None,
+    frequencies: FrequenciesOption = None,
+    save_frequencies: Annotated[
+        Path | None, typer.Option(help="Keep the document frequencies of --references (.json or .json.gz).")
+    ] = None,
+    bootstrap: BootstrapOption = 1000,
+    level: LevelOption = 0.95,
+    seed: ResampleSeedOption = 0,
+    deadline: DeadlineOption = 1800.0,
+    per_caption: Annotated[Path | None, typer.Option(help="Write the scores of every caption to this JSONL.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page: scores, histogram, captions.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Print the paper's published rows as well, apart.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score captions: CIDEr, BLEU-1 to 4 and ROUGE-L equal to pycocoevalcap, without Java; METEOR and SPICE with it.
+
+    Two ways: --predictions and --references, or --model and --dataset, which captions first.
+    All scores are points (x100), with bootstrap intervals over videos. Exit code 3: references without a prediction
+    were left out, or a score had to be skipped; the report says which.
+    """
+    from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, parse_missing
+    from evlgen.metrics.page import write_page
+    from evlgen.metrics.run import EvaluationRequest, evaluate_files, write_items
+    from evlgen.metrics.scoring import ScoringOptions, parse_metrics
+
+    scoring = ScoringOptions(metrics=parse_metrics(metrics), deadline_seconds=deadline)
+    options = BootstrapOptions(bootstrap, seed, level)
+    on_missing = parse_missing(missing)
+    if model is not None or dataset is not None:
+        predictions, references = _caption_first(
+            model, dataset, predictions, references, media, output, split, num_beams, device
+        )
+    if predictions is None or references is None:
+        from evlgen.errors import UsageError
+
+        raise UsageError("nothing to score", "give --predictions and --references, or --model and --dataset")
+    request = EvaluationRequest(
+        references=references,
+        split=split,
+        scoring=scoring,
+        bootstrap=options,
+        missing=on_missing,
+        by_group=groups,
+        frequencies=frequencies,
+        save_frequencies=save_frequencies,
+    )
+    done = evaluate_files(predictions, request)
+    if per_caption is not None:
+        write_items(done.result, per_caption)
+    if html is not None:
+        if not isinstance(done.result, Evaluation):
+            err.print("note: --html shows captions, not answers; no page was written")
+        else:
+            tables = done.published if paper else ()
+            write_page(done.result, html, title=model or predictions.name, source=_source(done), published=tables)
+    for note in done.notes:
+        err.print(f"note: {printable(note)}")
+    if as_json:
+        _print_json(done, paper)
+    else:
+        _show(done, paper)
+    _warn(done)
+    if not done.result.complete:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _caption_first(
+    model: str | None,
+    dataset: Path | None,
+    predictions: Path | None,
+    references: Path | None,
+    media: Path | None,
+    output: Path | None,
+    split: str | None,
+    num_beams: int,
+    device: str,
+) -> tuple[Path, Path]:
+    """Caption a data set; gives its captions and its references."""
+    from evlgen.captioning import CaptionRequest
+    from evlgen.captioning.dataset import caption_dataset, find_dataset
+    from evlgen.errors import UsageError
+
+    if model is None or dataset is None:
+        raise UsageError("--model and --dataset go together", "or give --predictions and --references")
+    if predictions is not None or references is not None:
+        raise UsageError(
+            "--model and --dataset make the predictions and name the references", "leave the other two away"
+        )
+    found = find_dataset(dataset, split=split, media=media)
+    output = output or Path(f"{found.name}-{Path(model).name}.jsonl")
+    stop = Event()
+    with ExitStack() as stack:
+        view = CaptionView(stack, stop, quiet=False, rows_to_stdout=False)
+        request = CaptionRequest(sources=(), out=output, model=model, num_beams=num_beams, device=device)
+        summary = caption_dataset(found, request, view, stop)
+    if summary.interrupted:
+        err.print(f"interrupted; captions so far are in {output}, run the same command again to go on")
+        raise typer.Exit(Exit.INTERRUPTED)
+    return output, found.captions
+
+
+def _source(done: "FileEvaluation") -> str:
+    (predicted, referred) = done.layouts
+    return f"{done.predictions.name} ({predicted}) against {done.references.name} ({referred})"
+
+
+def _print_json(done: "FileEvaluation", paper: bool) -> None:
+    from evlgen.metrics.published import SOURCE
+
+    value = {
+        "predictions": str(done.predictions),
+        "references": str(done.references),
+        "layouts": dict(zip(("predictions", "references"), done.layouts, strict=True)),
+        "notes": list(done.notes),
+        **done.result.as_dict(),
+    }
+    if paper:
+        value["published"] = {"source": SOURCE, "tables": [vars(one) for one in done.published]}
+    print_json(value)
+
+
+def _show(done: "FileEvaluation", paper: bool) -> None:
+    from evlgen.metrics.evaluation import Evaluation
+    from evlgen.metrics.published import SOURCE
+
+    result = done.result
+    out.print(printable(f"{_source(done)}: {len(result.items)} scored"))
+    out.print("")
+    percent = f"{100 * result.bootstrap.level:g}% interval" if result.bootstrap.samples else ""
+    rows = []
+    for score in result.scores:
+        if score.value is None:
+            rows.append([score.name, "skipped", score.skipped])
+        else:
+            interval = "" if score.interval is None else f"{score.interval[0]:.2f} to {score.interval[1]:.2f}"
+            rows.append([score.name, f"{score.value:.2f}", interval])
+    table(["score", "points", percent], rows)
+    if result.groups:
+        out.print("")
+        names = [score.name for score in result.groups[0].scores]
+        lines = [
+            [g.name, str(g.items), *("skipped" if s.value is None else f"{s.value:.2f}" for s in g.scores)]
+            for g in result.groups
+        ]
+        whole = ["entire", str(len(result.items)), *(row[1] for row in rows)]
+        table(["group", "items", *names], [*lines, whole])
+    if isinstance(result, Evaluation):
+        out.print("")
+        sides = (("predictions", result.diagnostics), ("references", result.reference_diagnostics))
+        table(
+            ["", "captions", "mean words", "distinct", "vocabulary", "bad endings", "exact repeats", "empty"],
+            [
+                [
+                    name,
+                    str(figures.captions),
+                    f"{figures.mean_words:.1f}",
+                    str(figures.distinct_captions),
+                    str(figures.vocabulary),
+                    f"{100 * figures.bad_ending_share:.1f}%",
+                    f"{100 * figures.repeat_share:.1f}%",
+                    str(figures.empty),
+                ]
+                for name, figures in sides
+            ],
+        )
+    for published in done.published if paper else ():
+        out.print(f"\n{published.title}: {SOURCE}")
+        table(
+            ["published model", *published.columns],
+            [[name, *("-" if v is None else f"{v:.1f}" for v in values)] for name, values in published.rows],
+        )
+
+
+def _warn(done: "FileEvaluation") -> None:
+    """What was not scored, and what that means; on standard error, so that no table hides it."""
+    result = done.result
+    if result.without_prediction:
+        what = (
+            "scored as empty" if result.missing == "empty" else "left out of every score (--missing empty counts them)"
+        )
+        failed = f", {len(result.failed)} of them failed with a reason" if result.failed else ""
+        absent = len(result.without_prediction)
+        err.print(
+            f"warning: {absent} of {absent + _present(done)} references have no prediction{failed}; {what}: "
+            f"{_some(result.without_prediction)}"
+        )
+    if result.without_references:
+        err.print(
+            f"warning: {len(result.without_references)} predictions have no references and were not scored: "
+            f"{_some(result.without_references)}"
+        )
+
+
+def _present(done: "FileEvaluation") -> int:
+    absent = len(done.result.without_prediction) if done.result.missing == "empty" else 0
+    return len(done.result.items) - absent
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    rest = f" and {len(ids) - _NAMES_SHOWN} more" if len(ids) > _NAMES_SHOWN else ""
+    return printable(", ".join(ids[:_NAMES_SHOWN]) + rest)

@@ -1,0 +1,145 @@
+"""One evaluation of answers to visual questions: accuracy with an interval, by type, nothing hidden.
+
+The rules of a single answer are in vqa.py; here are pairing, means and what is missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evlgen.errors import UsageError
+from evlgen.metrics.bootstrap import Floats, interval, mean_of, resample
+from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score
+from evlgen.metrics.reading import Answers, Predictions
+from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
+
+
+@dataclass(frozen=True)
+class AnswerItem:
+    """One answer and its points (0 to 100)."""
+
+    id: str
+    question: str
+    answer: str
+    human_answers: tuple[str, ...]
+    type: str
+    value: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a line of JSON."""
+        values = dict(vars(self))
+        values["score"] = values.pop("value")
+        return values
+
+
+@dataclass(frozen=True)
+class AnswerEvaluation:
+    """The result; fields are those of `evlgen.metrics.evaluation.Evaluation` where they have the same name.
+
+    Attributes:
+        scores: one: the accuracy in percent.
+        groups: by answer type, where the file has types.
+        rule: which rules made the accuracy.
+    """
+
+    scores: tuple[Score, ...]
+    groups: tuple[Group, ...]
+    items: tuple[AnswerItem, ...]
+    without_references: tuple[str, ...]
+    without_prediction: tuple[str, ...]
+    failed: dict[str, str]
+    missing: Missing
+    rule: str
+    bootstrap: BootstrapOptions
+
+    @property
+    def complete(self) -> bool:
+        """Whether every question was answered, or its absence counted."""
+        return not (self.without_prediction and self.missing == "skip")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; per-item values are not in it."""
+        return {
+            "items": len(self.items),
+            "unit": "percent",
+            "scores": {score.name: {"value": score.value, "interval": score.interval} for score in self.scores},
+            "groups": {g.name: {"items": g.items, **{s.name: s.value for s in g.scores}} for g in self.groups},
+            "without_references": list(self.without_references),
+            "without_prediction": list(self.without_prediction),
+            "failed": self.failed,
+            "missing": self.missing,
+            "rule": self.rule,
+            "bootstrap": vars(self.bootstrap),
+            "complete": self.complete,
+        }
+
+
+def evaluate_answers(
+    predictions: Predictions,
+    answers: Answers,
+    bootstrap: BootstrapOptions,
+    *,
+    missing: Missing = "skip",
+) -> AnswerEvaluation:
+    """Accuracy of answers: GQA's exact match for a GQA file, the VQA formula otherwise.
+
+    Args:
+        predictions: question id -> answer.
+        answers: question id -> what people answered.
+        bootstrap: how intervals are made.
+        missing: questions without an answer are left out, or count as wrong ("empty").
+
+    Raises:
+        UsageError: no question is answered.
+    """
+    absent = tuple(key for key in answers.answers if key not in predictions.captions)
+    keys = [key for key in answers.answers if key in predictions.captions or missing == "empty"]
+    if not keys or len(absent) == len(answers.answers):
+        mine, theirs = next(iter(predictions.captions), "none"), next(iter(answers.answers), "none")
+        raise UsageError(
+            f"no answer matches a question: {predictions.path} has ids like {mine}, {answers.path} like {theirs}",
+            "the answers must name question ids",
+        )
+    exact = answers.layout.lower().startswith("gqa")
+    name = "GQA accuracy" if exact else "VQA accuracy"
+    items = []
+    for key in keys:
+        humans = tuple(answers.answers[key])
+        answer = predictions.captions.get(key, "")
+        value = 0.0
+        if key in predictions.captions:
+            value = 100 * (gqa_accuracy(answer, humans[0]) if exact else vqa_accuracy(answer, humans))
+        kind = answers.types.get(key, ("", ""))[1]
+        items.append(AnswerItem(key, answers.questions.get(key, ""), answer, humans, kind, value))
+    values = np.array([item.value for item in items])
+    return AnswerEvaluation(
+        scores=(_score(name, values, bootstrap),),
+        groups=tuple(_by_type(name, items)),
+        items=tuple(items),
+        without_references=tuple(key for key in predictions.captions if key not in answers.answers),
+        without_prediction=absent,
+        failed={key: why for key, why in predictions.failed.items() if key in answers.answers},
+        missing=missing,
+        rule="GQA: exact match" if exact else "VQA: official normalisation and the ten-answer formula",
+        bootstrap=bootstrap,
+    )
+
+
+def _score(name: str, values: Floats, bootstrap: BootstrapOptions) -> Score:
+    statistics = mean_of(values)
+    if not bootstrap.samples:
+        return Score(name, statistics.value)
+    resampled = resample([statistics], samples=bootstrap.samples, seed=bootstrap.seed)[0]
+    return Score(name, statistics.value, interval(resampled, bootstrap.level))
+
+
+def _by_type(name: str, items: list[AnswerItem]) -> list[Group]:
+    kinds = sorted({item.type for item in items if item.type})
+    groups = []
+    for kind in kinds:
+        values = np.array([item.value for item in items if item.type == kind])
+        groups.append(Group(kind, len(values), (Score(name, mean_of(values).value),)))
+    return groups
