@@ -97,7 +97,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         merged = self.connector(self.vl_proj(self.ln_vision(tokens_BND))).tokens
         prompts: Tensor = self.lm_proj(merged)
         if fusion == "mean-prompts":
-            return prompts.unflatten(0, (batch, -1)).mean(dim=1)
+            return prompts.reshape(batch, -1, *prompts.shape[1:]).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
 
     def prefix(self, soft_prompts_BQW: Tensor, prompt: str = "") -> Tensor:
