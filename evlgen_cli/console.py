@@ -6,7 +6,7 @@ captions may hold square brackets. On a terminal progress is a bar with rate and
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -85,15 +85,23 @@ def progress(label: str, total: int | None, *, unit: str = "videos", in_bytes: b
         yield _RichBar(shown, shown.add_task(label, total=total, rate=""), unit)
 
 
+class StepReport(Protocol):
+    """How the library says how far a step is: in bytes, as downloads are, unless another unit is given."""
+
+    def __call__(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """Say that `done` of `total` units of the step `name` are done."""
+        ...
+
+
 @contextmanager
-def download_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show the progress of downloads, one after the other: yields `report(name, bytes_done, bytes_total)`."""
+def download_progress() -> Iterator[StepReport]:
+    """Show the progress of downloads and other steps, one after the other: `report(name, done, total, unit)`."""
     bars: dict[str, tuple[Any, Bar]] = {}
 
-    def report(name: str, done: int, total: int | None) -> None:
+    def report(name: str, done: int, total: int | None, unit: str = "bytes") -> None:
         if name not in bars:
             close_all()
-            shown = progress(name, total, in_bytes=True)
+            shown = progress(name, total, unit=unit, in_bytes=unit == "bytes")
             bars[name] = (shown, shown.__enter__())
         bars[name][1].update(done, total)
 

@@ -1,165 +1,245 @@
 """Frozen vision features, computed once and kept on disk.
 
 A frozen tower gives the same tokens for the same picture every time, and on a CPU it costs more than the connector.
-Features are stored as float16, one memory-mapped file per source. The cache's name is a hash of the tower with its
-weights and precision, the transform, the views, and every item with the size and time of its file.
+Features are float16 in an append-only store (store.py) for each tower, transform and media; in it every item goes by
+its name with the stamp and the hash of its file. So a killed run goes on where it was, a new item costs itself only,
+and a changed file or tower is never served from what another one gave.
 
-Shapes: R rows of the cache (items x frames x views), N tokens, D width.
+Shapes: R rows of the store (items x frames x views), N tokens, D width.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
-from evlgen.data.captions import CaptionedItem, MediaStore, decode_frames
-from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.weights import derived
+from evlgen.data.broken import Broken, check_share, too_many, write_list
+from evlgen.data.captions import CaptionedItem
+from evlgen.data.decoding import Frames, decode_items
+from evlgen.data.encoder import Encoder, encode_rows, fingerprint, probe
+from evlgen.data.media import MISSING, MediaStore
+from evlgen.data.planning import Plan, check_room, content_hash, make_plan
+from evlgen.data.store import Entry, FeatureStore, Writer
+from evlgen.data.views import make_views
+from evlgen.weights.cache import cache_root
 
 BATCH_ROWS = 16
-LAYOUT = 2  # raise when rows mean something else
+BATCH_ROWS_ON_A_GPU = 64
 
-Report = Callable[[str, int, int | None], None]
+
+class Report(Protocol):
+    """Told how far something is: in bytes, as downloads are, unless another unit is given."""
+
+    def __call__(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """Say that `done` of `total` units of `name` are done."""
+        ...
 
 
 @dataclass
 class FeatureCache:
-    """Features of one source.
+    """Features of the usable items of one source.
 
     Attributes:
         rows: memory map (R, N, D), float16.
         first_row: item -> its first row; rows of an item are frames x views, views fastest.
         frames: item -> number of frames.
         views: variants of every frame.
+        usable: positions of these items among those that were asked for; None: all of them.
+        broken: the others, and why.
     """
 
     rows: NDArray[np.float16]
     first_row: list[int]
     frames: list[int]
     views: int
+    usable: list[int] | None = None
+    broken: list[Broken] = field(default_factory=list)
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:
         """Features (F, N, D) of some frames of an item."""
         return self.rows[[self.first_row[item] + f * self.views + view for f in frames]]
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
-    """The caller asked to stop while features were computed."""
-
-
-def cache_key(
-    model: EVLGenForConditionalGeneration, items: list[CaptionedItem], store: MediaStore, views: int, max_frames: int
-) -> str:
-    """A name that changes with everything that decides what the cache holds."""
-    files = [(item.name, *store.stamp(item.name)) for item in items]
-    facts: list[Any] = [LAYOUT, model.config.vision.model_dump(mode="json"), files, str(store.path), views, max_frames]
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for name, tensor in model.vision.trunk.state_dict().items():  # the weights themselves, and their precision
-        digest.update(f"{name} {tensor.dtype}".encode())
-        digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
-    return f"features-{digest.hexdigest()[:24]}"
-
-
-def build_features(
-    model: EVLGenForConditionalGeneration,
-    items: list[CaptionedItem],
-    store: MediaStore,
+def open_store(
+    encoder: Encoder,
+    media: MediaStore,
     *,
     views: int,
     max_frames: int,
+    place: Path | None = None,
     folder: Path | None = None,
-    report: Report | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> FeatureCache | None:
-    """Open the cache of a source, computing it first where it is not there yet.
+) -> FeatureStore:
+    """The store of a source, as it is on disk now; nothing is made.
 
     Args:
-        model: its vision tower is used as it is (device and precision).
-        items: what to encode.
-        store: where the files are.
-        views: variants per frame: 0 is the plain picture, the others are random crops, every second one mirrored.
+        encoder: its tower as it is, device and precision included.
+        media: where the files are.
+        views: variants per frame.
         max_frames: frames kept per video.
-        folder: cache directory; the user's own if not given.
-        report: called with (what, done, total).
-        stop: asked after every item; True gives the computation up and returns None.
+        place: the store's own folder; None: under its fingerprint in
+        folder: the cache directory; None: the user's own.
 
     Raises:
-        EvlgenError: an item cannot be read or decoded.
-        WeightsError: the cache cannot be written, or its disk is full; nothing half-written stays.
+        UsageError: `place` holds what another tower or transform made.
     """
-    vision = model.config.vision
-
-    def build(place: Path) -> None:
-        _write(model, items, store, views, max_frames, place, report, stop)
-
-    try:
-        place = derived(cache_key(model, items, store, views, max_frames), build, cache_dir=folder)
-    except _Stopped:
-        return None
-    frames = json.loads((place / "index.json").read_text())
-    shape = (sum(frames) * views, vision.tokens, vision.width)
-    rows = np.memmap(place / "rows.f16", dtype=np.float16, mode="r", shape=shape)
-    first = np.concatenate([[0], np.cumsum(frames)[:-1]]) * views
-    return FeatureCache(rows, first.tolist(), frames, views)
+    facts = fingerprint(encoder, views=views, max_frames=max_frames)
+    if place is None:
+        digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
+        place = (folder or cache_root()).absolute() / "features" / digest[:24]
+    vision = encoder.config.vision
+    return FeatureStore(place, facts, tokens=vision.tokens, width=vision.width)
 
 
-def _write(
-    model: EVLGenForConditionalGeneration,
-    items: list[CaptionedItem],
-    store: MediaStore,
+def build_features(
+    encoder: Encoder,
+    items: Sequence[CaptionedItem],
+    media: MediaStore,
+    *,
     views: int,
     max_frames: int,
-    place: Path,
-    report: Report | None,
-    stop: Callable[[], bool],
-) -> None:
-    counts: list[int] = []
-    waiting: list[NDArray[np.uint8]] = []
-    with (place / "rows.f16").open("wb") as file:
-        for number, item in enumerate(items):
-            frames = decode_frames(item.name, store.read(item.name), max_frames)
-            counts.append(len(frames))
-            for variant in _variants(item.name, frames, views, model.config.vision.image_size):
-                waiting.append(variant)
-                if len(waiting) == BATCH_ROWS:
-                    _flush(model, waiting, file)
+    place: Path | None = None,
+    folder: Path | None = None,
+    name: str = "",
+    uncaptioned: Sequence[Broken] = (),
+    max_broken_share: float = 0.0,
+    retry: bool = False,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    backend: str = "pyav",
+) -> FeatureCache | None:
+    """Open the features of a source, computing first what is not there yet.
+
+    Args:
+        encoder: its vision tower is used as it is (device and precision).
+        items: what to encode.
+        media: where the files are.
+        views: variants per frame: 0 is the plain picture, the others are random crops, every second one mirrored.
+        max_frames: frames kept per video.
+        place: see `open_store`.
+        folder: see `open_store`.
+        name: of the source, for progress and errors.
+        uncaptioned: broken items of the source that are not among `items`; they count.
+        max_broken_share: so many of the items (0 to 1) may be of no use.
+        retry: try items again whose decoding ran out of time or crashed before.
+        report: called with (what, done, total, "items").
+        stop: asked after every item; True gives the computation up and returns None. What is computed is kept.
+        backend: decoder of videos.
+
+    Raises:
+        UsageError: `place` holds what another tower or transform made.
+        EvlgenError: too many items are broken, or the disk is or would be full. What is computed is kept.
+    """
+    name = name or media.path.name
+    names = [item.name for item in items]
+    store = open_store(encoder, media, views=views, max_frames=max_frames, place=place, folder=folder)
+    computed = probe(encoder)
+    store.check_probe(computed)
+    plan = make_plan(names, media, store, retry=retry)
+    listed = store.place / f"broken-{''.join(c if c.isalnum() or c in '.-' else '-' for c in name)}.jsonl"
+
+    def check(broken: dict[int, Broken]) -> list[Broken]:
+        found = [*uncaptioned, *(broken[n] for n in sorted(broken))]
+        total = len(names) + len(uncaptioned)
+        kept = None
+        if store.place.exists():
+            kept = write_list(listed, found)
+        check_share(name, found, total, max_broken_share, kept)
+        return found
+
+    if plan.todo or plan.moved:
+        if not too_many(len(plan.broken) + len(uncaptioned), len(names) + len(uncaptioned), max_broken_share):
+            check_room(name, plan, store.place)
+        with store.writing(computed) as writer:
+            check(plan.broken)
+            plan = make_plan(names, media, store, retry=retry)  # another process may have worked while we waited
+            job = _Job(encoder, names, media, store, writer, plan, backend)
+            if not job.run(lambda: check(job.broken), name, report, stop):
+                return None
+    broken = plan.broken
+    listing = check(broken)
+    usable = [n for n in range(len(names)) if n not in broken]
+    entries = [store.entries[names[n]] for n in usable]
+    return FeatureCache(
+        store.rows(), [e.row for e in entries], [e.frames for e in entries], views, usable, listing
+    )  # fmt: skip
+
+
+@dataclass
+class _Job:
+    """Encodes what a plan says and appends it to the store."""
+
+    encoder: Encoder
+    names: Sequence[str]
+    media: MediaStore
+    store: FeatureStore
+    writer: Writer
+    plan: Plan
+    backend: str
+
+    @property
+    def broken(self) -> dict[int, Broken]:
+        """Broken items so far; grows while the job runs."""
+        return self.plan.broken
+
+    def run(self, check: Callable[[], Any], label: str, report: Report | None, stop: Callable[[], bool]) -> bool:
+        """False when it was stopped."""
+        for entry in self.plan.moved:
+            self.writer.add_entry(entry)
+        facts, side = self.store.facts, self.encoder.config.vision.image_size
+        todo = [self.names[n] for n in self.plan.todo]
+
+        def work(name: str, frames: Frames) -> tuple[list[NDArray[np.uint8]], int, str]:
+            digest = content_hash(self.media, name, self.plan.stamps[name])
+            return make_views(name, frames, facts["views"], side), len(frames), digest
+
+        rows = BATCH_ROWS_ON_A_GPU if self._on_gpu() else BATCH_ROWS
+        waiting: list[NDArray[np.uint8]] = []
+        order: deque[Entry] = deque()
+        next_row = self.writer.count
+        whole = side if facts["views"] == 1 else None  # crops are cut from the whole frame
+        results = decode_items(
+            todo, self.media, work, max_frames=facts["max_frames"], side=whole, backend=self.backend
+        )  # fmt: skip
+        for done, (number, result) in enumerate(results, start=1):
+            name = todo[number]
+            if isinstance(result, Broken):
+                self._give_up(self.plan.todo[number], result)
+                check()
+            else:
+                views, frames, digest = result
+                waiting += views
+                order.append(Entry(name, self.plan.stamps[name], digest, next_row, frames))
+                next_row += len(views)
+            while len(waiting) >= rows:
+                self._flush(waiting[:rows], order)
+                del waiting[:rows]
             if report is not None:
-                report(f"features of {store.path.name}", number + 1, len(items))
+                report(f"features of {label}", done, len(todo), "items")
             if stop():
-                raise _Stopped
+                return False
         if waiting:
-            _flush(model, waiting, file)
-    (place / "index.json").write_text(json.dumps(counts))
+            self._flush(waiting, order)
+        self.writer.commit()
+        return True
 
+    def _on_gpu(self) -> bool:
+        return bool(next(self.encoder.vision.trunk.parameters()).device.type != "cpu")
 
-def _flush(model: EVLGenForConditionalGeneration, waiting: list[NDArray[np.uint8]], file: BinaryIO) -> None:
-    with torch.inference_mode():
-        features: Tensor = model.encode(model.processor([f[None] for f in waiting]))
-    file.write(features[:, 0].to(torch.float16).cpu().numpy().tobytes())
-    waiting.clear()
+    def _flush(self, views: list[NDArray[np.uint8]], order: deque[Entry]) -> None:
+        count = self.writer.add_rows(encode_rows(self.encoder, views))
+        while order and order[0].row + order[0].frames * self.store.facts["views"] <= count:
+            self.writer.add_entry(order.popleft())
 
-
-def _variants(name: str, frames: list[NDArray[np.uint8]], views: int, side: int) -> Iterator[NDArray[np.uint8]]:
-    """Every frame in every view. A view crops all frames of an item alike; the choice depends on the name only."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    generator = np.random.default_rng(seed)
-    crops = [(generator.uniform(0.7, 1.0, 2), generator.uniform(0, 1, 2), v % 2 == 1) for v in range(1, views)]
-    for frame in frames:
-        picture = Image.fromarray(frame)
-        width, height = picture.size
-        yield np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
-        for (scale_x, scale_y), (at_x, at_y), mirrored in crops:
-            w, h = scale_x * width, scale_y * height
-            left, top = at_x * (width - w), at_y * (height - h)
-            crop = picture.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + w, top + h))
-            yield np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop)
+    def _give_up(self, number: int, broken: Broken) -> None:
+        self.plan.broken[number] = broken
+        stamp = self.plan.stamps[broken.name]
+        if stamp != MISSING:
+            self.writer.add_entry(Entry(broken.name, stamp, "", 0, 0, broken.kind, broken.reason))

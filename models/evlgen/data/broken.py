@@ -1,0 +1,62 @@
+"""Items that cannot be used: counted, listed, and borne up to a share that the recipe states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evlgen.errors import EvlgenError
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Why an item cannot be used.
+
+    Attributes:
+        name: as the captions file spells it.
+        kind: missing, unreadable, no-captions, or a kind of `evlgen.errors.VideoError`.
+        reason: in words.
+    """
+
+    name: str
+    kind: str
+    reason: str
+
+
+def too_many(broken: int, total: int, share: float) -> bool:
+    """Whether so many of `total` items are more than `share` (0 to 1) of them."""
+    return broken > share * total
+
+
+def check_share(what: str, broken: Sequence[Broken], total: int, share: float, listed: Path | None) -> None:
+    """Stop when more of a source is broken than the recipe bears.
+
+    Raises:
+        EvlgenError: names the share and the first items with their reasons.
+    """
+    if not too_many(len(broken), total, share):
+        return
+    first = "; ".join(f"{b.name}: {b.reason}" for b in broken[:SHOWN])
+    more = len(broken) - min(len(broken), SHOWN)
+    raise EvlgenError(
+        f"{what}: {len(broken)} of {total} items ({len(broken) / total:.1%}) cannot be used, data.max_broken_share "
+        f"allows {share:.1%}: {first}" + (f"; and {more} more" if more else ""),
+        (f"all are listed in {listed}; " if listed is not None else "")
+        + "mend them and run again, what is computed is kept; or raise data.max_broken_share",
+    )
+
+
+def write_list(path: Path, broken: Sequence[Broken]) -> Path | None:
+    """List broken items as JSON lines; no file when there are none. None if it cannot be written."""
+    with suppress(OSError):  # a list beside a read-only cache is not worth a failed run
+        if not broken:
+            path.unlink(missing_ok=True)
+            return None
+        path.write_text("".join(json.dumps(asdict(b), ensure_ascii=False) + "\n" for b in broken), encoding="utf-8")
+        return path
+    return None

@@ -1,0 +1,237 @@
+"""Rows of features on disk, with a journal: append-only, so that nothing encoded is lost and nothing is done twice.
+
+A folder holds `facts.json` (what made the rows), `rows.f16`, `journal.jsonl` (one line an item: name, stamp and hash of
+its file, its rows, or why it has none) and `probe.npy`. Rows reach the disk before the journal names them: a run
+that dies, whatever way, costs what came after the last commit. A later line about a name replaces an earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlgen.data.broken import Broken
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.weights.cache import locked
+
+COMMIT_SECONDS = 5.0
+FACTS, ROWS, JOURNAL, PROBE = "facts.json", "rows.f16", "journal.jsonl", "probe.npy"
+PROBE_TOLERANCE = 0.05
+"""Relative difference that devices and versions of the same kernels may make; other code makes far more."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the store knows of a file.
+
+    Attributes:
+        name: of the item.
+        stamp: of its file when it was encoded, see `MediaStore.stamp`.
+        digest: hash of its content; "" where the file was too large to read it whole.
+        row: its first row.
+        frames: how many it has; its rows are frames x views, views fastest. 0 for a broken one.
+        kind: of `Broken`; "" for a good one.
+        reason: of `Broken`.
+    """
+
+    name: str
+    stamp: tuple[int, ...]
+    digest: str
+    row: int
+    frames: int
+    kind: str = ""
+    reason: str = ""
+
+    @property
+    def broken(self) -> Broken:
+        """As a broken item."""
+        return Broken(self.name, self.kind, self.reason)
+
+
+class FeatureStore:
+    """Features in a folder.
+
+    Args:
+        place: the folder; it may not exist yet.
+        facts: what makes the rows (`encoder.fingerprint`).
+        tokens: per row.
+        width: of a token.
+
+    Raises:
+        UsageError: the folder holds features that something else made, or something else than features.
+    """
+
+    def __init__(self, place: Path, facts: dict[str, Any], *, tokens: int, width: int) -> None:
+        self.place, self.facts, self.shape = place, facts, (tokens, width)
+        self.row_bytes = tokens * width * 2
+        self._check()
+        self.entries = self._read()
+
+    def _check(self) -> None:
+        if not self.place.exists() or not any(self.place.iterdir()):
+            return
+        try:
+            found = json.loads((self.place / FACTS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if {p.name for p in self.place.iterdir()} <= {
+                f"{FACTS}.new",
+                PROBE,
+                "lock",
+            }:  # a run that died at its very start
+                return
+            raise UsageError(f"{self.place} is not a folder of features", "name a new folder in features") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.place / FACTS} cannot be read: {error}", "remove the folder") from None
+        if found != self.facts:
+            raise UsageError(
+                f"the features in {self.place} are of another make: {', '.join(differences(found, self.facts))}",
+                "name another folder in features, or go back to what made them; nothing was changed there",
+            )
+
+    def _read(self) -> dict[str, Entry]:
+        try:
+            lines = (self.place / JOURNAL).read_bytes().split(b"\n")
+            rows = (self.place / ROWS).stat().st_size // self.row_bytes
+        except OSError:
+            return {}
+        entries: dict[str, Entry] = {}
+        self._whole_bytes = self._rows = 0
+        for line in lines[:-1]:  # what follows the last line feed was cut off
+            try:
+                fields = json.loads(line)
+                entry = Entry(**{**fields, "stamp": tuple(fields["stamp"])})
+            except (ValueError, TypeError, KeyError):
+                break
+            end = entry.row + entry.frames * self.facts["views"]
+            if end > rows:
+                break
+            entries[entry.name] = entry
+            self._whole_bytes += len(line) + 1
+            self._rows = max(self._rows, end)
+        return entries
+
+    def rows(self) -> NDArray[np.float16]:
+        """The rows that are there, (R, N, D) float16, as a read-only memory map."""
+        path = self.place / ROWS
+        count = path.stat().st_size // self.row_bytes if path.exists() else 0
+        if count == 0:
+            return np.empty((0, *self.shape), np.float16)
+        return np.memmap(path, dtype=np.float16, mode="r", shape=(count, *self.shape))
+
+    def check_probe(self, computed: NDArray[np.float16]) -> None:
+        """Compare with what the tower computed when the store was made.
+
+        Raises:
+            UsageError: it computes something else now, though its fingerprint is the same.
+        """
+        try:
+            kept = np.load(self.place / PROBE).astype(np.float32)
+        except (OSError, ValueError):
+            return
+        apart = float(np.linalg.norm(kept - computed.astype(np.float32)))
+        if apart > PROBE_TOLERANCE * float(np.linalg.norm(kept)) + 1e-3:
+            raise UsageError(
+                f"the features in {self.place} were made by other code: the same tower and weights now give values "
+                f"that differ by {apart / max(float(np.linalg.norm(kept)), 1e-9):.0%}",
+                "go back to the version of timm that made them, or remove the folder",
+            )
+
+    @contextmanager
+    def writing(self, probe: NDArray[np.float16]) -> Iterator[Writer]:
+        """Append to the store; one process at a time, others wait here and then find what was done.
+
+        Raises:
+            EvlgenError: the folder cannot be written, or its disk is full; what was committed stays.
+        """
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            with locked(self.place / "lock"):
+                self._check()  # another process may have been first
+                if not (self.place / FACTS).exists():
+                    np.save(self.place / PROBE, probe)
+                    new = self.place / f"{FACTS}.new"
+                    new.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8")
+                    new.replace(self.place / FACTS)
+                self._whole_bytes = self._rows = 0
+                self.entries = self._read()
+                with (self.place / ROWS).open("ab") as rows, (self.place / JOURNAL).open("ab") as journal:
+                    rows.truncate(self._rows * self.row_bytes)
+                    journal.truncate(self._whole_bytes)
+                    writer = Writer(self, rows, journal, self._rows)
+                    try:
+                        yield writer
+                    finally:
+                        writer.commit()
+        except OSError as error:
+            if not str(error.filename or self.place).startswith(str(self.place)):
+                raise
+            full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+            what = "no space is left on its disk" if full else (error.strerror or str(error))
+            hint = "free some, or name a folder elsewhere in features or EVLGEN_CACHE"
+            raise EvlgenError(
+                f"features cannot be written to {self.place}: {what}; those of {len(self.entries)} items are kept",
+                f"{hint}; the same command goes on from there" if full else hint,
+            ) from None
+
+
+class Writer:
+    """Appends rows, and journal lines behind them."""
+
+    def __init__(self, store: FeatureStore, rows: BinaryIO, journal: BinaryIO, count: int) -> None:
+        self._store, self._rows, self._journal = store, rows, journal
+        self.count = count
+        self._lines: list[Entry] = []
+        self._committed = time.monotonic()
+
+    def add_rows(self, features: NDArray[np.float16]) -> int:
+        """Append (R, N, D); returns how many rows there are then."""
+        self._rows.write(np.ascontiguousarray(features).data)
+        self.count += len(features)
+        return self.count
+
+    def add_entry(self, entry: Entry) -> None:
+        """Name an item whose rows have been added."""
+        self._lines.append(entry)
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write through to the disk: first rows, then the lines that name them."""
+        for file, content in ((self._rows, b""), (self._journal, self._text())):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self._store.entries.update({entry.name: entry for entry in self._lines})
+        self._lines.clear()
+        self._committed = time.monotonic()
+
+    def _text(self) -> bytes:
+        return "".join(json.dumps(asdict(e), ensure_ascii=False) + "\n" for e in self._lines).encode()
+
+
+def differences(found: Any, wanted: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, in words: "vision.name is a, the recipe says b"."""
+    before, after = (_flat(f) if isinstance(f, dict) else {} for f in (found, wanted))
+    keys = [k for k in after if before.get(k) != after[k]] + [k for k in before if k not in after]
+    if "weights" in keys and len(keys) > 1:
+        keys = [k for k in keys if k != "weights"]  # another tower has other weights
+    return [f"{k} is {before.get(k, 'not said')} there and {after.get(k, 'not said')} here" for k in keys[:4]]
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out

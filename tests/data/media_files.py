@@ -1,0 +1,59 @@
+"""Pictures, clips and archives of them, made by the tests of this room."""
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def png(grey: int, size: tuple[int, int] = (20, 10)) -> bytes:
+    """One flat picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (grey, grey, grey)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def clip(levels: list[int], *, rate: int = 1, pts: list[int] | None = None) -> bytes:
+    """An MPEG-4 clip with one flat frame for each level of grey."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), level, dtype=np.uint8), format="rgb24")
+            if pts is not None:
+                frame.pts = pts[number]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def greys(frames: list[np.ndarray], levels: list[int]) -> list[int]:
+    """Which level each frame shows."""
+    return [levels[int(np.argmin([abs(f.mean() - v) for v in levels]))] for f in frames]
+
+
+def lay_out(root: Path, files: Mapping[str, bytes], kind: str) -> Path:
+    """The files as a folder, a tar, a compressed tar or a zip."""
+    if kind == "folder":
+        for name, content in files.items():
+            (root / "media" / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / "media" / name).write_bytes(content)
+        return root / "media"
+    path = root / f"media.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as made:
+            for name, content in files.items():
+                made.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz" if kind == "tgz" else "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path

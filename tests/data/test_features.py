@@ -1,0 +1,312 @@
+"""The feature store: right, reused, resumed after kill -9, never stale, and clear about what stops it."""
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evlgen.data import features
+from evlgen.data.captions import CaptionedItem, MediaStore
+from evlgen.data.decoding import decode_frames
+from evlgen.data.encoder import FrozenTower, encode_rows
+from evlgen.data.features import FeatureCache, build_features, open_store
+from evlgen.data.views import make_views
+from evlgen.errors import EvlgenError, UsageError
+from tests.data.media_files import clip, lay_out, png
+from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
+
+FILES = {"p.png": png(200), "v.mp4": clip([20, 120, 220]), "q.png": png(90)}
+ITEMS = [CaptionedItem(name, ("a", "b")) for name in FILES]
+
+
+@pytest.fixture(scope="module")
+def model() -> object:
+    return tiny_model(tiny_config(TINY_CNN))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of rows that were encoded, one entry a batch."""
+    counts: list[int] = []
+
+    def counting(encoder: object, views: list[np.ndarray]) -> np.ndarray:
+        counts.append(len(views))
+        return encode_rows(encoder, views)
+
+    monkeypatch.setattr(features, "encode_rows", counting)
+    return counts
+
+
+def build(model: object, media: Path, **options: object) -> FeatureCache:
+    given = {"views": 3, "max_frames": 2, "folder": media.parent / "cache", **options}
+    cache = build_features(model, given.pop("items", ITEMS), MediaStore(str(media)), **given)
+    assert cache is not None
+    return cache
+
+
+def expected(model: object, name: str, views: int = 3, max_frames: int = 2) -> np.ndarray:
+    """The slow way: one row at a time."""
+    frames = decode_frames(name, FILES[name], max_frames)
+    pictures = make_views(name, frames, views, 96)
+    with torch.no_grad():
+        rows = [model.encode(model.processor([picture[None]]))[0, 0].half().numpy() for picture in pictures]
+    return np.stack(rows)
+
+
+def check(cache: FeatureCache, model: object, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        want = expected(model, name)
+        got = np.stack([cache.get(number, [f], v)[0] for f in range(cache.frames[number]) for v in range(3)])
+        np.testing.assert_allclose(got.astype(np.float32), want.astype(np.float32), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
+def test_rows_are_those_of_the_tower(tmp_path: Path, model: object, kind: str) -> None:
+    cache = build(model, lay_out(tmp_path, FILES, kind))
+    assert cache.frames == [1, 2, 1]
+    assert cache.rows.shape == (12, 9, 256)
+    check(cache, model, list(FILES))
+
+
+def test_the_plain_view_is_what_the_processor_makes_of_a_frame(tmp_path: Path, model: object) -> None:
+    """With one view, videos are resized where they are decoded; training and captioning must still see the same."""
+    cache = build(model, lay_out(tmp_path, FILES, "tar"), views=1)
+    frames = np.stack(decode_frames("v.mp4", FILES["v.mp4"], 2))
+    want = model.encode(model.processor([frames]))[0]
+    got = torch.from_numpy(np.array(cache.get(1, [0, 1], 0))).float()
+    torch.testing.assert_close(got, want, rtol=1e-2, atol=1e-2)
+
+
+def test_views_are_crops_the_same_for_all_frames_and_in_every_run() -> None:
+    ramp = np.linspace(0, 255, 60).astype(np.uint8).repeat(40).reshape(60, 40).T  # brighter to the right
+    frame = np.stack([ramp] * 3, axis=-1)
+    made = make_views("a", [frame, frame], 3, 16)
+    assert all(np.array_equal(a, b) for a, b in zip(made, make_views("a", [frame, frame], 3, 16), strict=True))
+    plain, mirrored, cropped = made[:3]
+    assert all(np.array_equal(a, b) for a, b in zip(made[:3], made[3:], strict=True))
+    assert np.array_equal(plain, np.asarray(Image.fromarray(frame).resize((16, 16), Image.Resampling.BICUBIC)))
+    assert mirrored[0, 0, 0] > mirrored[0, -1, 0]
+    assert int(cropped[0, -1, 0]) - int(cropped[0, 0, 0]) < int(plain[0, -1, 0]) - int(plain[0, 0, 0])
+
+
+def test_only_what_is_new_or_changed_is_encoded(tmp_path: Path, model: object, encoded: list[int]) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    build(model, media, items=ITEMS[:2])
+    assert sum(encoded) == 9
+    encoded.clear()
+    check(build(model, media), model, list(FILES))
+    assert sum(encoded) == 3, "one new picture in three views"
+    encoded.clear()
+    build(model, media)
+    (media / "p.png").touch()  # another time, the same content
+    build(model, media)
+    assert encoded == []
+    changed = png(201)
+    (media / "p.png").write_bytes(changed)
+    try:
+        FILES["p.png"], kept = changed, FILES["p.png"]
+        check(build(model, media), model, list(FILES))
+    finally:
+        FILES["p.png"] = kept
+    assert sum(encoded) == 3
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_changed_member_of_an_archive_is_never_stale(
+    tmp_path: Path, model: object, encoded: list[int], kind: str
+) -> None:
+    """Members of a tar often all have the same time, and pictures of one make the same size."""
+    media = lay_out(tmp_path, {"p.png": png(1), "q.png": png(2)}, kind)
+    items = [CaptionedItem("p.png", ("a",)), CaptionedItem("q.png", ("a",))]
+    build(model, media, items=items)
+    lay_out(tmp_path, {"p.png": png(3), "q.png": png(2)}, kind)
+    assert len(png(1)) == len(png(3))
+    encoded.clear()
+    cache = build(model, media, items=items)
+    assert sum(encoded) == 3, "q.png is as it was"
+    want = encode_rows(model, make_views("p.png", [np.full((10, 20, 3), 3, np.uint8)], 1, 96))
+    np.testing.assert_allclose(cache.get(0, [0], 0).astype(np.float32), want.astype(np.float32), atol=2e-2)
+
+
+def test_another_tower_or_transform_has_another_store(tmp_path: Path, model: object) -> None:
+    store = MediaStore(str(lay_out(tmp_path, FILES, "folder")))
+    half = tiny_model(tiny_config(TINY_CNN))
+    half.vision.freeze(torch.bfloat16)
+    one_weight = tiny_model(tiny_config(TINY_CNN))
+    next(one_weight.vision.trunk.parameters()).data[0, 0, 0, 0] += 1e-6
+    others = [
+        model,
+        one_weight,
+        half,
+        tiny_model(tiny_config(TINY_CNN.model_copy(update={"mean": (0.0, 0.0, 0.0)}))),
+        tiny_model(tiny_config(TINY_CNN.model_copy(update={"std": (0.4, 0.5, 0.5)}))),
+    ]
+    places = {open_store(m, store, views=3, max_frames=2, folder=tmp_path).place for m in others}
+    places.add(open_store(model, store, views=2, max_frames=2, folder=tmp_path).place)
+    places.add(open_store(model, store, views=3, max_frames=4, folder=tmp_path).place)
+    assert len(places) == 7
+    same = tiny_model(tiny_config(TINY_CNN.model_copy(update={"layout": "ordered"})))
+    assert open_store(same, store, views=3, max_frames=2, folder=tmp_path).place in places, "where weights come from"
+
+
+def test_a_named_folder_of_another_tower_is_refused_and_left_alone(tmp_path: Path, model: object) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    build(model, media, place=tmp_path / "mine")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "mine").iterdir()}
+    other = tiny_model(tiny_config(TINY_CNN), seed=1)
+    with pytest.raises(UsageError, match=r"features in .*mine are of another make: weights is \w+ there and \w+ here"):
+        build(other, media, place=tmp_path / "mine")
+    grey = tiny_model(tiny_config(TINY_CNN.model_copy(update={"mean": (0.0, 0.0, 0.0)})))
+    says = r"vision.mean is \[0.5, 0.5, 0.5\] there and \[0.0, 0.0, 0.0\] here, views is 3 there and 1 here"
+    with pytest.raises(UsageError, match=says):
+        build(grey, media, place=tmp_path / "mine", views=1)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "mine").iterdir()} == before
+    with pytest.raises(UsageError, match=r"media is not a folder of features"):
+        build(model, media, place=media)
+
+
+def test_a_tower_whose_code_changed_is_noticed(tmp_path: Path, model: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    build(model, media)
+    encode = type(model).encode
+    monkeypatch.setattr(type(model), "encode", lambda self, pixels: encode(self, pixels * 0.5))
+    with pytest.raises(UsageError, match=r"made by other code: the same tower .* differ by \d+%.*timm"):
+        build(model, media)
+
+
+def test_the_tower_alone_makes_the_same_store(tmp_path: Path, model: object) -> None:
+    tower = FrozenTower.from_config(model.config)
+    tower.vision.load_state_dict(model.vision.state_dict())
+    media = lay_out(tmp_path, FILES, "folder")
+    first = build(model, media)
+    again = build(tower, media)
+    assert np.array_equal(first.rows, again.rows)
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 1
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from evlgen.data import store
+from tests.data.test_features import *
+store.COMMIT_SECONDS = 0.0
+features.BATCH_ROWS = 4
+tower = FrozenTower.from_config(tiny_config(TINY_CNN))
+tower.vision.load_state_dict(torch.load(sys.argv[1], weights_only=True))
+build(tower, Path(sys.argv[2]), stop=lambda: os.kill(os.getpid(), signal.SIGKILL) if seen() else False)
+"""
+_calls = iter(range(100))
+
+
+def seen() -> bool:
+    return next(_calls) == 1
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: object, encoded: list[int]) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    torch.save(model.vision.state_dict(), tmp_path / "tower.pt")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "tower.pt"), str(media)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (place,) = (tmp_path / "cache" / "features").iterdir()
+    lines = (place / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["p.png"], "two pictures are decoded, one batch is out"
+    shutil.copytree(place, tmp_path / "torn")  # as a power cut may leave it: rows that no line names, and half a line
+    with (tmp_path / "torn" / "rows.f16").open("ab") as rows, (tmp_path / "torn" / "journal.jsonl").open("ab") as file:
+        rows.write(b"x" * 5000)
+        file.write(lines[0][:40].encode())
+    for one in (place, tmp_path / "torn"):
+        encoded.clear()
+        cache = build(model, media, place=one)
+        assert sum(encoded) == 9, "p.png is not encoded again"
+        check(cache, model, list(FILES))
+
+
+def test_a_stop_keeps_what_is_computed(tmp_path: Path, model: object, encoded: list[int]) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    options = {"views": 16, "max_frames": 1, "folder": tmp_path / "cache"}
+    assert build_features(model, ITEMS, MediaStore(str(media)), stop=lambda: True, **options) is None
+    assert encoded == [16]
+    assert build_features(model, ITEMS, MediaStore(str(media)), **options) is not None
+    assert sum(encoded) == 48
+
+
+def test_a_full_disk_keeps_what_is_computed(
+    tmp_path: Path, model: object, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real failure of the real writer: the process may write 200 KiB a file, the rows take 432 KiB."""
+    media = lay_out(tmp_path, FILES, "folder")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    monkeypatch.setattr("evlgen.data.store.COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(features, "BATCH_ROWS", 1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200 << 10, limits[1]))
+    try:
+        with pytest.raises(EvlgenError, match=r"features cannot be written to .*; those of 1 items are kept"):
+            build(model, media, views=24)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    encoded.clear()
+    cache = build(model, media, views=24)
+    assert sum(encoded) == 3 * 24, "the first of four frames was kept"
+    assert cache.frames == [1, 2, 1]
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_encoded(
+    tmp_path: Path, model: object, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    row = 9 * 256 * 2
+    monkeypatch.setattr("evlgen.data.planning.free_bytes", lambda _: 12 * row - 1)
+    with pytest.raises(EvlgenError, match=r"the features of 3 items take up to 0.0 GB, 0.0 GB are free on the disk of"):
+        build(model, media)
+    assert encoded == []
+    monkeypatch.setattr("evlgen.data.planning.free_bytes", lambda _: 12 * row)
+    assert build(model, media).rows.nbytes == 12 * row
+
+
+def test_broken_items_are_borne_up_to_the_share(tmp_path: Path, model: object, encoded: list[int]) -> None:
+    files = {**FILES, "bad.png": b"no picture"}
+    media = lay_out(tmp_path, files, "folder")
+    items = [CaptionedItem("gone.png", ("x",)), ITEMS[0], CaptionedItem("bad.png", ("x",)), *ITEMS[1:]]
+    options = {"items": items, "place": tmp_path / "f", "name": "set/train"}
+    with pytest.raises(EvlgenError) as error:
+        build(model, media, max_broken_share=0.3, **options)
+    assert error.value.what.startswith(
+        f"set/train: 2 of 5 items (40.0%) cannot be used, data.max_broken_share allows 30.0%: gone.png: {media} holds "
+        "no such file; bad.png: it cannot be decoded: UnidentifiedImageError: cannot identify image file"
+    )
+    assert "all are listed in" in error.value.hint
+    cache = build(model, media, max_broken_share=0.4, **options)
+    assert cache.usable == [1, 3, 4]
+    assert [(b.name, b.kind) for b in cache.broken] == [("gone.png", "missing"), ("bad.png", "decode-error")]
+    check(cache, model, list(FILES))
+    listed = [json.loads(line) for line in (tmp_path / "f" / "broken-set-train.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in listed] == ["gone.png", "bad.png"]
+    encoded.clear()
+    assert build(model, media, max_broken_share=0.4, **options).usable == [1, 3, 4]
+    assert encoded == []
+    (media / "bad.png").write_bytes(png(7))  # mended: it costs itself only
+    (media / "gone.png").write_bytes(png(8))
+    assert build(model, media, **options).usable == [0, 1, 2, 3, 4]
+    assert sum(encoded) == 6
+    assert not (tmp_path / "f" / "broken-set-train.jsonl").exists()
+
+
+def test_too_many_missing_files_are_said_before_hours_are_spent(
+    tmp_path: Path, model: object, encoded: list[int]
+) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    items = [*ITEMS, *(CaptionedItem(f"{n}.png", ("x",)) for n in range(5))]
+    with pytest.raises(EvlgenError, match=r"5 of 8 items \(62.5%\).*0.png: .*; 1.png: .*; 2.png: .*; and 2 more"):
+        build(model, media, items=items, max_broken_share=0.5)
+    assert encoded == []
