@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from evlgen_cli.console import download_progress, err, out, print_json
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
 from evlgen_cli.signals import stop_on_signals
-from evlgen_cli.texts import human_seconds
+from evlgen_cli.texts import human_bytes, human_seconds
 
 
 def train(
@@ -23,33 +24,62 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="Processes on this machine; one for each GPU if not given."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a captioner as a recipe says; the best checkpoint ends in OUT/best."""
+    """Train a captioner as a recipe says; the best checkpoint ends in OUT/best.
+
+    Under torchrun, accelerate launch and srun it joins the processes that are there.
+    """
     from evlgen.recipes import load_recipe
-    from evlgen.training import train as run_recipe
+    from evlgen.training.launch import join_cluster
+    from evlgen.training.starting import processes_to_start, start
 
     loaded = load_recipe(recipe, overrides or [])
     folder = out_folder or Path("runs") / loaded.name
+    again = ["train", "--recipe", recipe, "--out", str(folder), "--device", device]
+    again += [word for override in overrides or [] for word in ("--set", override)]
+    join_cluster()
+    count = processes_to_start(processes, device)
+    if count > 1:
+        options = (["--resume"] if resume else []) + (["--json"] if as_json else [])
+        code = start([sys.executable, "-m", "evlgen_cli", *again, *options], count)
+        raise typer.Exit(code)
+    _run(loaded, folder, resume, device, as_json, again)
+
+
+def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str]) -> None:
+    """One process of a run, or all of it."""
+    from evlgen.training import train as run_recipe
+    from evlgen.training.starting import leave_error
+
     stop = Event()
-    with stop_on_signals(stop, _say_stopping), download_progress() as progress:
-        report = run_recipe(
-            loaded,
-            folder=folder,
-            resume=resume,
-            device=device,
-            progress=progress,
-            report=lambda record: err.print(_line(record)),
-            stop=stop.is_set,
-        )
+    main = os.environ.get("RANK", "0") == "0"
+    try:
+        with stop_on_signals(stop, _say_stopping if main else lambda: None), download_progress() as progress:
+            report = run_recipe(
+                loaded,
+                folder=folder,
+                resume=resume,
+                device=device,
+                progress=progress,
+                report=lambda record: err.print(_line(record)),
+                stop=stop.is_set,
+                on_stop=stop.set,
+            )
+    except Exception as error:
+        leave_error(error)
+        raise
     if stop.is_set():
-        again = ["evlgen", "train", "--recipe", recipe, "--out", str(folder), "--device", device, "--resume"]
-        again += [word for override in overrides or [] for word in ("--set", override)]
-        err.print(f"stopped and saved; go on with: {shlex.join(again)}")
+        if main:
+            err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
         raise typer.Exit(Exit.INTERRUPTED)
-    if as_json:
+    if main and as_json:
         print_json({"folder": str(folder), "validation": report})
-    else:
+    elif main:
         out.print(f"best checkpoint: {folder / 'best'}")
 
 
@@ -58,17 +88,23 @@ def _say_stopping() -> None:
     os.write(2, b"\nsaving after this step; once more to stop at once\n")
 
 
+_NAMES = {"loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "gradient_norm": "gradient"}
+_SCORES = {"cider": "cider", "bleu-4": "bleu-4", "rouge-l": "rouge-l"}
+
+
 def _line(record: dict[str, Any]) -> str:
     """One log record as one line."""
     start = f"step {record['step']}/{record['of']} {human_seconds(record['seconds'])}"
     if "validation" in record:
         parts = []
         for name, figures in record["validation"].items():
-            cider = f" cider {figures['cider']:.1f}" if "cider" in figures else ""
-            parts.append(f"{name}: loss {figures['loss']:.3f} gap {figures['gap']:.3f}{cider}")
+            scores = "".join(f" {short} {figures[key]:.1f}" for key, short in _SCORES.items() if key in figures)
+            parts.append(f"{name}: loss {figures['loss']:.3f} gap {figures['gap']:.3f}{scores}")
         return f"{start} validation {'; '.join(parts)}"
-    names = {"loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "gradient_norm": "gradient"}
-    figures = " ".join(f"{short} {record[key]:.3f}" for key, short in names.items() if key in record)
-    done = record["step"] / max(record["seconds"], 1e-9)
-    left = (record["of"] - record["step"]) / max(done, 1e-9)
-    return f"{start} {figures} lr {record['lr']:.2e}, {human_seconds(left)} left"
+    figures = " ".join(f"{short} {record[key]:.3f}" for key, short in _NAMES.items() if key in record)
+    rate = f"{record['items_per_second']:.3g} items/s"
+    if "captions_per_second" in record:
+        rate += f" {record['captions_per_second']:.3g} captions/s"
+    memory = [human_bytes(record[key]) for key in ("memory_bytes", "gpu_memory_bytes") if key in record]
+    left = human_seconds(record["seconds_left"])
+    return f"{start} {figures} lr {record['lr']:.2e}, {rate}, {' + GPU '.join(memory)}, {left} left"

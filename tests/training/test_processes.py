@@ -93,3 +93,30 @@ def test_an_exploding_run_stops_every_process(pictures: Path) -> None:
 def test_a_step_too_small_for_the_processes_is_refused(pictures: Path) -> None:
     with pytest.raises(UsageError, match=r"data.items_per_step 4 cannot be cut into 5 micro-batches \(1 processes x"):
         train(recipe_of(pictures, accumulation_steps=5), folder=pictures / "run", device="cpu")
+
+
+@pytest.mark.parametrize("learned_prompt", [False, True])
+def test_sharded_parameters_train_and_resume_like_one_process(pictures: Path, learned_prompt: bool) -> None:
+    """FSDP2 sums gradients in another order than one process: equal to float32 rounding."""
+    sharded = {"sharding": "fsdp", "ema_decay": 0.9, "checkpoint_language": learned_prompt}
+    recipe = with_prompt(recipe_of(pictures, **sharded), learned_prompt)
+    alone = with_prompt(recipe_of(pictures, accumulation_steps=4, ema_decay=0.9), learned_prompt)
+    train(alone, folder=pictures / "one", device="cpu")
+    two = recipe.model_copy(update={"train": recipe.train.model_copy(update={"accumulation_steps": 2})})
+    train_together(2, two, pictures / "two", stop_after=5)
+    train_together(2, two, pictures / "two", resume=True)
+    close(pictures / "two", pictures / "one")
+    names = ("model.safetensors", "training.safetensors")
+    assert all((pictures / "two" / "last" / name).is_file() for name in names)
+    for ours, theirs in zip(log(pictures / "two"), log(pictures / "one"), strict=True):
+        for key in ours.keys() & {"loss", "vocabulary_loss", "gradient_norm", "score"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-3)
+    best, other = (load_file(pictures / run / "best" / "model.safetensors") for run in ("two", "one"))
+    assert best.keys() == other.keys()
+    for key in best:
+        torch.testing.assert_close(best[key], other[key], rtol=1e-3, atol=2e-5)
+
+
+def with_prompt(recipe: Recipe, learned: bool) -> Recipe:
+    language = recipe.model.language.model_copy(update={"learned_prompt": learned})
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"language": language})})

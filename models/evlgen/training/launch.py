@@ -1,9 +1,7 @@
-"""Joining the processes of a run, or starting them.
+"""Joining the processes of a run that somebody else has started.
 
 torchrun and `accelerate launch` tell each process who it is (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT);
-srun tells it in names of its own, which are translated here. Where nobody has told, and there are several GPUs, one
-process is started for each. Ctrl-C or SIGTERM to the starting process reaches all of them; none is left behind, not even
-when the starting process is killed.
+srun tells it in names of its own, which are translated here. `starting` is for where nobody has told.
 """
 
 from __future__ import annotations

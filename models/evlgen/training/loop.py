@@ -90,7 +90,7 @@ class Trainer:
         )
         self.log = RunLog(self.folder)
         self.trackers = Trackers(recipe, self.folder) if processes.main else None
-        self.step, self.best, self.seconds_before = 0, -math.inf, 0.0
+        self.step, self.best, self.seconds_before, self.stopped = 0, -math.inf, 0.0, False
         self.guard = self._new_guard()
         self.started = self.saved = self.timed = time.monotonic()
         self.items = self.captions = 0  # since the last log line
@@ -123,7 +123,8 @@ class Trainer:
                 told = self.processes.sums({"stop": float(self.stop()), "due": float(due and self.processes.main)})
                 if told["due"] and self.guard.calm:
                     self.save_last()
-                if told["stop"]:
+                self.stopped = bool(told["stop"])
+                if self.stopped:
                     break
         self.save_last()
         if self.trackers is not None:

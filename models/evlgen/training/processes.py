@@ -85,6 +85,11 @@ class Processes:
         """A context that one process of each machine passes first: what it caches, the others find."""
         return self.accelerator.local_main_process_first()
 
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error says that another process is gone; gloo and NCCL have no one class for it."""
+        words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
+        return self.count > 1 and isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
     def close(self) -> None:
         """Leave the group; everything that exchanges through it must have been let go."""
         self.accelerator.free_memory()

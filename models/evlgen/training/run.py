@@ -40,6 +40,7 @@ def train(
     progress: Progress | None = None,
     report: Callable[[dict[str, Any]], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Run a recipe; the best checkpoint is in `folder`/best, a resumable one in `folder`/last.
 
@@ -53,7 +54,8 @@ def train(
         device: "auto", "cpu", "cuda" or "mps".
         progress: downloads and feature caching, in the main process.
         report: every log record, in the main process.
-        stop: asked after every step.
+        stop: asked after every step; True in any process saves and ends the run.
+        on_stop: called in every process when that has happened.
 
     Raises:
         UsageError: the folder already holds a run and `resume` is not set, holds none and it is set, or was started
@@ -65,9 +67,14 @@ def train(
     keep_large_allocations()
     processes = Processes(device)
     try:
-        return _train(recipe, folder, resume, processes, progress if processes.main else None, report, stop)
+        told = progress if processes.main else None
+        return _train(recipe, folder, resume, processes, told, report, stop, on_stop)
     except BaseException as error:
         clear_frames(error.__traceback__)  # they hold the model, which must be gone before the group of processes
+        if processes.lost(error):
+            raise EvlgenError(
+                "another process of this run has ended", "its own message says why; then --resume"
+            ) from None
         raise
     finally:
         processes.close()
@@ -81,6 +88,7 @@ def _train(
     progress: Progress | None,
     report: Callable[[dict[str, Any]], None],
     stop: Callable[[], bool],
+    on_stop: Callable[[], None],
 ) -> dict[str, Any]:
     processes.on_main(lambda: _check_folder(recipe, folder, resume))
     dtype = _precision(recipe.train.precision, processes.device)
@@ -96,12 +104,16 @@ def _train(
         sources = loader.sources(model)
     stopped = processes.sums({"stopped": float(sources is None)})["stopped"]
     if sources is None or stopped:
+        on_stop()
         return {}
     trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
     processes.on_main(lambda: _keep_recipe(recipe, folder))
     if resume and processes.on_main(lambda: has_checkpoint(folder)):
         trainer.resume()
-    return trainer.run()
+    report_at_the_end = trainer.run()
+    if trainer.stopped:
+        on_stop()
+    return report_at_the_end
 
 
 def _precision(wanted: str, device: torch.device) -> torch.dtype:
