@@ -1,6 +1,7 @@
 """The longest match of the lexical rules, token after token."""
 
 import re
+from unicodedata import category
 
 from evlgen.metrics.tokenizer.rules import rules
 from evlgen.metrics.tokenizer.shapes import shape_of
@@ -51,4 +52,28 @@ def _as_pair(match: re.Match[str]) -> str:
 def _lower(token: str) -> str:
     if _SURROGATE.search(token):
         token = token.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if "\u03a3" in token:
+        token = re.sub("\u03a3", _lower_sigma, token)
     return token.lower()
+
+
+def _lower_sigma(match: re.Match[str]) -> str:
+    """A capital sigma in lower case. Java, unlike Python, looks no further than the word that the letter is in."""
+    token, at = match.string, match.start()
+    return "\u03c2" if _letter_beside(token, at, -1) and not _letter_beside(token, at, 1) else "\u03c3"
+
+
+def _letter_beside(token: str, at: int, step: int) -> bool:
+    """Whether the word has a letter with two cases in this direction; hyphens and the like join letters to a word."""
+    at += step
+    while 0 <= at < len(token):
+        character = token[at]
+        if character.lower() != character.upper():
+            return True
+        if character in "'-._\u2010\u2011\u2012\u2013\u2014":
+            if not token[at - 1 : at].isalpha() or not token[at + 1 : at + 2].isalpha():
+                return False
+        elif character >= "\u2e80" or (not character.isalnum() and category(character)[0] not in "MC"):
+            return False
+        at += step
+    return False

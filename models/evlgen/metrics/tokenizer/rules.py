@@ -17,15 +17,15 @@ LETTERS = f"A-Za-z{UPPER}{LETTER}"
 DIGITS = f"0-9{DIGIT}"
 SPACES = r" \t\u00a0\u2000-\u200a\u3000"
 _BREAKS = r"\r\n\x0b\x0c\u2028\u2029"
-_SPACE_OR_BREAK = rf"(?:[{SPACES}{_BREAKS}]|(?ai:&nbsp;))"
+_SPACE_OR_BREAK = rf"[{SPACES}{_BREAKS}]"
 
 _LETTER = rf"(?:[{LETTERS}{MARK}\u00ad]|(?ai:&[aeiou]uml;))"
 _WORDCHAR = rf"(?:[{LETTERS}{MARK}{DIGITS}\u00ad]|(?ai:&[aeiou]uml;))"
 _WORD = rf"{_LETTER}{_WORDCHAR}*"
 _ALNUM = rf"[{LETTERS}{DIGITS}]"
 _HYPHEN = r"[-_\u058a\u2010\u2011]"
-_APOSTROPHE = r"(?:['\u0092\u2019]|&apos;)"
-_ANY_APOSTROPHE = r"(?:['`\u0091\u0092\u2018\u2019\u201b]|&apos;)"
+_APOSTROPHE = r"(?:['\u0092\u2019]|(?ai:&apos;))"
+_ANY_APOSTROPHE = r"(?:['`\u0091\u0092\u2018\u2019\u201b]|(?ai:&apos;))"
 _MOUTH = r"[@DOP\[\]dp{|()\\]"
 _EYES = r"[-'=~^<>x]"
 
@@ -76,27 +76,28 @@ _QUOTES = {
 
 
 def _spaced(text: str) -> str:
-    return re.sub(f"[{SPACES}]", "\u00a0", text)
+    return text.replace(" ", "\u00a0")
 
 
 _STARTER = _capitalised(words.SENTENCE_STARTERS)
 _TAG_NAME = r"[A-Za-z][-A-Za-z0-9_:.]*"
 _TAG = (
     rf"</{_TAG_NAME}[ ]*>|<{_TAG_NAME}"
-    rf"(?:[ ]+{_TAG_NAME}(?:[ ]*=[ ]*(?:\"[^\"\n]*\"|'[^'\n]*'))?)*[ ]*/?>|<[!?][A-Za-z-][^>\r\n]*>"
+    rf"(?:[ ]+{_TAG_NAME}(?:[ ]*=[ ]*(?:\"[^\"\n]*\"|'[^'\n]*'))?)*[ ]*/?[ ]*>|<[!?][A-Za-z-][^>\r\n]*>"
 )
 # The end of the text, or a white-space character and then a capital, a tag, more white space or the end of the text.
 _NEW_CLAUSE = rf"(?:{_SPACE_OR_BREAK}(?:[A-Z{UPPER}]|[{SPACES}{_BREAKS}]|{_TAG}|\Z)|\Z)"
-_NEW_SENTENCE = rf"{_SPACE_OR_BREAK}+(?:{_STARTER}{_SPACE_OR_BREAK}|{_TAG})"
+_NEW_SENTENCE = rf"{_SPACE_OR_BREAK}+(?:{_STARTER}|M(?ai:[rs])\.|{_TAG}){_SPACE_OR_BREAK}"
 _CLOSING = (
     f"(?:{_any_case(words.CLOSING_ABBREVIATIONS)}|{_capitalised(words.CLOSING_CAPITALISED)}"
     r"|[Pp]{1,2}[Tt][ey][Ss]?|[Pp][Hh]\.[Dd])"
 )
 _OPENING = f"(?:{_any_case(words.OPENING_ABBREVIATIONS)}|[Mm][ft][Gg])"
+_DIGIT = f"[{DIGITS}]"
 _ACRONYM = r"[A-Za-z](?:\.[A-Za-z])+"
 _SEGMENT = rf"(?:[dDlLoO]{_ANY_APOSTROPHE}{_ALNUM})?{_ALNUM}+"
 _THING = rf"{_SEGMENT}(?:{_HYPHEN}{_SEGMENT})*"
-_HYPHENED = r"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*-(?:[A-Za-z0-9\u00ad]+-)*"
+_HYPHENED = r"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*-(?:(?:[A-Za-z0-9\u00ad]+|(?:[A-Za-z]\.){2,})-)*"
 _SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 _URL_CHARACTER = r"[^ \t\r\n\f\"<>|(){}]"
 _END_OF_URL = r"[^ \t\r\n\f\"<>|.!?(){},-]"
@@ -109,11 +110,12 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
     (r"(?ai:(got)ta)", _as_is),
     (r"(?ai:(lem|gim)me)", _as_is),
     (r"('[tT])(?ai:is|was)", _as_is),
-    (rf"([A-Za-z]*[A-MO-Za-mo-z])[nN]{_ANY_APOSTROPHE}[tT]", _as_is),
+    (rf"([A-Za-z\u00ad]*[A-MO-Za-mo-z]\u00ad*)[nN]{_ANY_APOSTROPHE}[tT]", _word),
     (rf"({_WORD}){_APOSTROPHE}(?ai:[sdm]|ll|re|ve)", _word),
     # words
     (rf"[nN]{_ANY_APOSTROPHE}[tT]", _quotes),
     (rf"{_WORD}(?:[.!?]{_WORD})*", _word),
+    (rf"<?[A-Za-z0-9]{_MAIL_CHARACTER}*@(?:(?:(?!\.){_MAIL_CHARACTER})+\.)*(?:(?!\.){_MAIL_CHARACTER})+>?", _as_is),
     (rf"(({_CLOSING})\.){_NEW_CLAUSE}", _as_is),
     (rf"({_CLOSING}\.)[\s\S]{{2}}", _as_is),
     (_THING, _as_is),
@@ -134,8 +136,8 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
     (rf"([yY]{_APOSTROPHE})[{LETTERS}]", _as_is),
     (rf"{_APOSTROPHE}(?ai:em|till?|cause|n{_APOSTROPHE}?)", _as_is),
     (rf"({_APOSTROPHE}(?ai:[sdm]|ll|re|ve))[^A-Za-z]", _quotes),
-    (rf"(['\u0092\u2019][0-9]{{2}}){_SPACE_OR_BREAK}", _as_is),
-    (r"['\u0092\u2019][2-9]0[sS]", _as_is),
+    (rf"({_APOSTROPHE}[0-9]{{2}}){_SPACE_OR_BREAK}", _as_is),
+    (rf"{_APOSTROPHE}[2-9]0[sS]", _as_is),
     # abbreviations
     (rf"((?:{_WORD}(?:[.!?]{_WORD})*|{_THING}|{_HYPHENED}[A-Za-z0-9\u00ad]+|[A-Z]+(?:[&+][A-Z]+)+)\.)[,;:]", _word),
     (rf"{_CLOSING}\.", _as_is),
@@ -147,8 +149,8 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
     (r"[A-Za-z]\.", _as_is),
     # numbers
     (rf"[-+]?(?:[{DIGITS}]*(?:[.,:\u00ad\u066b\u066c][{DIGITS}]+)+|[{DIGITS}]+)", _word),
-    (r"(?:[0-9]{1,4}[- \u00a0])?[0-9]{1,4}(?:\\?/|\u2044)[0-9]{1,4}", _spaced),
-    (r"[0-9]{1,2}[-/][0-9]{1,2}[-/][0-9]{2,4}", _as_is),
+    (rf"(?:{_DIGIT}{{1,4}}[- \u00a0])?{_DIGIT}{{1,4}}(?:\\?/|\u2044){_DIGIT}{{1,4}}", _spaced),
+    (rf"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}", _as_is),
     ("\u00bd", "1/2"),
     ("\u00bc", "1/4"),
     ("\u00be", "3/4"),
@@ -167,10 +169,9 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
         rf"(?:/(?:{_URL_CHARACTER}|[{{}}])+{_END_OF_URL})?",
         _as_is,
     ),
-    (rf"<?[A-Za-z0-9]{_MAIL_CHARACTER}*@(?:(?:(?!\.){_MAIL_CHARACTER})+\.)*(?:(?!\.){_MAIL_CHARACTER})+>?", _as_is),
     (r"@[A-Za-z_][A-Za-z0-9_]*", _as_is),
-    (rf"#{_LETTER}+", _word),
-    (rf"((?:{_ALNUM}+\.)+{_any_case(words.FILE_SUFFIXES)})(?:{_SPACE_OR_BREAK}|[.,!?])", _as_is),
+    (rf"#{_LETTER}+", _as_is),
+    (rf"((?:{_WORDCHAR}+\.)+{_any_case(words.FILE_SUFFIXES)})(?:{_SPACE_OR_BREAK}|[.,!?])", _as_is),
     (_TAG, _spaced),
     (r"(?ai:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", _as_is),
     (r"(?ai:&amp;)", "&"),
@@ -180,7 +181,7 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
     (r"(?ai:&nbsp;)", None),
     # faces
     (rf"([<>]?[:;=][-o*']?{_MOUTH})[^A-Za-z0-9]", _brackets),
-    (rf"{_EYES}_{_EYES}|\({_EYES}[-_.]?{_EYES}\)", _brackets),
+    (rf"{_EYES}_{_EYES}|\({_EYES}[_.]?{_EYES}\)|\((?!-){_EYES}-(?!-){_EYES}\)", _brackets),
     # punctuation
     (r"\.{3,5}|\.(?:[ \u00a0]\.){2,4}", "..."),
     ("[\u0085\u2026]", "..."),
@@ -193,6 +194,7 @@ _PATTERNS: list[tuple[str, Token | str | None]] = [
     (rf"{_APOSTROPHE}(?ai:[sdm]|ll|re|ve)", _quotes),
     (r"''|<<|>>|[!?]+|_{2,}|#{2,}|@{2,}|\*+|(?:\\\*)+", _as_is),
     ("[`\u0091-\u0094\u2018-\u201f\u00ab\u00bb\u2039\u203a]{1,2}|&apos;", _quotes),
+    (r"(?ai:&(?:quot|apos);)", _as_is),
     (r"(?ai:-[lr][rcs]b-)", _as_is),
     (r"\(", "-LRB-"),
     (r"\)", "-RRB-"),

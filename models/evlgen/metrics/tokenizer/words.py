@@ -7,7 +7,7 @@ Found by feeding every string of up to four letters, and a vocabulary of longer 
 CLOSING_ABBREVIATIONS = """
 al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec esq est etc ext feb fla fri ga inc
 ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb nev nov oct okla penn plc rd rt sep sept seq
-sq sr sys tel tenn thu tue tues univ va vt wed wis wisc wyo
+sq sr sys tel tenn thu thurs tue tues univ va vt wed wis wisc wyo
 """.split()
 
 # The same, where the first letter must be a capital: otherwise these are words.
@@ -25,7 +25,7 @@ NUMBER_ABBREVIATIONS = "art ca fig figs no nos op pp prop".split()
 
 # After an acronym, a capital letter of one of these (and white space behind it) shows that a sentence has ended.
 SENTENCE_STARTERS = """
-a about according after an as at but earlier he her here however if in it last many more now once one other our she
+a about according additionally after an as at but earlier he her here however if in it last many more now once one other our she
 since so some such that the their then there these they this we what when while yet you
 """.split()
 
