@@ -1,19 +1,34 @@
-"""`evlgen data`: videos and captions to work on."""
+"""`evlgen data`: videos and captions to work on: samples, what a recipe needs, and whether it is all there."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evlgen_cli.console import download_progress, out, print_json
-from evlgen_cli.options import JsonOption
+from evlgen_cli.console import download_progress, err, out, print_json, table
+from evlgen_cli.exits import Exit
+from evlgen_cli.options import DeviceOption, JsonOption, SetOption
+from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.texts import human_bytes, human_seconds
 
-app = typer.Typer(no_args_is_help=True, help="Get videos and captions to work on.")
+if TYPE_CHECKING:
+    from evlgen.data.checking import SourceCheck
+    from evlgen.data.sources import Estimate, PreparedSource
+
+SHOWN = 3
+
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False)
+]
+
+app = typer.Typer(no_args_is_help=True, help="Get videos and captions to work on; check and prepare a recipe's data.")
 
 
 @app.callback()
 def data() -> None:
-    """Get videos and captions to work on."""
+    """Get videos and captions to work on; check and prepare a recipe's data."""
 
 
 @app.command()
@@ -31,3 +46,135 @@ def samples(
         return
     for path in paths:
         out.print(str(path))
+
+
+@app.command()
+def check(
+    recipe: RecipeOption,
+    overrides: SetOption = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every file, and count frames.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at every file that a recipe names; exit code 3 if something is wrong."""
+    from evlgen.data.checking import check_data
+    from evlgen.recipes import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    stop = Event()
+    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+        checks = check_data(loaded.data, decode=decode, report=report, stop=stop.is_set)
+    if as_json:
+        print_json([_check_row(one) for one in checks])
+    else:
+        columns = ["source", "for", "items", "captions", "frames", "broken", "verdict"]
+        table(columns, [_check_cells(one) for one in checks])
+        for one in checks:
+            for line in _findings(one):
+                err.print(line)
+    if stop.is_set():
+        raise typer.Exit(Exit.INTERRUPTED)
+    if not all(one.is_fine for one in checks):
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+@app.command()
+def prepare(
+    recipe: RecipeOption,
+    overrides: SetOption = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how many bytes and how much time it would take.")
+    ] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the vision features of a recipe's data; stopped or killed, the same command goes on from there."""
+    from evlgen.data.prepare import estimate_data, prepare_data
+    from evlgen.recipes import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    stop = Event()
+    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+        if estimate:
+            estimates = estimate_data(loaded, device=device, report=report)
+        else:
+            prepared = prepare_data(loaded, device=device, report=report, stop=stop.is_set)
+    if estimate:
+        _show_estimates(estimates, as_json)
+        return
+    if as_json:
+        print_json([_prepared_row(one) for one in prepared])
+    else:
+        columns = ["source", "for", "items", "frames", "broken", "size", "features"]
+        table(columns, [_prepared_cells(one) for one in prepared])
+    if stop.is_set():
+        err.print("stopped; the same command goes on from here")
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+def _say_stopping() -> None:
+    """Runs inside a signal handler: nothing but a write."""
+    os.write(2, b"\nstopping after this item; once more to stop at once\n")
+
+
+def _check_row(one: "SourceCheck") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(one), "counts": one.counts(), "is_fine": one.is_fine, "stops_a_run": one.stops_a_run}
+
+
+def _check_cells(one: "SourceCheck") -> list[str]:
+    frames = "-" if one.frames is None else str(one.frames)
+    verdict = "fine" if one.is_fine else "stops a run" if one.stops_a_run else "look below"
+    broken = ", ".join(f"{count} {kind}" for kind, count in one.counts().items()) or "0"
+    return [one.name, one.role, str(one.items), str(one.captions), frames, broken, verdict]
+
+
+def _findings(one: "SourceCheck") -> list[str]:
+    """What is wrong with a source, a line each."""
+    lines = [f"{one.name}: {one.error}"] if one.error else []
+    lines += [f"{one.name}: {b.name}: {b.reason}" for b in one.broken[:SHOWN]]
+    if len(one.broken) > SHOWN:
+        lines.append(f"{one.name}: and {len(one.broken) - SHOWN} more (--json lists them)")
+    for names, what in ((one.repeated, "have their captions twice"), (one.shared, "are trained on as well")):
+        if names:
+            more = ", ..." if len(names) > SHOWN else ""
+            lines.append(f"{one.name}: {len(names)} items {what}: {', '.join(names[:SHOWN])}{more}")
+    return lines
+
+
+def _prepared_row(one: "PreparedSource") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "source": one.source.name,
+        "role": one.source.role,
+        "items": len(one.items),
+        "captions": sum(len(item.captions) for item in one.items),
+        "frames": sum(one.cache.frames),
+        "bytes": one.cache.bytes_used,
+        "broken": [asdict(b) for b in one.broken],
+        "features": str(one.cache.place),
+    }
+
+
+def _prepared_cells(one: "PreparedSource") -> list[str]:
+    row = _prepared_row(one)
+    counts = [str(row[key]) for key in ("items", "frames")]
+    return [row["source"], row["role"], *counts, str(len(one.broken)), human_bytes(row["bytes"]), row["features"]]
+
+
+def _show_estimates(estimates: "list[Estimate]", as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        print_json([{**asdict(one), "place": str(one.place)} for one in estimates])
+        return
+    rows = []
+    for one in estimates:
+        time = "-" if one.seconds is None else human_seconds(one.seconds)
+        rows.append([one.name, str(one.items), str(one.todo), human_bytes(one.bytes_at_most), time, str(one.place)])
+    table(["source", "items", "to do", "at most", "time", "features"], rows)
+    total = sum(one.bytes_at_most for one in estimates)
+    seconds = sum(one.seconds or 0.0 for one in estimates)
+    free = min((one.free_bytes for one in estimates), default=0)
+    out.print(f"in all at most {human_bytes(total)} and about {human_seconds(seconds)}; {human_bytes(free)} are free")

@@ -1,4 +1,4 @@
-"""Our whole path, raw captions to scores, against pycocoevalcap's whole path with its Java tokenizer, on real captions."""
+"""Our whole path, raw captions to scores, against pycocoevalcap's with its Java tokenizer, on real captions."""
 
 import json
 import os

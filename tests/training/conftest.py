@@ -1,10 +1,7 @@
 """A tiny captioned data set of coloured pictures and a recipe that trains a tiny model on it."""
 
 import json
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -56,11 +53,3 @@ def make_recipe(pictures: Path, **sections: dict[str, Any]) -> Recipe:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def _words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Words by a pattern: these tests look at runs, and the tokenizer's own tests at tokens."""
-    fake = ModuleType("evlgen.metrics.tokenizer")
-    fake.tokenize_captions = lambda captions: [" ".join(re.findall(r"[a-z0-9']+", c.lower())) for c in captions]
-    monkeypatch.setitem(sys.modules, "evlgen.metrics.tokenizer", fake)

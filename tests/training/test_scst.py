@@ -38,7 +38,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 class Enumerated:
-    """Captions of one video, all of them: rewards, exact probabilities, and the log-probabilities that training uses."""
+    """All captions of one video: rewards, exact probabilities, and the log-probabilities that training uses."""
 
     def __init__(self, llm: dict[str, object], setting: dict[str, Any]) -> None:
         self.model = enumerable_model(llm)

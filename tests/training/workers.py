@@ -67,3 +67,12 @@ def _train(recipe: Recipe, folder: Path, options: dict[str, Any]) -> Any:
     records: list[Any] = []
     report = train(recipe, folder=folder, device="cpu", report=records.append, **options)
     return report, len(records)
+
+
+def alone(work: Callable[..., Any], *arguments: Any) -> int:
+    """Run a function of the module level in one process, which may die; returns its exit code, 0 or -signal."""
+    process = _CONTEXT.Process(target=work, args=arguments)
+    process.start()
+    process.join(100)
+    assert process.exitcode is not None
+    return process.exitcode

@@ -17,6 +17,11 @@ from evlgen.video import ClipFrames, DecodeFailure, DecodePool
 FAKE = "tests.video.video_fakes:by_name"
 
 
+def children() -> set[psutil.Process]:
+    """Those of the test process; other tests may have left theirs (a fork server)."""
+    return set(psutil.Process().children())
+
+
 def outcomes(pool: DecodePool, names: list[str]) -> dict[str, str]:
     return {r.path.name: r.kind if isinstance(r, DecodeFailure) else "ok" for r in pool.map(names)}
 
@@ -63,26 +68,28 @@ def test_what_a_child_prints_reaches_the_message_and_not_the_terminal(capfd: pyt
 
 
 def test_ctrl_c_is_the_parents_business() -> None:
+    before = children()
     with DecodePool(1, 30.0, FAKE) as pool:
         assert outcomes(pool, ["interrupt.x"]) == {"interrupt.x": "ok"}
-        (child,) = psutil.Process().children()
+        (child,) = children() - before
         assert os.getpgid(child.pid) != os.getpgid(0)
 
 
 def test_children_import_no_torch_and_end_with_the_pool() -> None:
+    before = children()
     with DecodePool(2, 30.0, "tests.video.video_fakes:modules") as pool:
         assert {clip.indices for clip in pool.map("abcd") if isinstance(clip, ClipFrames)} == {(0,)}
-        children = psutil.Process().children()
-        assert children
-    assert not any(child.is_running() for child in children)
+        started = children() - before
+        assert started
+    assert not any(child.is_running() for child in started)
 
 
 def test_leaving_early_ends_the_work() -> None:
-    started = time.monotonic()
+    before, started = children(), time.monotonic()
     with DecodePool(2, 600.0, FAKE) as pool:
         assert next(pool.map(["a.x", "sleep.x", "sleep.y"])).path.name == "a.x"
     assert time.monotonic() - started < 60
-    assert not psutil.Process().children()
+    assert not children() - before
 
 
 def test_a_second_map_does_not_see_results_of_an_abandoned_one() -> None:
@@ -148,15 +155,15 @@ def test_children_die_when_the_parent_is_killed(second: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
     assert parent.stdout is not None
     pids = [int(pid) for pid in parent.stdout.readline().split()]
-    children = [psutil.Process(pid) for pid in pids]
-    assert len(children) == 2
+    orphans = [psutil.Process(pid) for pid in pids]
+    assert len(orphans) == 2
     parent.kill()
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(_lives(child) for child in children):
+    while time.monotonic() < deadline and any(_lives(child) for child in orphans):
         time.sleep(0.02)
-    assert not any(_lives(child) for child in children)
+    assert not any(_lives(child) for child in orphans)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -54,6 +54,7 @@ class FeatureCache:
         views: variants of every frame.
         usable: positions of these items among those that were asked for; None: all of them.
         broken: the others, and why.
+        place: folder of the store.
     """
 
     rows: NDArray[np.float16]
@@ -62,6 +63,12 @@ class FeatureCache:
     views: int
     usable: list[int] | None = None
     broken: list[Broken] = field(default_factory=list)
+    place: Path | None = None
+
+    @property
+    def bytes_used(self) -> int:
+        """Of the rows of these items, on disk."""
+        return sum(self.frames) * self.views * int(np.prod(self.rows.shape[1:])) * 2
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:
         """Features (F, N, D) of some frames of an item."""
@@ -167,9 +174,8 @@ def build_features(
     listing = check(broken)
     usable = [n for n in range(len(names)) if n not in broken]
     entries = [store.entries[names[n]] for n in usable]
-    return FeatureCache(
-        store.rows(), [e.row for e in entries], [e.frames for e in entries], views, usable, listing
-    )  # fmt: skip
+    first, frames = [e.row for e in entries], [e.frames for e in entries]
+    return FeatureCache(store.rows(), first, frames, views, usable, listing, store.place)
 
 
 @dataclass
@@ -208,6 +214,7 @@ class _Job:
         results = decode_items(
             todo, self.media, work, max_frames=facts["max_frames"], side=whole, backend=self.backend
         )  # fmt: skip
+        done = 0
         for done, (number, result) in enumerate(results, start=1):
             name = todo[number]
             if isinstance(result, Broken):
@@ -224,11 +231,11 @@ class _Job:
             if report is not None:
                 report(f"features of {label}", done, len(todo), "items")
             if stop():
-                return False
+                break
         if waiting:
             self._flush(waiting, order)
         self.writer.commit()
-        return True
+        return done == len(todo)
 
     def _on_gpu(self) -> bool:
         return bool(next(self.encoder.vision.trunk.parameters()).device.type != "cpu")

@@ -56,7 +56,7 @@ class CaptionReward:
     Args:
         references: captions of each item as people wrote them; items are numbered in this order.
         weights: of the parts `cider` (CIDEr-D) and `bleu4`; parts without a weight are not computed. BLEU-4 is that of
-            single captions as pycocoevalcap has it (a caption without a common 4-gram gets almost 0), with no end token.
+            single captions as pycocoevalcap has it (one without a common 4-gram gets almost 0), without end token.
         frequencies: document frequencies with end token "<eos>"; None counts the references at hand, which is right if
             they are the training references.
 

@@ -25,8 +25,8 @@ NUMBER_ABBREVIATIONS = "art ca fig figs no nos op pp prop".split()
 
 # After an acronym, a capital letter of one of these (and white space behind it) shows that a sentence has ended.
 SENTENCE_STARTERS = """
-a about according additionally after an as at but earlier he her here however if in it last many more now once one other our she
-since so some such that the their then there these they this we what when while yet you
+a about according additionally after an as at but earlier he her here however if in it last many more now once one other
+our she since so some such that the their then there these they this we what when while yet you
 """.split()
 
 FILE_SUFFIXES = """

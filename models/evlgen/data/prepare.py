@@ -1,0 +1,76 @@
+"""The features of all of a recipe's data, by its frozen tower alone: what `evlgen data prepare` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from evlgen.data.encoder import FrozenTower
+from evlgen.data.features import Report
+from evlgen.data.sources import Estimate, PreparedSource, ReadSource, estimate_source, prepare_source, read_sources
+from evlgen.errors import UsageError
+from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.recipes import Recipe
+
+
+def prepare_data(
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[PreparedSource]:
+    """Compute what is missing of the features of every source, in the precision that training uses on that device.
+
+    Args:
+        recipe: a validated recipe.
+        device: "auto", "cpu", "cuda" or "mps".
+        report: told of downloads (bytes) and of features (items).
+        stop: asked after every item; True ends early, and what is computed is kept.
+
+    Returns:
+        The sources that are done.
+
+    Raises:
+        UsageError: captions or media are not what they must be, or the tower's features cannot be cached.
+        EvlgenError: too many items are broken, or the disk is full.
+    """
+    tower, sources = _load(recipe, device, report)
+    done: list[PreparedSource] = []
+    for source in sources:
+        prepared = prepare_source(tower, source, recipe.data, retry=True, report=report, stop=stop)
+        if prepared is None:
+            break
+        done.append(prepared)
+    return done
+
+
+def estimate_data(recipe: Recipe, *, device: str = "auto", report: Report | None = None) -> list[Estimate]:
+    """Bytes and time that `prepare_data` would take; the time is measured on some items of every source.
+
+    Raises:
+        UsageError: as for `prepare_data`.
+    """
+    tower, sources = _load(recipe, device, report)
+    return [estimate_source(tower, source, recipe.data) for source in sources]
+
+
+def _load(recipe: Recipe, device: str, report: Report | None) -> tuple[FrozenTower, list[ReadSource]]:
+    train, validation = read_sources(recipe.data)
+    place = torch.device(pick_device(device))
+    keep_large_allocations()
+    tower = FrozenTower.from_config(
+        recipe.model, dtype=pick_dtype(recipe.train.precision, place), device=place, report=report
+    )
+    if recipe.model.temporal.fusion == "temporal" and hasattr(tower.vision.trunk, "blocks") and _is_vit(tower):
+        raise UsageError(
+            f"vision {recipe.model.vision.name} with fusion temporal has modules to train inside the tower; its "
+            "features cannot be prepared",
+            "such a recipe trains on the frames themselves: nothing is to be prepared",
+        )
+    return tower, [*train, *validation]
+
+
+def _is_vit(tower: FrozenTower) -> bool:
+    return hasattr(tower.vision.trunk.blocks[0], "attn")
