@@ -79,12 +79,12 @@ class BatchMaker:
 
     Args:
         sources: what to draw from.
-        max_frames: an optimizer step of videos has 1 to so many frames per item, one count a step.
+        min_frames, max_frames: an optimizer step has so many frames per item, one count a step.
         seed: of everything.
     """
 
-    def __init__(self, sources: list[CaptionSource], *, max_frames: int, seed: int) -> None:
-        self.sources, self.max_frames, self.seed = sources, max_frames, seed
+    def __init__(self, sources: list[CaptionSource], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
+        self.sources, self.min_frames, self.max_frames, self.seed = sources, min_frames, max_frames, seed
         ratios = [s.ratio for s in sources if s.ratio is not None]
         assert len(ratios) in (0, len(sources)), "all sources have a ratio, or none"
         self._mixture = Mixture(ratios, [len(s.items) for s in sources], seed=seed) if ratios else None
@@ -124,7 +124,8 @@ class BatchMaker:
 
     def frames_at(self, start: int) -> int:
         """Frames per item of the optimizer step whose first position is `start`."""
-        return int(np.random.default_rng([self.seed, _FRAMES, start]).integers(1, self.max_frames + 1))
+        generator = np.random.default_rng([self.seed, _FRAMES, start])
+        return int(generator.integers(self.min_frames, self.max_frames + 1))
 
     def captions_at(self, start: int, count: int, captions_per_item: int) -> list[list[list[int]]]:
         """The captions that `batch` gives, without touching any visual input."""

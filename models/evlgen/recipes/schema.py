@@ -64,7 +64,8 @@ class DataConfig(Strict):
 
     train: list[DataSource] = Field(min_length=1)
     validation: list[DataSource] = Field(min_length=1)
-    max_frames: int = Field(4, gt=0, description="frames cached per video, evenly spread")
+    min_frames: int = Field(1, gt=0, description="fewest frames of a video in an optimizer step; one count a step")
+    max_frames: int = Field(4, gt=0, description="most of them; so many are cached per video, evenly spread")
     captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
     items_per_step: int = Field(32, gt=0, description="pictures or videos per optimizer step")
     lower_case: bool = Field(False, description="lower-case captions and drop their final full stop")
@@ -78,6 +79,8 @@ class DataConfig(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames {self.min_frames} is above max_frames {self.max_frames}")
         without = [n for n, source in enumerate(self.train) if source.ratio is None]
         if 0 < len(without) < len(self.train):
             raise ValueError(f"train.{without[0]}.ratio is missing: give every source of train a ratio, or none")

@@ -70,7 +70,9 @@ class Trainer:
         if recipe.vocabulary.steps or recipe.vocabulary.weight:
             items = [item for source in self.train for item in source.items]
             vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count).to(processes.device)
-        batches = BatchMaker(self.train, max_frames=recipe.data.max_frames, seed=recipe.train.seed)
+        batches = BatchMaker(
+            self.train, min_frames=recipe.data.min_frames, max_frames=recipe.data.max_frames, seed=recipe.train.seed
+        )
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
         if recipe.train.checkpoint_language:
             model.language.recompute_layers()
