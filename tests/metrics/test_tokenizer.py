@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, PTBTokenizer
 
-from evlgen.metrics.tokenizer import PUNCTUATION, ptb_tokens, tokenize_captions
+from evlgen.metrics.tokenizer import PUNCTUATION, ptb_tokens, tokenize_captions, words
+from evlgen.metrics.tokenizer.lexer import scan
 from tests.metrics.remake_tokenizer_golden import GOLDEN, GUARD
 
 ROWS: list[Any] = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").split("\n") if line]
@@ -76,6 +77,19 @@ def test_ordinary_captions_are_read_chunk_by_chunk_as_in_one_piece() -> None:
     short = tokenize_captions([line for caption in captions for line in (caption, GUARD)])[::2]
     long = [without_punctuation(" ".join(ptb_tokens(caption, f"\n{GUARD}\n"))) for caption in captions]
     assert short == long
+
+
+def test_no_rule_looks_past_letters_without_a_full_stop() -> None:
+    chance = random.Random(11)
+    listed = [w for name in dir(words) if name.isupper() for w in getattr(words, name) if w.isalpha()]
+    alone = {v for w in listed for v in (w, w.upper(), w.capitalize(), f"x{w}", f"{w}s")}
+    alone |= {"".join(chance.choices("abcdenostwxABCIMX", k=chance.randint(1, 6))) for _ in range(1000)}
+    for word in sorted(alone):
+        expected = 2 if word.lower() in words.SPLIT_WORDS else 1
+        for following in (" a", " The", " 5", " A.", " . .", " <a>", "\nThe a", "\n5", ""):
+            tokens = scan(word, following)
+            assert len(tokens) == expected, (word, following)
+            assert "".join(tokens) == word.lower()
 
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="the reference tokenizer needs Java")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from evlgen.metrics.tokenizer.lexer import scan
+from evlgen.metrics.tokenizer.words import SPLIT_WORDS
 
 # pycocoevalcap's list. The tokens are in lower case by then, so that the reference, too, keeps "-lrb-" and the like.
 PUNCTUATION = frozenset(
@@ -37,7 +38,10 @@ class _Chunks(dict[str, str | None]):
         self._last = last
 
     def __missing__(self, chunk: str) -> str | None:
-        if self._last:
+        readings: list[list[str]]
+        if chunk.isalpha() and (word := chunk.lower()) not in SPLIT_WORDS:
+            readings = [[word]]  # no rule looks past the end of letters without a full stop
+        elif self._last:
             core = chunk[:-1] if chunk.endswith(".") else chunk
             readings = [scan(chunk, following) for following in _NEXT_LINES] if _CHUNK.fullmatch(core or "a") else []
         else:

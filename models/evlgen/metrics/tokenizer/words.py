@@ -33,3 +33,6 @@ FILE_SUFFIXES = """
 bat bmp c cgi class cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov mp3 pdf php pl png ppt ps py sql tar
 txt wav x xml zip
 """.split()
+
+# Words of letters alone that are two tokens.
+SPLIT_WORDS = frozenset("cannot gonna wanna gotta lemme gimme".split())
