@@ -49,6 +49,7 @@ sat. sept.
 5€ ¢5 ¥5 #1 #tag #5a 3:30 3:30pm 10am 12/25/2010 12/25-10 555-1234 555␣123␣4567 +1␣555␣123␣4567 +44␣20␣7946␣0958
 555.123.4567
 +5 -5.5 +.5 1.5.2 1:2:3 1,a a,1 1.a a.1 1,-1 1.-1 1e5 0x1F 3x 4k 1080p 9mm 5x5 1+1 1+1=2 1*2 ٣٤ ٣٫٥ १२ ² x² m³
+10⁻² x₊₁ y¹₂z ₂³ ⁺ ₋ ⁻₁ ₊⁵ ⁺⁺²
 H₂O 10° 20°C
 and/or he/she w/ w/o n/a a/b/c a/b/c/d 24/7 a/ /a a//b a\b c:\foo\bar \* \*\* a\/b
 http://www.foo.com/bar?x=1&y=2 https://a.b/c. HTTP://AA.com http://a www.foo.com foo.com foo.com/bar foo.org/

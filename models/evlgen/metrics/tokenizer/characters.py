@@ -8,7 +8,7 @@ reference in several contexts and sorted by what came out. What is in no list is
 # What the rules name, and what therefore stands for itself. (ASCII does, too.)
 NAMED = """
 80 85 91-94 96-97 a0 a2-a4 ab ad b2-b3 b9 bb-be 58a 66b-66c 2000-200a 2010-2011 2013-2015 2018-201f 2026 2028-2029
-2039-203a 2044 2070 2074-2079 2080-2089 20a0 20ac 2153-2154 3000
+2039-203a 2044 2070 2074-207b 2080-208b 20a0 20ac 2153-2154 3000
 """
 
 # fmt: off
