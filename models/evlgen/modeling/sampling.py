@@ -9,6 +9,7 @@ Shapes: B items, P prefix tokens, K samples, T tokens of the longest caption, W 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,7 +59,7 @@ def sample_captions(
     min_new_tokens: int = 0,
     temperature: float = 1.0,
     top_p: float = 1.0,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
 ) -> tuple[SampledCaptions, SampledCaptions | None]:
     """Draw captions behind prefixes.
 
@@ -71,7 +72,8 @@ def sample_captions(
         min_new_tokens: shortest caption in tokens, end token not included, as in transformers.
         temperature: of the sampling distribution.
         top_p: nucleus of the sampling distribution.
-        seed: makes sampling repeatable, for the same batch in the same order; None takes torch's global generator.
+        seed: makes sampling repeatable: one number for the same batch in the same order, or one an item, which then
+            gets the same samples in whatever batch it is; None takes torch's global generator.
 
     Returns:
         The samples, and the greedy captions with K = 1, or None.
@@ -85,10 +87,9 @@ def sample_captions(
         raise UsageError(f"max_new_tokens is {max_new_tokens}, expected 1 or more")
     end, device = language.end_token_id, prefix_BPW.device
     distribution = SamplingDistribution(end, temperature, top_p, min_new_tokens)
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
     batch, width = len(prefix_BPW), samples + greedy
-    uniform = torch.rand(batch, width, max_new_tokens, dtype=torch.float64, generator=generator)
-    uniform[:, samples:] = -1  # the greedy caption
+    uniform = torch.full((batch, width, max_new_tokens), -1.0, dtype=torch.float64)  # stays so for the greedy caption
+    uniform[:, :samples] = _random_numbers((batch, samples, max_new_tokens), seed)
     uniform = uniform.to(device)
 
     sequences = torch.full((batch, width, max_new_tokens), end, device=device)
@@ -120,6 +121,16 @@ def sample_captions(
     parts = (sequences[..., :longest].cpu(), counts.cpu(), ~live.cpu(), log_p.float().cpu())
     best = SampledCaptions(*(p[:, samples:] for p in parts)) if greedy else None
     return SampledCaptions(*(p[:, :samples] for p in parts)), best
+
+
+def _random_numbers(shape: tuple[int, int, int], seed: int | Sequence[int] | None) -> Tensor:
+    if seed is None or isinstance(seed, int):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return torch.rand(shape, dtype=torch.float64, generator=generator)
+    assert len(seed) == shape[0], "one seed an item"
+    return torch.stack(
+        [torch.rand(shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in seed]
+    )
 
 
 def _compact(shared: SharedPrefix, live: Tensor, items: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
