@@ -59,7 +59,9 @@ class MediaStore:
                 self._archive = tar
                 self._members = {m.name.removeprefix("./"): m for m in tar if m.isfile()}
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise UsageError(f"{self.path} is not a whole tar file or zip: {error}") from None
+            several = isinstance(error, tarfile.ReadError) and "- method " in str(error)  # one for each compression
+            reason = "its content is neither" if several else str(error)
+            raise UsageError(f"{self.path} is not a whole tar file or zip: {reason}") from None
         self._changed = self.path.stat().st_mtime_ns
         tails = [(tail, name) for name in self._members for tail in _tails(name)]
         counts = Counter(tail for tail, _ in tails)

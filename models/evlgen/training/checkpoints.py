@@ -78,6 +78,12 @@ def save_state(folder: Path, tensors: dict[str, Tensor], facts: Any) -> None:
     save_file(tensors, folder / STATE_FILE, metadata={"facts": json.dumps(facts)})
 
 
+def _instead(folder: Path) -> str:
+    """What is left to do without the checkpoint to resume from."""
+    best = folder.with_name("best")
+    return "start a new run" + (f" with train.start_from={best}: that one is whole" if best.is_dir() else "")
+
+
 def load_state(
     folder: Path,
     named: dict[str, nn.Parameter],
@@ -95,7 +101,7 @@ def load_state(
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
     except (SafetensorError, OSError) as error:
-        raise EvlgenError(f"checkpoint {path} is damaged: {error}", "start a new run") from None
+        raise EvlgenError(f"checkpoint {path} is damaged: {error}", _instead(folder)) from None
     for name, parameter in named.items():
         value = tensors.get(f"value.{name}")
         if value is None or value.numel() != parameter.numel():

@@ -41,28 +41,45 @@ class RunLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise EvlgenError(
-                f"{self.path} cannot be written: {error.strerror}", "free some disk, then --resume"
-            ) from None
+            raise self._unwritable(error) from None
 
     def start(self, facts: dict[str, Any], step: int) -> None:
-        """Drop what was logged after `step` steps, and write what is known at the start if it is news."""
+        """Drop what was logged after `step` steps, and write what is known at the start if it is news.
+
+        Raises:
+            EvlgenError: the disk is full or not writable; the log is as it was.
+        """
         kept = [line for line in self._lines() if _steps_done(json.loads(line)) <= step]
         if step == 0:
             kept = []
         if self.path.is_file():
             aside = self.path.with_name(f".{LOG_FILE}.new")
-            aside.write_text("".join(kept), encoding="utf-8")
-            aside.replace(self.path)
+            try:
+                aside.write_text("".join(kept), encoding="utf-8")
+                aside.replace(self.path)
+            except OSError as error:
+                raise self._unwritable(error) from None
         told = [json.loads(line) for line in kept]
         if next((r["start"] for r in reversed(told) if "start" in r), None) != facts:
             self.write({"step": step, "start": facts})
 
+    def _unwritable(self, error: OSError) -> EvlgenError:
+        return EvlgenError(f"{self.path} cannot be written: {error.strerror}", "free some disk, then --resume")
+
     def _lines(self) -> list[str]:
+        """Its whole lines; a machine that lost its power may leave others."""
         if not self.path.is_file():
             return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [line for line in lines if line.endswith("\n")]
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return [f"{line}\n" for line in lines if _is_record(line)]
+
+
+def _is_record(line: str) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("step"), int)
 
 
 def _steps_done(record: dict[str, Any]) -> int:

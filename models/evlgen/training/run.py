@@ -128,13 +128,25 @@ def _precision(wanted: str, device: torch.device) -> torch.dtype:
 def _keep_recipe(recipe: Recipe, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE_FILE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        aside = folder / f".{RECIPE_FILE}.new"  # on a full disk the old one stays
+        aside.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        aside.replace(folder / RECIPE_FILE)
     except OSError as error:
-        raise EvlgenError(f"{folder} cannot be written: {error.strerror}") from None
+        raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "free some disk, or name another") from None
+
+
+def _kept_recipe(kept: Path) -> Recipe:
+    try:
+        return Recipe.model_validate_json(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise EvlgenError(f"{kept} is damaged: {reason}", "start a new run in another --out") from None
 
 
 def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     """Refuse what would mix two runs, before anything costs time."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, expected the folder of a run", "choose another --out")
     for name in ("last", "best"):
         settle(folder / name)
     kept = folder / RECIPE_FILE
@@ -144,7 +156,7 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
         return
     if not resume:
         raise UsageError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
-    before = Recipe.model_validate_json(kept.read_text(encoding="utf-8")).model_dump()
+    before = _kept_recipe(kept).model_dump()
     changed = [name for name in _differences(before, recipe.model_dump()) if name not in _MAY_CHANGE]
     if changed:
         raise UsageError(

@@ -1,0 +1,223 @@
+"""What a user gets wrong, and a disk that is full: `evlgen train` says one line, and nothing is lost.
+
+The whole of standard error is compared, figures and progress aside. A full disk is the real failure of the real writer:
+the process may write 4 KiB a file, a checkpoint is larger.
+"""
+
+import errno
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from evlgen.modeling import pretrained
+from evlgen.modeling.vision import VisionTower
+from evlgen.training import checkpoints
+from evlgen_cli.exits import Exit
+from evlgen_cli.main import app
+from tests.modeling.conftest import TINY_CNN
+from tests.training.conftest import make_recipe
+from tests.training.test_processes import log
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def recipe_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe whose tower is in a file, so that every run has the same one."""
+    monkeypatch.chdir(pictures)
+    monkeypatch.delenv("EVLGEN_DEBUG", raising=False)
+    _write_tower(pictures, seed=0)
+    recipe = make_recipe(
+        pictures, validation={"every_steps": 3}, train={"steps": 6, "precision": "float32", "checkpoint_seconds": 1e-9}
+    )
+    content = recipe.model_dump(mode="json")
+    content["model"]["vision"]["source"] = str(pictures / "tower.safetensors")
+    path = pictures / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _write_tower(folder: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    save_file(VisionTower(TINY_CNN).trunk.state_dict(), folder / "tower.safetensors")
+
+
+def train(*more: str, out: str = "run") -> tuple[int, str]:
+    """Exit code, and standard error without figures and progress."""
+    done = runner.invoke(app, ["train", "--recipe", "tiny.yaml", "--out", out, "--device", "cpu", *more])
+    talk = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith(("step ", "features of "))]
+    return done.exit_code, "".join(talk).replace(f"{Path.cwd()}/", "")
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "captions": (
+        ["data.train.0.captions=none.jsonl"],
+        "captions file none.jsonl does not exist (check data.*.captions in the recipe)",
+    ),
+    "media": (
+        ["data.train.0.media=none.tar"],
+        "media none.tar is neither a folder nor a tar or zip (check data.*.media in the recipe)",
+    ),
+    "not an archive": (
+        ["data.train.0.media=captions.jsonl"],
+        "captions.jsonl is not a whole tar file or zip: its content is neither",
+    ),
+    "start": (
+        ["train.start_from=none"],
+        "no model 'none' (packaged: evlgen-mini; or give a folder)",
+    ),
+    "three mistakes": (
+        ["train.stps=3", "optimizer.learning_rate=-1", "data.train.0.views=many"],
+        "tiny.yaml: data.train.0.views: Input should be a valid integer, unable to parse string as an integer; "
+        "optimizer.learning_rate: Input should be greater than 0; unknown key train.stps (did you mean 'steps'?)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_recipe_is_one_line_and_leaves_no_run(recipe_file: Path, what: str) -> None:
+    overrides, line = WRONG[what]
+    assert train(*(word for o in overrides for word in ("--set", o))) == (Exit.USAGE, f"error: {line}\n")
+    assert not (recipe_file.parent / "run").exists()
+
+
+def test_a_missing_video_and_one_without_captions_are_named(recipe_file: Path) -> None:
+    rows = [json.loads(line) for line in (recipe_file.parent / "captions.jsonl").read_text().splitlines()]
+    rows[1]["captions"] = [" "]
+    (recipe_file.parent / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (recipe_file.parent / "media" / "red.png").unlink()
+    code, line = train()
+    assert code == Exit.FAILED
+    assert line.startswith(
+        f"error: {recipe_file.parent.name}/captions: 2 of 4 items (50.0%) cannot be used, data.max_broken_share allows "
+        "1.0%: green.png: line 2 has no captions; red.png: media holds no such file (all are "
+        "listed in "
+    )
+    assert line.count("\n") == 1
+    assert not (recipe_file.parent / "run").exists()
+    assert train("--set", "data.max_broken_share=0.5") == (Exit.OK, ""), "what is left is trained on"
+
+
+def test_features_of_another_tower_are_refused_and_kept(recipe_file: Path) -> None:
+    mine = ["--set", "data.train.0.features=mine"]
+    assert train(*mine) == (Exit.OK, "")
+    files = {path: path.read_bytes() for path in (recipe_file.parent / "mine").iterdir()}
+    _write_tower(recipe_file.parent, seed=1)
+    code, line = train(*mine, out="other")
+    assert code == Exit.USAGE
+    assert line.startswith("error: the features in mine are of another make: weights is ")
+    assert line.endswith("(name another folder in features, or go back to what made them; nothing was changed there)\n")
+    assert not (recipe_file.parent / "other").exists()
+    assert {path: path.read_bytes() for path in (recipe_file.parent / "mine").iterdir()} == files
+
+
+def test_a_folder_that_is_a_file_is_noticed_before_anything_is_computed(recipe_file: Path) -> None:
+    line = "error: tiny.yaml is a file, expected the folder of a run (choose another --out)\n"
+    assert train(out="tiny.yaml") == (Exit.USAGE, line)
+    assert not (recipe_file.parent / "cache").exists()
+
+
+def _fill_the_disk_at(patch: pytest.MonkeyPatch, module: Any, number: int) -> None:
+    """From the `number`-th file of a checkpoint on there is room for 4 KiB."""
+    real: Callable[..., None] = module.save_file
+    calls = iter(range(1, 1000))
+
+    def full(*arguments: Any, **options: Any) -> None:
+        limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        if next(calls) >= number:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        try:
+            real(*arguments, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    patch.setattr(module, "save_file", full)
+
+
+MOMENTS = [
+    pytest.param(checkpoints, 1, "last", marks=pytest.mark.slow),
+    (checkpoints, 6, "last"),  # when `best` has just been written
+    (pretrained, 6, "best"),
+    pytest.param(pretrained, 9, "last", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("module", "number", "name"), MOMENTS)
+def test_a_full_disk_while_saving_loses_nothing(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, module: Any, number: int, name: str
+) -> None:
+    assert train(out="whole") == (Exit.OK, "")
+    with monkeypatch.context() as patch:
+        _fill_the_disk_at(patch, module, number)
+        code, line = train()
+    assert code == Exit.FAILED
+    assert line.startswith(f"error: checkpoint run/{name} cannot be written: ")
+    assert line.endswith(" (free some disk, then --resume)\n")
+    assert line.count("\n") == 1
+    run, whole = recipe_file.parent / "run", recipe_file.parent / "whole"
+    kept = {p.name for p in run.iterdir()}
+    assert {p for p in kept if p.startswith(".")} == set(), "nothing half-written stays"
+    assert ("last" in kept) == (number > 1)
+    for file in run.glob("*/*.safetensors"):
+        load_file(file)
+    assert train("--resume") == (Exit.OK, "")
+    for file in ("last/training.safetensors", "last/model.safetensors", "best/model.safetensors"):
+        part, full = load_file(run / file), load_file(whole / file)
+        assert all(torch.equal(part[k], full[k]) for k in full), file
+    assert log(run) == log(whole)
+
+
+def test_a_full_disk_at_the_start_of_a_resumed_run_loses_nothing(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train() == (Exit.OK, "")
+    run = recipe_file.parent / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def full(path: Path, *arguments: Any, **options: Any) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("recipe.json", "log.jsonl"):
+        with monkeypatch.context() as patch:
+            write = Path.write_text
+            patch.setattr(
+                Path, "write_text", lambda p, *a, n=name, w=write, **o: (full if n in p.name else w)(p, *a, **o)
+            )
+            code, line = train("--resume")
+        assert (code, line.count("\n")) == (Exit.FAILED, 1)
+        assert "cannot be written: No space left on device (free some disk" in line
+        assert {path: path.read_bytes() for path in before} == before
+    assert train("--resume") == (Exit.OK, "")
+
+
+def test_a_damaged_run_says_what_is_left(recipe_file: Path) -> None:
+    assert train() == (Exit.OK, "")
+    run = recipe_file.parent / "run"
+    with (run / "log.jsonl").open("ab") as file:
+        file.write(b"\0\0\0\n[1]\nhalf a li")
+    assert train("--resume") == (Exit.OK, ""), "a log with a torn end is mended"
+    assert log(run)[-1]["step"] == 10
+    state = run / "last" / "training.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    code, line = train("--resume")
+    assert code == Exit.FAILED
+    assert line.startswith("error: checkpoint run/last/training.safetensors is damaged: ")
+    assert line.endswith(" (start a new run with train.start_from=run/best: that one is whole)\n")
+    (run / "recipe.json").write_text("{")
+    code, line = train("--resume")
+    assert code == Exit.FAILED
+    assert line.startswith("error: run/recipe.json is damaged: ")
+    assert line.endswith(" (start a new run in another --out)\n")
+    assert line.count("\n") == 1
