@@ -34,3 +34,10 @@ def test_weights_hold_on_average() -> None:
     maker = BatchMaker([*sources(10, 1.0), *sources(10, 0.5), *sources(10, 2.0)], max_frames=1, seed=0)
     counts = Counter(s for s, _ in maker.items_at(0, 70))  # two epochs: 30 items, then 40
     assert counts == {0: 20, 1: 10, 2: 40}
+
+
+def test_a_step_has_as_many_frames_as_the_bounds_allow() -> None:
+    free, fixed = (BatchMaker(sources(10), min_frames=low, max_frames=4, seed=0) for low in (1, 4))
+    assert {free.frames_at(k) for k in range(100)} == {1, 2, 3, 4}
+    assert {fixed.frames_at(k) for k in range(100)} == {4}
+    assert fixed.batch(0, 3, 1).features.shape[:2] == (3, 4)
