@@ -88,17 +88,26 @@ def _say_stopping() -> None:
     os.write(2, b"\nsaving after this step; once more to stop at once\n")
 
 
-_NAMES = {"loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "gradient_norm": "gradient"}
+_NAMES = {
+    "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "reward": "reward",
+    "greedy_reward": "greedy", "advantage_size": "advantage", "zero_advantages": "zero", "distinct_share": "distinct",
+    "sample_tokens": "tokens", "kl": "kl", "gradient_norm": "gradient",
+}  # fmt: skip
 _SCORES = {"cider": "cider", "bleu-4": "bleu-4", "rouge-l": "rouge-l"}
 
 
 def _line(record: dict[str, Any]) -> str:
     """One log record as one line."""
     start = f"step {record['step']}/{record['of']} {human_seconds(record['seconds'])}"
+    if "warning" in record:
+        return f"{start} warning: {record['warning']}"
     if "validation" in record:
         parts = []
         for name, figures in record["validation"].items():
             scores = "".join(f" {short} {figures[key]:.1f}" for key, short in _SCORES.items() if key in figures)
+            if "cider" in figures:
+                scores += f" words {figures['mean_words']:.1f} distinct {figures['distinct_captions']}"
+                scores += f" bad endings {figures['bad_endings']:.0%}"
             parts.append(f"{name}: loss {figures['loss']:.3f} gap {figures['gap']:.3f}{scores}")
         return f"{start} validation {'; '.join(parts)}"
     figures = " ".join(f"{short} {record[key]:.3f}" for key, short in _NAMES.items() if key in record)

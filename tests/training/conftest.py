@@ -16,13 +16,18 @@ COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220), 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Folder with captions.jsonl and media/."""
-    (tmp_path / "media").mkdir()
-    rows = []
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (40, 30), colour).save(tmp_path / "media" / f"{name}.png")
-        rows.append({"image": f"{name}.png", "split": "train", "captions": [f"{name} box", f"A {name} box ."]})
-    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    draw_pictures(tmp_path, {name: [f"{name} box", f"A {name} box ."] for name in COLOURS})
     return tmp_path
+
+
+def draw_pictures(folder: Path, captions: dict[str, list[str]]) -> None:
+    """captions.jsonl and media/ of pictures of one colour each."""
+    (folder / "media").mkdir()
+    rows = []
+    for name, texts in captions.items():
+        Image.new("RGB", (40, 30), COLOURS[name]).save(folder / "media" / f"{name}.png")
+        rows.append({"image": f"{name}.png", "split": "train", "captions": texts})
+    (folder / "captions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
 
 def make_recipe(pictures: Path, **sections: dict[str, Any]) -> Recipe:
@@ -46,7 +51,7 @@ def make_recipe(pictures: Path, **sections: dict[str, Any]) -> Recipe:
         "train": {"steps": 8, "precision": "float32", "log_every": 1},
     }
     for section, values in sections.items():
-        content[section] = {**content[section], **values}
+        content[section] = {**content.get(section, {}), **values}
     return Recipe.model_validate(content)
 
 

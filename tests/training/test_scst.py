@@ -157,23 +157,26 @@ def test_report_by_hand_and_in_parts() -> None:
     ids = [[[1, 9], [2, 9]], [[1, 1, 9], [1, 1, 9]], [[4, 4, 4], [9]]]
     ended = torch.tensor([[True, True], [True, True], [False, True]])
     greedy = torch.tensor([1.0, 2.0, 3.0])
-    whole = report(rewards, advantage, ids, ended, greedy)
+    penalty = torch.tensor([[0.5, 1.5], [-1.0, 0.0], [2.0, 0.0]])
+    whole = report(rewards, advantage, ids, ended, greedy, penalty)
     assert whole.means() == pytest.approx(
         {
             "reward": 1.5,
             "reward_spread": (2**0.5 + 0 + 0.5**0.5) / 3,
             "greedy_reward": 2.0,
+            "advantage_size": (10 / 6) ** 0.5,  # -2, 2, 0, 0, -1, 1
             "zero_advantages": 1 / 3,
             "silent_videos": 1 / 3,
-            "distinct_captions": 5 / 3,
-            "tokens": 14 / 6,
-            "cut": 1 / 6,
+            "distinct_share": 5 / 6,
+            "sample_tokens": 14 / 6,
+            "cut_share": 1 / 6,
+            "kl": 0.5,
         }
     )
     parts = SampleReport()
     for b in range(3):
         one = slice(b, b + 1)
-        parts = parts + report(rewards[one], advantage[one], ids[one], ended[one], greedy[one])
+        parts = parts + report(rewards[one], advantage[one], ids[one], ended[one], greedy[one], penalty[one])
     assert parts.means() == pytest.approx(whole.means())
 
 

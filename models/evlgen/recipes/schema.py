@@ -116,6 +116,97 @@ class VocabularyConfig(Strict):
     min_count: int = Field(10, gt=0, description="a content token counts if so many training items have it")
 
 
+class RewardConfig(Strict):
+    """Weights of what a sampled caption is rewarded for, against the references of its item."""
+
+    cider: float = Field(
+        1.0,
+        ge=0,
+        description="of CIDEr-D with the document frequencies of the training references; papers print 100 "
+        "for a value of 1",
+    )
+    bleu4: float = Field(0.0, ge=0, description="of BLEU-4 of the single caption, from 0 to 1")
+
+    @model_validator(mode="after")
+    def _check(self) -> RewardConfig:
+        if not self.cider and not self.bleu4:
+            raise ValueError("no reward has a weight above 0")
+        return self
+
+
+class ScstConfig(Strict):
+    """Self-critical sequence training (arXiv 1612.00563): learn from rewards of sampled captions. Off without samples.
+
+    Dropout is off then: log-probabilities must be those of the distribution that was sampled.
+    """
+
+    samples: int = Field(0, ge=0, description="captions sampled for each item of a step; 0: no self-critical training")
+    sampler: Literal["multinomial", "beam"] = Field(
+        "multinomial",
+        description="multinomial: independent samples; beam: the `samples` beams of a beam search (arXiv 2502.13363)",
+    )
+    baseline: Literal["greedy", "mean", "beam-mean", "none"] = Field(
+        "greedy",
+        description="what is subtracted from a reward: that of the greedy caption, the mean of the item's other "
+        "samples, the mean of all its captions (arXiv 2502.13363), or nothing",
+    )
+    rewards: RewardConfig = RewardConfig()
+    temperature: float = Field(1.0, gt=0, description="of the sampled distribution")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampled distribution; 1: all tokens")
+    min_new_tokens: int = Field(0, ge=0, description="shortest sample in tokens, end token not counted")
+    max_new_tokens: int = Field(24, gt=0, description="longest sample in tokens, end token included")
+    length_penalty: float = Field(
+        1.0, description="exponent of the length that scores of beams are divided by; of sampler beam"
+    )
+    length_normalised: bool = Field(
+        False, description="divide the log-probability of a caption by its tokens (arXiv 2502.13363); biased"
+    )
+    normalise_advantages: bool = Field(
+        False, description="divide advantages by the standard deviation of the item's rewards; biased"
+    )
+    kl_weight: float = Field(
+        0.0, ge=0, description="reward lost per nat of divergence from the starting model; costs another pass"
+    )
+    caption_weight: float = Field(
+        0.0, ge=0, lt=1, description="share of the caption loss in the loss; 0: rewards alone"
+    )
+    cider_drop: float = Field(
+        3.0, gt=0, description="points of validation CIDEr below its best that count as a failed validation"
+    )
+    bad_endings_rise: float = Field(
+        0.05,
+        gt=0,
+        description="share of captions with a bad ending above that of the start that counts as a failed one",
+    )
+    patience: int = Field(
+        2, gt=0, description="failed validations in a row after which the run stops and returns to its best checkpoint"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ScstConfig:
+        if not self.samples:
+            return self
+        wrong = []
+        for needs, name in (
+            (self.sampler == "beam", "scst.sampler beam"),
+            (self.baseline in ("mean", "beam-mean"), f"scst.baseline {self.baseline}"),
+            (self.normalise_advantages, "scst.normalise_advantages"),
+        ):
+            if needs and self.samples < 2:
+                wrong.append(f"{name} needs scst.samples of 2 or more, it is {self.samples}")
+        if self.min_new_tokens >= self.max_new_tokens:
+            wrong.append(
+                f"scst.min_new_tokens {self.min_new_tokens} leaves no room below max_new_tokens {self.max_new_tokens}"
+            )
+        if self.sampler == "beam" and (self.temperature != 1 or self.top_p != 1):
+            wrong.append("scst.sampler beam searches the model's own distribution: leave temperature and top_p at 1")
+        if self.kl_weight and (self.sampler == "beam" or self.top_p < 1):
+            wrong.append("scst.kl_weight needs samples from all tokens: sampler multinomial and top_p 1")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
 class ValidationConfig(Strict):
     """How a run is watched, and by what its best checkpoint is chosen."""
 
@@ -175,7 +266,9 @@ class TrainConfig(Strict):
         default_factory=list,
         description="where figures go besides the terminal and log.jsonl; each is an extra to install",
     )
-    start_from: str | None = Field(None, description="checkpoint folder or packaged model to start from")
+    start_from: str | None = Field(
+        None, description="checkpoint folder or packaged model to start from; ${VARIABLES} are expanded"
+    )
 
 
 class Recipe(Strict):
@@ -187,6 +280,7 @@ class Recipe(Strict):
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
+    scst: ScstConfig = ScstConfig()
     validation: ValidationConfig = ValidationConfig()
     train: TrainConfig
 
@@ -196,4 +290,23 @@ class Recipe(Strict):
             raise ValueError("optimizer.floor is above optimizer.learning_rate")
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
+        wrong = self._wrong_with_scst() if self.scst.samples else []
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_with_scst(self) -> list[str]:
+        """What self-critical training cannot be together with."""
+        wrong = []
+        if self.train.start_from is None:
+            wrong.append("scst needs train.start_from: samples of an untrained model are worth nothing")
+        if self.vocabulary.steps:
+            wrong.append("scst starts from a trained model: set vocabulary.steps to 0")
+        if not self.validation.caption_items:
+            wrong.append("scst is watched by captions: set validation.caption_items above 0")
+        if self.train.sharding == "fsdp":
+            wrong.append(
+                "scst does not shard: captions of different lengths would wait for each other; set "
+                "train.sharding to auto or ddp"
+            )
+        return wrong

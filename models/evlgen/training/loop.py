@@ -7,6 +7,7 @@ item share one prefix; logits exist at caption positions only.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -15,25 +16,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
 from evlgen.training.ahead import StepsAhead
+from evlgen.training.caption_guards import CaptionGuard, SampleWatch
 from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
 from evlgen.training.guards import LossGuard
 from evlgen.training.listening import gates
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.processes import Processes
 from evlgen.training.records import RunLog, machine_facts, memory_bytes
+from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
 from evlgen.training.step import StepPlan, Steps
 from evlgen.training.task import CaptionTask
 from evlgen.training.trackers import Trackers
 from evlgen.training.update import Update, choose_trained
 from evlgen.training.validation import Validator
+from evlgen.weights.checkpoints import WEIGHTS_FILE
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -78,8 +83,11 @@ class Trainer:
             model.language.recompute_layers()
         if processes.device.type == "cpu":
             model.language.use_attention("eager")
-        self.task = CaptionTask(model, vocabulary, self.precision)
+        self.scst = SelfCritical(recipe.scst, self.train) if recipe.scst.samples else None
+        self.task = CaptionTask(model, vocabulary, self.precision, self.scst)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
+        if self.scst is not None:
+            self.scst.remember(self.task)
         sharding = choose_sharding(recipe.train.sharding, processes.count, self.precision)
         phase = recipe.vocabulary  # it leaves the prompts alone, and without a weight its own parameters rest later
         unused = phase.steps > 0 and (recipe.model.language.learned_prompt or phase.weight == 0)
@@ -94,29 +102,41 @@ class Trainer:
         self.trackers = Trackers(recipe, self.folder) if processes.main else None
         self.step, self.best, self.seconds_before, self.stopped = 0, -math.inf, 0.0, False
         self.guard = self._new_guard()
+        self.caption_guard, self.watch = CaptionGuard(recipe.scst), SampleWatch(recipe.scst.samples)
+        self.ended, self.best_report = "", dict[str, Any]()  # why self-critical training ended early, and on what
         self.started = self.saved = self.timed = time.monotonic()
         self.items = self.captions = 0  # since the last log line
         self.facts = {**machine_facts(processes.device), "processes": processes.count, "sharding": sharding}
         self.facts |= {"precision": str(self.precision).removeprefix("torch."), "seed": recipe.train.seed}
 
     def _new_guard(self) -> LossGuard:
-        return LossGuard(self.recipe.train.explode_factor, scaled=self.precision == torch.float16)
+        factor = 0.0 if self.scst is not None else self.recipe.train.explode_factor  # its loss has no size of its own
+        return LossGuard(factor, scaled=self.precision == torch.float16)
 
     def run(self) -> dict[str, Any]:
         """Train to the end, or until asked to stop; returns the last validation report.
 
+        Self-critical training also ends when its captions get worse, at the best checkpoint and with its report.
+
         Raises:
             EvlgenError: the loss is not finite or has exploded, or a checkpoint cannot be written.
         """
-        self.task.train()
+        self.task.learn()
         self.processes.on_main(lambda: self.log.start(self.facts, self.step))
         last_report: dict[str, Any] = {}
         every, total = self.recipe.validation.every_steps, self.steps.total
-        with StepsAhead(self.steps, self.step) as ahead:
+        if self.scst is not None and self.step == 0:
+            last_report = self._validate()  # what it starts from is what it must not fall behind
+        with contextlib.ExitStack() as stack:
+            if self.scst is not None:
+                stack.callback(self.scst.close)
+            ahead = stack.enter_context(StepsAhead(self.steps, self.step))
             self.timed = time.monotonic()
-            while self.step < total:
+            while self.step < total and not self.ended:
                 record = self._step(*ahead.take(self.step))
                 self.step += 1
+                for text in self.watch.check(record) if self.scst is not None else ():
+                    self._warn(text)
                 if self.step % self.recipe.train.log_every == 0:
                     self._log(self._rated(record))
                 if self.steps.captioning(self.step - 1) and (self.step % every == 0 or self.step == total):
@@ -131,23 +151,21 @@ class Trainer:
         self.save_last()
         if self.trackers is not None:
             self.trackers.close()
-        return last_report
+        return self.best_report if self.ended else last_report
 
     def _step(self, plan: StepPlan, batches: list[Any]) -> dict[str, Any]:
         if plan.step == self.recipe.vocabulary.steps:
             self.guard = self._new_guard()  # another loss, of another size
         self.update.start(plan.rate)
-        sums = {"captions": torch.zeros((), device=self.processes.device)} if plan.tokens else {}
-        if plan.words_weight:
-            sums |= {name: torch.zeros((), device=self.processes.device) for name in ("words", "precision")}
+        sums: dict[str, Tensor] = {}
         for k, batch in enumerate(batches):
             with only_accumulating(self.module, k + 1 < len(batches)):
                 out = self.module(batch)
                 self.update.backward(
                     plan.loss(out) * self.processes.count
                 )  # the exchange of gradients takes their mean
-            for name in sums:
-                sums[name] += out[name].detach()
+            for name, value in out.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         norm = self.update.clip()
         total = self.processes.sums({name: value.item() for name, value in sums.items()})
         record: dict[str, Any] = {"step": plan.step, "lr": plan.rate}
@@ -156,8 +174,11 @@ class Trainer:
         if plan.words_weight:
             figures = {"vocabulary_loss": total["words"], "precision_at_5": total["precision"]}
             record |= {name: value / plan.items for name, value in figures.items()}
+        if plan.samples:
+            assert self.scst is not None
+            record |= self.scst.figures(total)
         record["gradient_norm"] = norm
-        wrong = self.guard.check(sum(record.get(k, 0.0) for k in ("loss", "vocabulary_loss")), norm)
+        wrong = self.guard.check(sum(record.get(k, 0.0) for k in ("loss", "vocabulary_loss", "scst_loss")), norm)
         if wrong:
             last = self.folder / "last"
             kept = f"; the last good checkpoint is {last}" if last.exists() else ""
@@ -166,8 +187,11 @@ class Trainer:
                 "lower optimizer.learning_rate, then " + ("--resume" if kept else "start again"),
             )
         self.update.finish(plan.step)
-        self.items, self.captions = self.items + plan.items, self.captions + plan.captions
+        self.items, self.captions = self.items + plan.items, self.captions + plan.captions + plan.samples
         return record
+
+    def _warn(self, text: str) -> None:
+        self._log({"step": self.step, "warning": text})
 
     def _rated(self, record: dict[str, Any]) -> dict[str, Any]:
         """With rates since the last line, time left, memory and gates."""
@@ -191,16 +215,24 @@ class Trainer:
                 report = self.validator.run(self.module, self.task)
         score = self.validator.score(report)
         self._log({"step": self.step, "validation": report, "score": score, "metric": self.recipe.validation.metric})
-        self.task.train()
-        if score > self.best:
-            self.best = score
+        self.task.learn()
+        wrong = self.caption_guard.check(report) if self.scst is not None else ""
+        if score > self.best and not self.caption_guard.failed:
+            self.best, self.best_report = score, report
             trained = self.update.trained(averaged=True)
             self.processes.on_main(
                 lambda: replace_folder(self.folder / "best", lambda f: self.model.save_pretrained(f, tensors=trained))
             )
             self.save_last()  # `best` and the score in `last` must not part
+        if wrong:
+            self._return_to_best(wrong)
         self.timed += time.monotonic() - began  # rates are those of training
         return report
+
+    def _return_to_best(self, wrong: str) -> None:
+        self.ended = wrong
+        self.update.take(load_file(self.folder / "best" / WEIGHTS_FILE))
+        self._warn(f"{wrong}: the run ends here and returns to its best checkpoint")
 
     def _log(self, record: dict[str, Any]) -> None:
         record = {**record, "of": self.steps.total, "seconds": round(self._seconds(), 1)}
@@ -217,6 +249,9 @@ class Trainer:
         """Write a checkpoint to resume from."""
         tensors, facts = self.update.state()
         facts |= {"step": self.step, "best": self.best, "seconds": self._seconds(), "guard": self.guard.state()}
+        if self.scst is not None:
+            facts |= {"caption_guard": self.caption_guard.state(), "watch": self.watch.state()}
+            facts |= {"ended": self.ended, "best_report": self.best_report}
         trained = self.update.trained(averaged=False)
 
         def fill(folder: Path) -> None:
@@ -236,6 +271,10 @@ class Trainer:
         self.step, self.best, self.seconds_before = facts["step"], facts["best"], facts["seconds"]
         if "guard" in facts:
             self.guard.restore(facts["guard"])
+        if self.scst is not None:
+            self.caption_guard.restore(facts["caption_guard"])
+            self.watch.restore(facts["watch"])
+            self.ended, self.best_report = facts["ended"], facts["best_report"]
         return self.step
 
 

@@ -1,7 +1,8 @@
 """log.jsonl of a run: one JSON object a line, in the order of steps, without what a killed run had said too early.
 
-A training record of step n is written after step n; a validation record names the steps done before it. The first line
-says on what machine and with what settings the run started, and a resumed run says it again where that changed.
+A training record of step n is written after step n; a validation record and a warning name the steps done before them.
+The first line says on what machine and with what settings the run started, and a resumed run says it again where that
+changed.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _is_record(line: str) -> bool:
 
 
 def _steps_done(record: dict[str, Any]) -> int:
-    return int(record["step"]) + (0 if "validation" in record or "start" in record else 1)
+    return int(record["step"]) + (0 if {"validation", "start", "warning"} & record.keys() else 1)
 
 
 def machine_facts(device: torch.device) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
+from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
 from evlgen.training.checkpoints import settle
 from evlgen.training.launch import join_cluster
@@ -27,6 +28,7 @@ RECIPE_FILE = "recipe.json"
 _MAY_CHANGE = {
     "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language", "train.sharding",
     "train.explode_factor", "train.checkpoint_seconds", "train.log_every", "train.trackers",
+    "scst.cider_drop", "scst.bad_endings_rise", "scst.patience",
 }  # fmt: skip
 """Sections and keys that a resumed run may change; the rest decides what the run is."""
 
@@ -98,7 +100,7 @@ def _train(
     with processes.first_here():
         model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
     if recipe.train.start_from is not None:
-        model.load_trained(find_checkpoint(recipe.train.start_from) / WEIGHTS_FILE, start=True)
+        model.load_trained(find_checkpoint(str(expand_path(recipe.train.start_from))) / WEIGHTS_FILE, start=True)
     model.to(processes.device)
     with processes.first_here():
         sources = loader.sources(model)

@@ -120,6 +120,8 @@ class SampleReport:
         distinct: sum over videos of different captions.
         tokens: of all captions, end tokens included.
         cut: captions without an end token.
+        squares: sum of squared advantages.
+        kl: sum over captions of `kl_penalty`; 0 without it.
     """
 
     videos: float = 0
@@ -132,22 +134,31 @@ class SampleReport:
     distinct: float = 0
     tokens: float = 0
     cut: float = 0
+    squares: float = 0
+    kl: float = 0
 
     def __add__(self, other: SampleReport) -> SampleReport:
         return SampleReport(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def means(self) -> dict[str, float]:
-        """Per caption: reward, zero_advantages, tokens, cut; per video: spread, greedy_reward, silent, distinct."""
+        """What the log has.
+
+        Per caption: reward, advantage_size (root mean square), zero_advantages (a share), distinct_share (different
+        captions of a video over its captions), sample_tokens, cut_share (a share), kl (nats). Per video: reward_spread,
+        greedy_reward, silent_videos (a share).
+        """
         captions, videos = max(self.captions, 1), max(self.videos, 1)
         return {
             "reward": self.reward / captions,
-            "reward_spread": self.spread / videos,
             "greedy_reward": self.greedy / videos,
+            "reward_spread": self.spread / videos,
+            "advantage_size": (self.squares / captions) ** 0.5,
             "zero_advantages": self.zero / captions,
             "silent_videos": self.silent / videos,
-            "distinct_captions": self.distinct / videos,
-            "tokens": self.tokens / captions,
-            "cut": self.cut / captions,
+            "distinct_share": self.distinct / captions,
+            "sample_tokens": self.tokens / captions,
+            "cut_share": self.cut / captions,
+            "kl": self.kl / captions,
         }
 
 
@@ -157,6 +168,7 @@ def report(
     token_ids: Sequence[Sequence[Sequence[int]]],
     ended_BK: Tensor,
     greedy_B: Tensor | None = None,
+    penalty_BK: Tensor | None = None,
 ) -> SampleReport:
     """Figures of a batch.
 
@@ -166,6 +178,7 @@ def report(
         token_ids: of the captions, per video.
         ended_BK: whether the end token was drawn.
         greedy_B: rewards of the greedy captions, if there are any.
+        penalty_BK: from `kl_penalty`, if it was computed.
     """
     videos, count = rewards_BK.shape
     zero = advantages_BK == 0
@@ -180,6 +193,8 @@ def report(
         distinct=sum(len({tuple(ids) for ids in item}) for item in token_ids),
         tokens=sum(len(ids) for item in token_ids for ids in item),
         cut=(~ended_BK).sum().item(),
+        squares=advantages_BK.double().square().sum().item(),
+        kl=0.0 if penalty_BK is None else penalty_BK.sum().item(),
     )
 
 

@@ -19,9 +19,10 @@ from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.schedule import learning_rate
+from evlgen.training.scst import mixed_loss
 from evlgen.training.task import MicroBatch
 
-_DROPOUT = 4  # what a seed is for; 1 to 3 are the data's
+_DROPOUT, _SAMPLING = 4, 5  # what a seed is for; 1 to 3 are the data's
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class StepPlan:
         captions, tokens: of the whole step; 0 where the caption loss is not part of it.
         words_weight: of the vocabulary loss; 0 where it is not part of it.
         rate: learning rate.
+        samples: captions that are sampled in the whole step; 0 without self-critical training.
+        caption_weight: share of the caption loss beside it.
     """
 
     step: int
@@ -45,10 +48,15 @@ class StepPlan:
     tokens: int
     words_weight: float
     rate: float
+    samples: int = 0
+    caption_weight: float = 1.0
 
     def loss(self, sums: dict[str, Tensor]) -> Tensor:
-        """A micro-batch's part of the step's loss: per token of the whole step, plus weight x per item of it."""
+        """A micro-batch's part of the step's loss: per token of the whole step, per sampled caption, per item."""
         parts = [sums["captions"] / self.tokens] if self.tokens else []
+        if self.samples:
+            scst = sums["scst"] / self.samples
+            parts = [mixed_loss(scst, parts[0], self.caption_weight) if parts else scst]
         if self.words_weight:
             parts.append(self.words_weight * sums["words"] / self.items)
         return torch.stack(parts).sum()
@@ -91,15 +99,17 @@ class Steps:
 
     def plan(self, step: int) -> StepPlan:
         """What step number `step` does."""
-        recipe, phase, data = self.recipe, self.recipe.vocabulary, self.recipe.data
+        recipe, phase, data, scst = self.recipe, self.recipe.vocabulary, self.recipe.data, self.recipe.scst
         captioning = self.captioning(step)
+        teaching = captioning and (not scst.samples or scst.caption_weight > 0)  # people's captions are learned from
         items = data.items_per_step if captioning else phase.items_per_step
         start = min(step, phase.steps) * phase.items_per_step + max(0, step - phase.steps) * data.items_per_step
-        counts = [len(c) for each in self._captions(start, items) for c in each] if captioning else []
+        counts = [len(c) for each in self._captions(start, items) for c in each] if teaching else []
         words = 0.0 if self.vocabulary is None else (phase.weight if captioning else 1.0)
         return StepPlan(
-            step, start, items, self.batches.frames_at(start), len(counts), sum(counts), words, rate(recipe, step)
-        )
+            step, start, items, self.batches.frames_at(start), len(counts), sum(counts), words, rate(recipe, step),
+            samples=items * scst.samples if captioning else 0, caption_weight=scst.caption_weight,
+        )  # fmt: skip
 
     def _captions(self, start: int, items: int) -> list[list[list[int]]]:
         return self.batches.captions_at(start, items, self.recipe.data.captions_per_item)
@@ -116,8 +126,13 @@ class Steps:
             if plan.words_weight:
                 assert self.vocabulary is not None
                 words = self.vocabulary.targets([self.batches.sources[s].items[i] for s, i in batch.items])
-            seed = np.random.SeedSequence([self.recipe.train.seed, _DROPOUT, plan.step, part]).generate_state(1)[0]
-            yield MicroBatch(batch.features, batch.captions if plan.tokens else None, words, int(seed))
+            captions = batch.captions if plan.tokens else None
+            sampling = [self._seed(_SAMPLING, plan.start + k) for k in range(first, end)] if plan.samples else None
+            dropout = self._seed(_DROPOUT, plan.step, part)
+            yield MicroBatch(batch.features, captions, words, dropout, batch.items, sampling)
+
+    def _seed(self, *what: int) -> int:
+        return int(np.random.SeedSequence([self.recipe.train.seed, *what]).generate_state(1)[0])
 
 
 def rate(recipe: Recipe, step: int) -> float:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.self_critical import SelfCritical
 
 PIXEL_DIMENSIONS = 5
 
@@ -30,12 +32,16 @@ class MicroBatch:
         captions: per item, its captions as token ids; None: the caption loss is not wanted.
         words: (B, C) targets of the vocabulary loss; None: it is not wanted.
         seed: of dropout.
+        items: (source, item) of each.
+        sampling_seeds: one an item; None: no captions are sampled.
     """
 
     visual: Tensor
     captions: list[list[list[int]]] | None
     words: Tensor | None
     seed: int
+    items: list[tuple[int, int]] = field(default_factory=list)
+    sampling_seeds: list[int] | None = None
 
 
 class CaptionTask(nn.Module):
@@ -45,13 +51,23 @@ class CaptionTask(nn.Module):
         model: with its frozen parts loaded.
         vocabulary: the objective on words, or None.
         precision: of matrix products of the trained part; parameters stay float32.
+        self_critical: learning from rewards, or None.
     """
 
     def __init__(
-        self, model: EVLGenForConditionalGeneration, vocabulary: VocabularyObjective | None, precision: torch.dtype
+        self,
+        model: EVLGenForConditionalGeneration,
+        vocabulary: VocabularyObjective | None,
+        precision: torch.dtype,
+        self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
         self.model, self.vocabulary, self.precision = model, vocabulary, precision
+        self.self_critical = self_critical
+
+    def learn(self) -> None:
+        """Go into the mode to learn in: with dropout, unless log-probabilities of samples are wanted."""
+        self.train(self.self_critical is None)
 
     def autocast(self) -> Any:
         """Matrix products of the trained part in the chosen precision."""
@@ -66,7 +82,8 @@ class CaptionTask(nn.Module):
             return self.model.soft_prompts(features).float()
 
     def forward(self, batch: MicroBatch | None, work: Callable[[CaptionTask], Any] | None = None) -> Any:
-        """Sums of losses over a micro-batch, in nats: `captions` over tokens; `words` and `precision` over items.
+        """Sums over a micro-batch: `captions` over tokens, in nats; `words` and `precision` over items; `scst` over
+        sampled captions, with the figures of `SelfCritical.sums`.
 
         Args:
             batch: what to learn from, or None for
@@ -84,4 +101,20 @@ class CaptionTask(nn.Module):
             assert self.vocabulary is not None
             loss, precision = self.vocabulary(soft, batch.words.to(soft.device))
             sums |= {"words": loss * len(soft), "precision": precision.detach() * len(soft)}
+        if batch.sampling_seeds is not None:
+            assert self.self_critical is not None
+            start = self._start_prefix(batch.visual)
+            sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start)
         return sums
+
+    @torch.no_grad()
+    def _start_prefix(self, visual: Tensor) -> Tensor | None:
+        """What the starting model puts in front of captions, if divergence from it costs reward."""
+        if self.self_critical is None or not self.self_critical.start:
+            return None
+
+        def prefix(task: CaptionTask) -> Tensor:
+            return task.model.prefix(task.soft_prompts(visual))
+
+        made: Tensor = functional_call(self, self.self_critical.start, (None, prefix))
+        return made

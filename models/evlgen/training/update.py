@@ -15,7 +15,7 @@ from evlgen.recipes.schema import Recipe
 from evlgen.training.checkpoints import load_state, state_tensors
 from evlgen.training.ema import MovingAverage
 from evlgen.training.schedule import parameter_groups
-from evlgen.training.sharding import whole, whole_on_cpu
+from evlgen.training.sharding import like, whole, whole_on_cpu
 from evlgen.training.task import CaptionTask
 
 
@@ -81,6 +81,14 @@ class Update:
         if averaged and self.average is not None:
             tensors |= self.average.values
         return whole_on_cpu(tensors)
+
+    @torch.no_grad()
+    def take(self, tensors: dict[str, Tensor]) -> None:
+        """Go to the values of a model's checkpoint, the moving average too; every process must do it."""
+        for name, parameter in self.saved.items():
+            parameter.copy_(like(tensors[name], parameter))
+        for name, value in ({} if self.average is None else self.average.values).items():
+            value.copy_(like(tensors[name], value))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and small facts to resume from; every process must ask for them."""

@@ -1,0 +1,178 @@
+"""Self-critical training of one micro-batch: sample, have the captions scored aside, and score their log-probability.
+
+    soft prompts (once, with a graph) -> K samples and the greedy caption behind one cached prefix (no graph)
+      -> texts to the reward worker  |  meanwhile one packed pass over the samples, with a graph
+      -> rewards -> advantages -> loss                                         equations in training/scst.py
+
+The connector runs once: what captions are sampled from is what their log-probabilities are computed from. That needs
+dropout to be off, in both passes; otherwise the gradient would be that of another distribution than the sampled one.
+Captions whose advantage is 0 whatever the rewards (equal to the greedy one, or all samples equal) are left out of the
+packed pass.
+
+Shapes: B items, K samples, P prefix tokens, W language width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from evlgen.data.batches import CaptionSource
+from evlgen.modeling.beams import beam_captions
+from evlgen.modeling.rescoring import sampled_log_probabilities
+from evlgen.modeling.sampling import SampledCaptions, sample_captions
+from evlgen.recipes.schema import ScstConfig
+from evlgen.training.rewards import CaptionReward
+from evlgen.training.scst import SampleReport, advantages, kl_penalty, report, self_critical_loss
+
+if TYPE_CHECKING:
+    from evlgen.modeling import EVLGenForConditionalGeneration
+
+_FIGURE, _PART = "sample.", "reward."
+
+
+class SelfCritical:
+    """What self-critical training needs beside the model. Its worker lives until `close`.
+
+    Args:
+        config: sampling, rewards, baseline.
+        sources: of training; the references of all of them are what document frequencies are counted in.
+
+    Attributes:
+        start: the trained parameters of the starting model by name, if divergence from it costs reward.
+    """
+
+    def __init__(self, config: ScstConfig, sources: Sequence[CaptionSource]) -> None:
+        self.config = config
+        self.reward = CaptionReward([r for source in sources for r in source.references], config.rewards.model_dump())
+        self._first = [0, *accumulate(len(source.items) for source in sources)]
+        self.start: dict[str, Tensor] = {}
+
+    @property
+    def _distribution(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "min_new_tokens": config.min_new_tokens,
+        }
+
+    def remember(self, module: nn.Module) -> None:
+        """Keep the trained parameters as they are now, if the divergence from them is wanted."""
+        if self.config.kl_weight:
+            self.start = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def sample(
+        self, model: EVLGenForConditionalGeneration, prefix_BPW: Tensor, seeds: Sequence[int]
+    ) -> tuple[SampledCaptions, SampledCaptions | None]:
+        """K captions of each item, and the greedy ones where the baseline needs them.
+
+        Args:
+            model: in evaluation mode.
+            prefix_BPW: what captions are sampled behind.
+            seeds: one an item.
+        """
+        assert not model.training, "dropout is off"
+        config, wants_greedy = self.config, self.config.baseline == "greedy"
+        length = {"max_new_tokens": config.max_new_tokens, "min_new_tokens": config.min_new_tokens}
+        if config.sampler == "multinomial":
+            return sample_captions(
+                model.language, prefix_BPW, samples=config.samples, greedy=wants_greedy, seed=seeds,
+                temperature=config.temperature, top_p=config.top_p, **length,
+            )  # fmt: skip
+        beams = beam_captions(
+            model.language, prefix_BPW, beams=config.samples, length_penalty=config.length_penalty, **length
+        )
+        greedy = sample_captions(model.language, prefix_BPW, samples=0, greedy=True, **length)[1]
+        return beams, greedy if wants_greedy else None
+
+    def sums(
+        self,
+        model: EVLGenForConditionalGeneration,
+        soft_prompts_BQW: Tensor,
+        items: Sequence[tuple[int, int]],
+        seeds: Sequence[int],
+        start_prefix_BPW: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`scst`: the loss, a sum over captions; and figures to watch, as sums, for `figures`.
+
+        Args:
+            model: in evaluation mode.
+            soft_prompts_BQW: of the items, with a graph.
+            items: (source, item) of each.
+            seeds: of sampling, one an item.
+            start_prefix_BPW: prefixes of the starting model, if divergence from it costs reward.
+        """
+        prefix = model.prefix(soft_prompts_BQW)
+        captions, greedy = self.sample(model, prefix.detach(), seeds)
+        batch, count = captions.ended.shape
+        texts, ended, numbers = _flat(model, captions), captions.ended.flatten().tolist(), []
+        for source, item in items:
+            numbers += [self._first[source] + item] * count
+        if greedy is not None:
+            texts, ended = texts + _flat(model, greedy), ended + greedy.ended.flatten().tolist()
+            numbers += numbers[::count]
+        scores = self.reward.submit(numbers, texts, ended)
+
+        wanted = None if start_prefix_BPW is not None else _teaches(self.config.baseline, captions, greedy)
+        log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **self._distribution)
+        if not log_p.requires_grad:  # DDP waits for every parameter's gradient, if only for a 0
+            log_p = log_p + 0 * prefix.sum()
+        penalty = None
+        if start_prefix_BPW is not None:
+            with torch.no_grad():
+                start = sampled_log_probabilities(model, start_prefix_BPW, captions, **self._distribution)
+            penalty = kl_penalty(log_p, start).cpu().double()
+
+        values = scores.result()
+        total = torch.from_numpy(values.total)
+        rewards, greedy_rewards = total[: batch * count].reshape(batch, count), total[batch * count :]
+        judged = rewards if penalty is None else rewards - self.config.kl_weight * penalty
+        advantage = advantages(
+            judged, self.config.baseline, greedy_B=greedy_rewards, normalise=self.config.normalise_advantages
+        )
+        counts = captions.token_counts.to(log_p.device) if self.config.length_normalised else None
+        seen = report(
+            rewards, advantage, captions.token_ids(), captions.ended,
+            None if greedy is None else greedy_rewards, penalty,
+        )  # fmt: skip
+        sums = {"scst": self_critical_loss(log_p, advantage.to(log_p), counts)}
+        sums |= {_FIGURE + name: torch.tensor(value, dtype=torch.float64) for name, value in vars(seen).items()}
+        if len(values.parts) > 1:
+            sums |= {_PART + name: torch.tensor(part[: batch * count].sum()) for name, part in values.parts.items()}
+        return sums
+
+    def figures(self, sums: dict[str, float]) -> dict[str, float]:
+        """Means for the log, from sums over all micro-batches of a step."""
+        seen = SampleReport(**{n.removeprefix(_FIGURE): v for n, v in sums.items() if n.startswith(_FIGURE)})
+        means = {"scst_loss": sums["scst"] / seen.captions, **seen.means()}
+        if self.config.baseline != "greedy":
+            del means["greedy_reward"]
+        if not self.config.kl_weight:
+            del means["kl"]
+        parts = {n.replace(_PART, "reward_"): v / seen.captions for n, v in sums.items() if n.startswith(_PART)}
+        return means | parts
+
+    def close(self) -> None:
+        """End the worker."""
+        self.reward.close()
+
+
+def _flat(model: EVLGenForConditionalGeneration, captions: SampledCaptions) -> list[str]:
+    return model.processor.batch_decode(captions.sequences.flatten(0, 1))
+
+
+def _teaches(baseline: str, captions: SampledCaptions, greedy: SampledCaptions | None) -> Tensor:
+    """(B, K): False where the advantage is 0 whatever captions are worth."""
+    rows = captions.token_ids()
+    if greedy is not None:
+        best = [ids[0] for ids in greedy.token_ids()]
+        return torch.tensor([[ids != one for ids in row] for row, one in zip(rows, best, strict=True)])
+    if baseline == "none":
+        return torch.ones_like(captions.ended)
+    return torch.tensor([[any(ids != row[0] for ids in row)] * len(row) for row in rows])
