@@ -97,8 +97,8 @@ def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("flags", "found"),
     [
-        ("flags : fma avx512f avx512_bf16 amx_bf16", "in hardware (amx_bf16, avx512_bf16)"),
-        ("Features : fp asimd bf16", "in hardware (bf16)"),
+        ("flags : fma avx512f avx512_bf16 amx_bf16", "in hardware (amx_bf16, avx512_bf16), used where faster"),
+        ("Features : fp asimd bf16", "in hardware (bf16), used where faster"),
         ("flags : fma avx2", "not in hardware: float32 is used"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
+from functools import cache
 
 import torch
 
@@ -28,13 +30,27 @@ def pick_device(wanted: str = "auto") -> str:
     return wanted
 
 
+@cache
 def cpu_has_fast_bfloat16() -> bool:
-    """Whether matrix products in bfloat16 have instructions of their own (AVX512_BF16 or AMX on x86).
+    """Whether matrix products of this CPU are faster in bfloat16 than in float32, by a margin; measured once, in 0.1 s.
 
-    False where torch cannot tell (it has no public question for ARM): float32 is right everywhere.
+    The instructions (AVX512_BF16, AMX) do not tell: with the former and without the latter, AMD's recent cores are
+    three times as fast in bfloat16 and Intel's half as fast. Not tried where torch knows of neither.
     """
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked)
+    if not any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked):
+        return False
+    best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
+    for _ in range(6):  # in turn, and the best of each: other work on the machine disturbs both alike
+        best = {dtype: min(seconds, _product_seconds(dtype)) for dtype, seconds in best.items()}
+    return best[torch.bfloat16] * _MARGIN < best[torch.float32]
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    a, b = torch.ones(512, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+    started = time.perf_counter()
+    a @ b
+    return time.perf_counter() - started
 
 
 def pick_dtype(wanted: str, device: torch.device | str) -> torch.dtype:
@@ -74,4 +90,5 @@ def keep_large_allocations() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+_MARGIN = 1.2
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
