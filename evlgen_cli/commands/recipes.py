@@ -8,7 +8,7 @@ import typer
 from evlgen_cli.console import out, print_json, table
 from evlgen_cli.options import JsonOption, SetOption
 
-recipes = typer.Typer(no_args_is_help=True, help="List, print, copy and check training recipes.")
+recipes = typer.Typer(no_args_is_help=True, help="List, print, copy and check training recipes and chains of them.")
 
 _Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")]
 
@@ -16,13 +16,13 @@ _Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")]
 @recipes.command("ls")
 def ls(as_json: JsonOption = False) -> None:
     """List the recipes that come with evlgen."""
-    from evlgen.recipes import load_recipe, recipe_names
+    from evlgen.recipes import Chain, load_any, recipe_names
 
-    rows = [(name, load_recipe(name).summary) for name in recipe_names()]
+    loaded = [load_any(name) for name in recipe_names()]
     if as_json:
-        print_json([{"name": n, "summary": s} for n, s in rows])
+        print_json([{"name": r.name, "summary": r.summary, "chain": isinstance(r, Chain)} for r in loaded])
     else:
-        table(["recipe", "what it does"], rows)
+        table(["recipe", "what it does"], [(r.name, r.summary) for r in loaded])
 
 
 @recipes.command("show")
@@ -34,14 +34,15 @@ def show(
     overrides: SetOption = None,
 ) -> None:
     """Print a recipe; its header is its manual."""
-    from evlgen.recipes import find_recipe, load_recipe
+    from evlgen.recipes import Chain, find_recipe, load_any
 
     if not resolved and not overrides:
         out.file.write(find_recipe(name).read_text(encoding="utf-8"))
         return
     import yaml
 
-    values = load_recipe(name, overrides or []).model_dump(mode="json")
+    loaded = load_any(name, overrides or [])
+    values = (loaded.recipe if isinstance(loaded, Chain) else loaded).model_dump(mode="json")
     out.file.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
@@ -60,9 +61,21 @@ def copy(name: _Name, to: Annotated[Path, typer.Argument(help="The new file; it 
 
 @recipes.command("check")
 def check(name: _Name, overrides: SetOption = None) -> None:
-    """Validate a recipe without running it; every mistake is named."""
-    from evlgen.recipes import load_recipe
+    """Validate a recipe, or a chain and the recipe of every step, without running it; every mistake is named."""
+    from evlgen.recipes import Chain, load_any
 
-    loaded = load_recipe(name, overrides or [])
-    tokens = loaded.model.tokens_per_layer()
-    out.print(f"{loaded.name}: fine; tokens per layer {loaded.model.vision.tokens} -> {' -> '.join(map(str, tokens))}")
+    loaded = load_any(name, overrides or [])
+    if not isinstance(loaded, Chain):
+        tokens = loaded.model.tokens_per_layer()
+        flow = f"{loaded.model.vision.tokens} -> {' -> '.join(map(str, tokens))}"
+        out.print(f"{loaded.name}: fine; tokens per layer {flow}")
+        return
+    out.print(f"{loaded.name}: fine; {len(loaded.steps)} steps")
+    rows = []
+    for step in loaded.steps:
+        recipe = loaded.recipes.get(step.name)
+        uses = [wanted for wanted, _ in step.references().values()]
+        uses += [recipe.name] if recipe is not None else []
+        uses += [model] if (model := getattr(step, "model", None)) else []
+        rows.append([step.name, step.kind, ", ".join(uses)])
+    table(["step", "kind", "uses"], rows)

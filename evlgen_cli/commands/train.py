@@ -1,4 +1,4 @@
-"""`evlgen train`: run a recipe, log it, save on Ctrl-C or SIGTERM, go on with --resume."""
+"""`evlgen train`: run a recipe or a chain, log it, save on Ctrl-C or SIGTERM, go on with --resume."""
 
 import os
 import shlex
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evlgen_cli.commands.chain import PART, run_chain_recipe
 from evlgen_cli.console import download_progress, err, out, print_json
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
@@ -29,29 +30,38 @@ def train(
         typer.Option("--processes", min=1, help="Processes on this machine; one for each GPU if not given."),
     ] = None,
     as_json: JsonOption = False,
+    part: Annotated[bool, typer.Option(PART, hidden=True)] = False,
 ) -> None:
     """Train a captioner as a recipe says; the best checkpoint ends in OUT/best.
 
-    Under torchrun, accelerate launch and srun it joins the processes that are there.
+    A recipe that is a chain of steps is run step by step, each in OUT/STEP; --resume skips what is done, and repeats
+    steps whose settings (--set STEP.key=value) have changed.
+
+    Under torchrun, accelerate launch and srun a training run joins the processes that are there.
     """
-    from evlgen.recipes import load_recipe
+    from evlgen.recipes import Chain, load_any
     from evlgen.training.launch import join_cluster
     from evlgen.training.starting import processes_to_start, start
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_any(recipe, overrides or [])
     folder = out_folder or Path("runs") / loaded.name
     again = ["train", "--recipe", recipe, "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
     join_cluster()
     count = processes_to_start(processes, device)
+    if isinstance(loaded, Chain):
+        if processes is not None:
+            again += ["--processes", str(processes)]
+        run_chain_recipe(loaded, folder, resume, device, count, as_json, again)
+        return
     if count > 1:
         options = (["--resume"] if resume else []) + (["--json"] if as_json else [])
         code = start([sys.executable, "-m", "evlgen_cli", *again, *options], count)
         raise typer.Exit(code)
-    _run(loaded, folder, resume, device, as_json, again)
+    _run(loaded, folder, resume, device, as_json, again, part)
 
 
-def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str]) -> None:
+def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str], part: bool) -> None:
     """One process of a run, or all of it."""
     from evlgen.training import train as run_recipe
     from evlgen.training.starting import leave_error
@@ -66,7 +76,7 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
                 resume=resume,
                 device=device,
                 progress=progress,
-                report=lambda record: err.print(_line(record)),
+                report=lambda record: err.print(record_line(record)),
                 stop=stop.is_set,
                 on_stop=stop.set,
             )
@@ -74,9 +84,11 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
         leave_error(error)
         raise
     if stop.is_set():
-        if main:
+        if main and not part:
             err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
         raise typer.Exit(Exit.INTERRUPTED)
+    if part:
+        return
     if main and as_json:
         print_json({"folder": str(folder), "validation": report})
     elif main:
@@ -96,7 +108,7 @@ _NAMES = {
 _SCORES = {"cider": "cider", "bleu-4": "bleu-4", "rouge-l": "rouge-l"}
 
 
-def _line(record: dict[str, Any]) -> str:
+def record_line(record: dict[str, Any]) -> str:
     """One log record as one line."""
     start = f"step {record['step']}/{record['of']} {human_seconds(record['seconds'])}"
     if "warning" in record:

@@ -25,7 +25,7 @@ def recipe_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noq
 
 def test_ls_show_and_copy(tmp_path: Path) -> None:
     listed = runner.invoke(app, ["recipes", "ls", "--json"])
-    assert {"name", "summary"} == json.loads(listed.stdout)[0].keys()
+    assert {"name", "summary", "chain"} == json.loads(listed.stdout)[0].keys()
     assert "mini-pretrain" in runner.invoke(app, ["recipes", "ls"]).stdout
     shown = runner.invoke(app, ["recipes", "show", "mini-pretrain"])
     assert shown.stdout == find_recipe("mini-pretrain").read_text()

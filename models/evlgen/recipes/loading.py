@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ import yaml
 
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
+
+CHAIN = "chain"
+"""The key that makes a recipe a chain (`evlgen.recipes.chains`)."""
 
 
 def recipe_folder() -> Path:
@@ -36,12 +39,18 @@ def recipe_names() -> list[str]:
     return sorted(p.stem for p in recipe_folder().glob("*.yaml"))
 
 
-def find_recipe(name_or_path: str) -> Path:
+def find_recipe(name_or_path: str, beside: Path | None = None) -> Path:
     """The file of a recipe given by name or by path.
+
+    Args:
+        name_or_path: a name of `recipe_names`, or a YAML file.
+        beside: where relative files are looked for first.
 
     Raises:
         UsageError: there is none; the nearest name is offered.
     """
+    if beside is not None and (beside / name_or_path).is_file():
+        return beside / name_or_path
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if path.is_file():
@@ -55,28 +64,43 @@ def find_recipe(name_or_path: str) -> Path:
     raise UsageError(f"no recipe {name_or_path!r}", f"did you mean {near[0]!r}?" if near else f"there are: {names}")
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, override and validate a recipe.
+def load_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Mapping[str, Any] | None = None,
+    beside: Path | None = None,
+) -> Recipe:
+    """Read, override and validate a recipe of one training run.
 
     Args:
         name_or_path: as for `find_recipe`.
         overrides: "a.b=value", the value in YAML.
+        settings: the same as values: {"a.b": value}; sections are merged.
+        beside: as for `find_recipe`.
 
     Raises:
-        UsageError: bad YAML, or every mistake of the recipe in one message.
+        UsageError: bad YAML, every mistake of the recipe in one message, or a chain of several runs.
     """
-    path = find_recipe(name_or_path)
-    content = _read(path, ())
+    path = find_recipe(name_or_path, beside)
+    content = read_content(path)
+    if CHAIN in content:
+        raise UsageError(
+            f"{path.name} is a chain of steps, not one training run",
+            "evlgen train runs a chain; here name the recipe of one of its steps (evlgen recipes check lists them)",
+        )
+    for name, value in (settings or {}).items():
+        set_key(content, name, value, "set")
     for override in overrides:
-        _apply(content, override)
+        set_key(content, *parse_override(override))
     try:
         return Recipe.model_validate(content)
     except pydantic.ValidationError as error:
-        lines = [_explain(e) for e in error.errors()]
+        lines = [explain(e, Recipe) for e in error.errors()]
         raise UsageError(f"{path.name}: {'; '.join(lines)}") from None
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe's keys; with `extends: NAME` laid over those of that recipe. Lists are replaced as a whole."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -93,7 +117,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     found = find_recipe(str(beside) if beside.is_file() else base)
     if found in (path, *seen):
         raise UsageError(f"{path}: extends: {base} leads back to itself")
-    return _laid_over(_read(found, (path, *seen)), content)
+    return _laid_over(read_content(found, (path, *seen)), content)
 
 
 def _laid_over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
@@ -104,10 +128,33 @@ def _laid_over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """ "a.b=value" -> "a.b" and the value, which is YAML.
+
+    Raises:
+        UsageError: it is of another form.
+    """
     name, equals, value = override.partition("=")
     if not equals or not name:
         raise UsageError(f"--set {override!r} is not of the form a.b=value")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from None
+
+
+def set_key(content: dict[str, Any], name: str, value: Any, said: str = "--set") -> None:
+    """Give the key "a.b" of a recipe's content another value; numbers are places in lists, sections are merged.
+
+    Args:
+        content: changed in place.
+        name: the key.
+        value: a scalar, a list or a section.
+        said: how the user said it, for errors.
+
+    Raises:
+        UsageError: there is no such place.
+    """
     node: Any = content
     *parents, last = name.split(".")
     for part in parents:
@@ -116,23 +163,27 @@ def _apply(content: dict[str, Any], override: str) -> None:
         elif isinstance(node, dict):
             node = node.setdefault(part, {})
         else:
-            raise UsageError(f"--set {name}: {part!r} is not a section")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from None
+            raise UsageError(f"{said} {name}: {part!r} is not a section")
     if isinstance(node, list) and last.isdigit() and int(last) < len(node):
-        node[int(last)] = parsed
+        node[int(last)] = value
     elif isinstance(node, dict):
-        node[last] = parsed
+        both = isinstance(value, dict) and isinstance(node.get(last), dict)
+        node[last] = _laid_over(node[last], value) if both else value
     else:
-        raise UsageError(f"--set {name}: {last!r} is not a key there")
+        raise UsageError(f"{said} {name}: {last!r} is not a key there")
 
 
-def _explain(error: Any) -> str:
-    where = ".".join(str(p) for p in error["loc"])
+def explain(error: Any, schema: Any, place: str = "") -> str:
+    """One mistake that pydantic found, in words, with the nearest name.
+
+    Args:
+        error: of `ValidationError.errors()`.
+        schema: the model that was validated.
+        place: what the error's location is below of; may be empty.
+    """
+    where = ".".join([*([place] if place else []), *(str(p) for p in error["loc"])])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _siblings(error["loc"]), n=1)
+        near = difflib.get_close_matches(str(error["loc"][-1]), _siblings(error["loc"], schema), n=1)
         return f"unknown key {where}" + (f" (did you mean {near[0]!r}?)" if near else "")
     if error["type"] == "missing":
         return f"{where} is missing"
@@ -140,9 +191,9 @@ def _explain(error: Any) -> str:
     return f"{where}: {message}" if where else message
 
 
-def _siblings(location: Sequence[int | str]) -> list[str]:
+def _siblings(location: Sequence[int | str], schema: Any) -> list[str]:
     """The keys that the schema knows at the place of an unknown one."""
-    node: Any = Recipe
+    node: Any = schema
     for part in location[:-1]:
         if isinstance(part, int) or node is None:
             continue

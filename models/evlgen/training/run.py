@@ -158,13 +158,22 @@ def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
         return
     if not resume:
         raise UsageError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
-    before = _kept_recipe(kept).model_dump()
-    changed = [name for name in _differences(before, recipe.model_dump()) if name not in _MAY_CHANGE]
-    if changed:
+    if changed := _changed(recipe, kept):
         raise UsageError(
             f"{folder} was started with another recipe: {', '.join(changed)} differ",
             "give the same --recipe and --set as at the start",
         )
+
+
+def may_go_on(recipe: Recipe, folder: Path) -> bool:
+    """Whether `folder` holds a run that may be resumed with this recipe."""
+    kept = folder / RECIPE_FILE
+    return kept.is_file() and not _changed(recipe, kept)
+
+
+def _changed(recipe: Recipe, kept: Path) -> list[str]:
+    before = _kept_recipe(kept).model_dump()
+    return [name for name in _differences(before, recipe.model_dump()) if name not in _MAY_CHANGE]
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -1,0 +1,175 @@
+"""A chain recipe under `evlgen train`: its steps as lines on standard error, its results as a table or JSON."""
+
+import os
+import shlex
+import sys
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from evlgen.captioning import Listener, Row
+from evlgen_cli.console import Bar, StepReport, download_progress, err, print_json, progress, table
+from evlgen_cli.exits import Exit
+from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.texts import human_seconds, printable
+
+if TYPE_CHECKING:
+    from evlgen.recipes import Chain, Recipe
+    from evlgen.workflow import ChainResult, StepEvent
+
+PART = "--part-of-a-chain"
+"""Hidden option of `evlgen train`: its messages are left to the chain that started it."""
+
+
+def run_chain_recipe(
+    chain: "Chain", folder: Path, resume: bool, device: str, processes: int, as_json: bool, again: list[str]
+) -> None:
+    """Run a chain and say what came of it.
+
+    Args:
+        chain: a valid one.
+        folder: of the chain.
+        resume: go on in it.
+        device: of everything.
+        processes: of every training run.
+        as_json: results as JSON.
+        again: the command's arguments, without --resume.
+    """
+    from evlgen.workflow import Hands, run_chain
+
+    stop = Event()
+
+    def train_step(recipe: "Recipe", file: Path, place: Path, resume_step: bool) -> bool:
+        if processes > 1:
+            return _train_in_processes(file, place, resume_step, device, processes, stop)
+        return _train_here(recipe, place, resume_step, device, stop, talk.report)
+
+    with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
+        hands = Hands(train_step, device, stop, talk.report, lambda: _Captions(talk))
+        result = run_chain(chain, folder=folder, hands=hands, resume=resume, tell=talk.tell)
+    if result.interrupted:
+        err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
+        raise typer.Exit(Exit.INTERRUPTED)
+    _show(result, as_json)
+    if not result.complete:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _train_here(recipe: "Recipe", folder: Path, resume: bool, device: str, stop: Event, progress: StepReport) -> bool:
+    from evlgen.training import train
+    from evlgen_cli.commands.train import record_line
+
+    train(
+        recipe,
+        folder=folder,
+        resume=resume,
+        device=device,
+        progress=progress,
+        report=lambda record: err.print(record_line(record)),
+        stop=stop.is_set,
+        on_stop=stop.set,
+    )
+    return not stop.is_set()
+
+
+def _train_in_processes(file: Path, folder: Path, resume: bool, device: str, processes: int, stop: Event) -> bool:
+    from evlgen.errors import EvlgenError
+    from evlgen.training.starting import start
+
+    command = [sys.executable, "-m", "evlgen_cli", "train", "--recipe", str(file), "--out", str(folder)]
+    command += ["--device", device, PART, *(["--resume"] if resume else [])]
+    code = start(command, processes)
+    if code == Exit.INTERRUPTED:
+        stop.set()
+        return False
+    if code:
+        raise EvlgenError(f"training ended with exit code {code}", "its own message is above")
+    return True
+
+
+class _Talk:
+    """What people see of the steps: a line for every event, and bars that end with their step."""
+
+    def __init__(self) -> None:
+        self._bars: ExitStack | None = None
+        self._report: StepReport | None = None
+
+    def bars(self) -> ExitStack:
+        """Closes bars when their step ends."""
+        if self._bars is None:
+            self._bars = ExitStack()
+        return self._bars
+
+    def report(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """The progress of downloads and of items."""
+        if self._report is None:
+            self._report = self.bars().enter_context(download_progress())
+        self._report(name, done, total, unit)
+
+    def tell(self, event: "StepEvent") -> None:
+        """One event as one line."""
+        self.close()
+        start = f"[{event.position}/{event.count}] {event.step.name} ({event.step.kind})"
+        if event.what == "skipped":
+            text = f"done before: {event.text}"
+        elif event.what == "done":
+            text = f"done in {human_seconds(event.seconds)}: {event.text}"
+        else:
+            text = event.what + (f": {event.text}" if event.text and event.text != "new" else "")
+        err.print(printable(f"{start}: {text}"))
+
+    def close(self) -> None:
+        """End all bars."""
+        if self._bars is not None:
+            self._bars.close()
+        self._bars = self._report = None
+
+
+class _Captions(Listener):
+    """A bar for the captions of a step, and lines for the videos that failed."""
+
+    def __init__(self, talk: _Talk) -> None:
+        self._talk = talk
+        self._bar: Bar | None = None
+
+    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        self._talk.report(name, done_bytes, total_bytes)
+
+    def on_start(self, videos: int) -> None:
+        self._talk.close()
+        self._bar = self._talk.bars().enter_context(progress("captioning", videos))
+
+    def on_row(self, row: Row) -> None:
+        if self._bar is None:
+            return
+        if row.error is not None:
+            self._bar.note(printable(f"{row.video}: {row.error.kind}: {row.error.message}"))
+        self._bar.advance()
+
+    def on_note(self, text: str) -> None:
+        err.print(text)
+
+
+def _say_stopping() -> None:
+    """Runs inside a signal handler: nothing but a write."""
+    os.write(2, b"\nsaving; once more to stop at once\n")
+
+
+def _show(result: "ChainResult", as_json: bool) -> None:
+    if as_json:
+        steps: dict[str, Any] = {
+            one.name: {"kind": one.kind, "skipped": one.skipped, "fingerprint": one.record.fingerprint}
+            | {k: v for k, v in asdict(one.record).items() if k not in ("settings", "dependencies", "error")}
+            for one in result.steps
+        }
+        print_json({"folder": str(result.folder), "steps": steps})
+        return
+    rows = [
+        [one.name, one.kind, "before" if one.skipped else human_seconds(one.record.seconds), printable(one.record.text)]
+        for one in result.steps
+    ]
+    table(["step", "kind", "time", "result"], rows)

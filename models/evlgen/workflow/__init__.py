@@ -1,0 +1,22 @@
+"""Running chains: check, prepare, train, eval, caption and compare steps in a row, resumed where they ended.
+
+`run_chain` is the whole of it. The state file (state.py) says what is done; fingerprints.py, what a step's result
+depends on; steps.py, what each kind of step does.
+"""
+
+from evlgen.workflow.preflight import check_chain_inputs
+from evlgen.workflow.run import ChainResult, StepEvent, StepReport, run_chain
+from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord
+from evlgen.workflow.steps import Hands
+
+__all__ = [
+    "STATE_FILE",
+    "ChainResult",
+    "ChainState",
+    "Hands",
+    "StepEvent",
+    "StepRecord",
+    "StepReport",
+    "check_chain_inputs",
+    "run_chain",
+]

@@ -1,0 +1,139 @@
+"""What the result of a step depends on, as plain values: its settings, the data it reads, the model it starts from.
+
+Captions files count by their content, archives of media by their size, folders of media by their name alone: to look at
+every file would take longer than some steps. Who changes pictures inside a folder removes the step's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from evlgen.captioning.captioner import identify_model
+from evlgen.captioning.dataset import find_dataset
+from evlgen.captioning.discover import find_videos
+from evlgen.recipes import DataSource, Recipe, expand_path
+from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
+from evlgen.workflow.state import StepRecord
+
+HASHED_BYTES = 256 << 20
+"""Of larger files size and time are taken instead of the content."""
+
+_OF_THE_RUN = frozenset(
+    {
+        "accumulation_steps", "checkpoint_language", "checkpoint_seconds", "explode_factor", "log_every", "sharding",
+        "trackers",
+    }
+)  # fmt: skip
+"""Keys of train that say how a run goes, and not what comes out."""
+
+
+def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
+    """Everything that decides the result of a step, apart from the steps it refers to.
+
+    Args:
+        step: of a valid chain.
+        recipe: the one that it works on, if any, as the chain has it: without what it starts from another step.
+
+    Raises:
+        UsageError: a file, a model or a variable that the step names is not there.
+    """
+    own = step.model_dump(mode="json", exclude={"name", "recipe", "set", *step.references()})
+    if recipe is not None:
+        return {**own, "recipe": _recipe_facts(recipe), "data": [_source_facts(s) for s in _sources(recipe)]} | (
+            {"start": _model_facts(str(expand_path(recipe.train.start_from)))}
+            if isinstance(step, TrainStep) and recipe.train.start_from is not None and step.start_from is None
+            else {}
+        )
+    if isinstance(step, EvalStep):
+        found = find_dataset(
+            expand_path(step.dataset), split=step.split, media=None if step.media is None else expand_path(step.media)
+        )
+        return {**own, "data": [file_facts(found.captions), file_facts(found.media)]}
+    if isinstance(step, CaptionStep):
+        videos = find_videos([str(expand_path(text)) for text in step.videos])
+        return {**own, "found": [[video.name, *_stamp(video.path)] for video in videos]}
+    return own
+
+
+def dependencies_of(step: AnyStep, records: dict[str, StepRecord], names: set[str]) -> dict[str, str]:
+    """Key of a reference -> digest of what it refers to: an earlier step's result, or a model from outside.
+
+    Args:
+        step: of a valid chain.
+        records: of the steps before it, which are done.
+        names: of all steps.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    found = {key: records[wanted].digest for key, (wanted, _) in step.references().items()}
+    if isinstance(step, EvalStep | CaptionStep):
+        found["model"] = records[step.model].digest if step.model in names else _model_facts(step.model)
+    return found
+
+
+def referred(step: Step, names: set[str]) -> list[str]:
+    """The earlier steps that a step refers to."""
+    found = [wanted for wanted, _ in step.references().values()]
+    model = getattr(step, "model", None)
+    return found + ([model] if model in names and not isinstance(step, CompareStep) else [])
+
+
+def changes(before: Any, now: Any, key: str = "") -> list[str]:
+    """What differs between two settings, in words: "train.steps is 5, was 4"; what is long is only named."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [k for k in (*now, *(k for k in before if k not in now)) if before.get(k) != now.get(k)]
+        return [text for k in keys for text in changes(before.get(k), now.get(k), f"{key}.{k}" if key else k)]
+    key = key.removeprefix("recipe.")
+    if any(isinstance(value, dict | list) for value in (before, now)):
+        return [f"{key} has changed"]
+    return [f"{key} is {now}, was {before}"]
+
+
+def file_facts(path: Path) -> Any:
+    """Of captions the content (64 bits), or size and time where large; of an archive its size; of a folder nothing."""
+    if path.is_dir():
+        return "folder"
+    size, time = _stamp(path)
+    if path.suffix not in {".jsonl", ".json", ".csv", ".tsv", ".txt"}:
+        return size
+    return file_hash(path) if size <= HASHED_BYTES else [size, time]
+
+
+def file_hash(path: Path) -> str:
+    """64 bits of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_size, found.st_mtime_ns)
+
+
+def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.model_dump(mode="json", exclude={"name", "summary"})
+    values["train"] = {key: value for key, value in values["train"].items() if key not in _OF_THE_RUN}
+    return values
+
+
+def _sources(recipe: Recipe) -> list[DataSource]:
+    return [*recipe.data.train, *recipe.data.validation]
+
+
+def _source_facts(source: DataSource) -> list[Any]:
+    captions, media = expand_path(source.captions), expand_path(source.media)
+    return [
+        file_facts(captions) if captions.exists() else "missing",
+        file_facts(media) if media.exists() else "missing",
+    ]
+
+
+def _model_facts(name: str) -> str:
+    identity = identify_model(name)
+    return f"{identity.hash} {identity.config_hash}"

@@ -1,0 +1,66 @@
+"""Before the first step: is everything from outside there that later steps will need? Hours may lie between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from evlgen.captioning.dataset import find_dataset
+from evlgen.captioning.discover import find_videos
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.recipes import Chain, expand_path
+from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
+from evlgen.training.trackers import check_trackers
+from evlgen.weights.checkpoints import find_checkpoint
+
+
+def check_chain_inputs(chain: Chain) -> None:
+    """Look for the files, models and packages that the steps name.
+
+    Raises:
+        UsageError: everything that is missing, in one message.
+    """
+    names = {step.name for step in chain.steps}
+    wrong: dict[str, list[str]] = {}
+    for step in chain.steps:
+        for look in _looks(step, chain, names):
+            try:
+                look()
+            except EvlgenError as error:
+                wrong.setdefault(str(error), []).append(step.name)
+    if wrong:
+        said = [f"{', '.join(dict.fromkeys(steps))}: {text}" for text, steps in wrong.items()]
+        raise UsageError(f"{chain.name}: {'; '.join(said)}")
+
+
+def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], object]]:
+    recipe = chain.recipes.get(step.name)
+    looks: list[Callable[[], object]] = []
+    if recipe is not None:
+        for source in (*recipe.data.train, *recipe.data.validation):
+            looks += [partial(_file, source.captions), partial(_file, source.media)]
+    if isinstance(step, TrainStep):
+        assert recipe is not None
+        start = recipe.train.start_from
+        looks.append(lambda: check_trackers(recipe))
+        if step.start_from is None and start is not None:
+            looks.append(lambda: find_checkpoint(str(expand_path(start))))
+    if isinstance(step, EvalStep):
+        looks.append(
+            lambda: find_dataset(
+                expand_path(step.dataset),
+                split=step.split,
+                media=None if step.media is None else expand_path(step.media),
+            )
+        )
+    if isinstance(step, CaptionStep):
+        looks.append(lambda: find_videos([str(expand_path(text)) for text in step.videos]))
+    if isinstance(step, EvalStep | CaptionStep) and step.model not in names:
+        looks.append(lambda: find_checkpoint(step.model))
+    return looks
+
+
+def _file(text: str) -> None:
+    path = expand_path(text)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", "check data.* in the recipe")

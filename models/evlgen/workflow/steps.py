@@ -1,0 +1,275 @@
+"""What each kind of step does: the library call of the command of that name, with its files in the step's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from evlgen.captioning import CaptionRequest, Listener, Summary, caption_videos
+from evlgen.captioning.dataset import caption_dataset, find_dataset
+from evlgen.configuration import CONFIG_FILE
+from evlgen.data.checking import check_data
+from evlgen.data.features import Report
+from evlgen.data.prepare import prepare_data
+from evlgen.errors import EvlgenError
+from evlgen.metrics.comparison import Comparison
+from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
+from evlgen.metrics.page import write_page
+from evlgen.metrics.run import EvaluationRequest, compare_files, evaluate_files, write_items
+from evlgen.metrics.scoring import METRICS, ScoringOptions
+from evlgen.recipes import Recipe, expand_path
+from evlgen.recipes.chain import (
+    AnyStep,
+    CaptionStep,
+    CheckStep,
+    CompareStep,
+    EvalStep,
+    PrepareStep,
+    TrainStep,
+)
+from evlgen.training.records import LOG_FILE
+from evlgen.weights.checkpoints import WEIGHTS_FILE
+
+PREDICTIONS = "predictions.jsonl"
+BEST = "best"
+_SHOWN = 3
+
+Train = Callable[[Recipe, Path, Path, bool], bool]
+"""Runs a training run: its recipe, a YAML file of the same, the run's folder, whether to resume; False: interrupted."""
+
+
+@dataclass
+class Hands:
+    """What a chain is given to work with.
+
+    Attributes:
+        train: runs one training run, in this process or in several.
+        device: of everything else: "auto" or a torch device.
+        stop: set from anywhere, ends the running step in good order.
+        progress: told of downloads and of items.
+        captions: makes the listener of a captioning run.
+    """
+
+    train: Train
+    device: str = "auto"
+    stop: Event = field(default_factory=Event)
+    progress: Report | None = None
+    captions: Callable[[], Listener] = Listener
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step works, and what of other steps it may use.
+
+    Attributes:
+        folder: the step's own.
+        recipe: that it works on, if any.
+        recipe_file: the same as YAML.
+        resume: whether the folder holds a part of this step's work.
+        model: of an eval or caption step: where its model is.
+        sides: of a compare step: both predictions, and the eval step of the first.
+    """
+
+    folder: Path
+    recipe: Recipe | None
+    recipe_file: Path
+    resume: bool
+    model: str = ""
+    sides: tuple[Path, Path, EvalStep] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step produced; `complete` is False when something was left out."""
+
+    files: tuple[Path, ...]
+    figures: dict[str, Any]
+    text: str
+    complete: bool = True
+
+
+def run_step(step: AnyStep, place: Place, hands: Hands) -> Outcome | None:
+    """Do what a step says; None when it was interrupted.
+
+    Raises:
+        UsageError, EvlgenError: as the command of that name.
+    """
+    place.folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(step, CheckStep):
+        return _check(step, place, hands)
+    if isinstance(step, PrepareStep):
+        return _prepare(place, hands)
+    if isinstance(step, TrainStep):
+        return _train(place, hands)
+    if isinstance(step, EvalStep):
+        return _evaluate(step, place, hands)
+    if isinstance(step, CaptionStep):
+        return _caption(step, place, hands)
+    return _compare(step, place)
+
+
+def _check(step: CheckStep, place: Place, hands: Hands) -> Outcome | None:
+    assert place.recipe is not None
+    data = place.recipe.data
+    checks = check_data(data, decode=step.decode, report=hands.progress, stop=hands.stop.is_set)
+    if hands.stop.is_set():
+        return None
+    rows = [{**asdict(c), "is_fine": c.is_fine, "stops_a_run": c.stops_a_run} for c in checks]
+    report = _write_json(place.folder / "check.json", rows)
+    if refused := [c for c in checks if c.stops_a_run]:
+        said = [c.error or f"{len(c.broken)} of {c.items} items broken" for c in refused]
+        first = next((f"; {b.name}: {b.reason}" for c in refused for b in c.broken[:1]), "")
+        names = "; ".join(f"{c.name}: {text}" for c, text in zip(refused, said, strict=True))
+        raise EvlgenError(f"{names}{first}", f"{report} lists all")
+    figures = {
+        "items": sum(c.items for c in checks),
+        "captions": sum(c.captions for c in checks),
+        "broken": sum(len(c.broken) for c in checks),
+        "findings": sum(not c.is_fine for c in checks),
+    }
+    findings = f", findings in {figures['findings']} sources" if figures["findings"] else ", all fine"
+    text = f"{figures['items']} items, {figures['captions']} captions, {figures['broken']} broken{findings}"
+    return Outcome((report,), figures, text)
+
+
+def _prepare(place: Place, hands: Hands) -> Outcome | None:
+    assert place.recipe is not None
+    done = prepare_data(place.recipe, device=hands.device, report=hands.progress, stop=hands.stop.is_set)
+    if hands.stop.is_set():
+        return None
+    rows = [
+        {
+            "source": one.source.name,
+            "items": len(one.items),
+            "bytes": one.cache.bytes_used,
+            "broken": [asdict(b) for b in one.broken],
+            "features": str(one.cache.place),
+        }
+        for one in done
+    ]
+    report = _write_json(place.folder / "prepare.json", rows)
+    figures = {"items": sum(len(one.items) for one in done), "bytes": sum(one.cache.bytes_used for one in done)}
+    return Outcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
+
+
+def _train(place: Place, hands: Hands) -> Outcome | None:
+    assert place.recipe is not None
+    if not hands.train(place.recipe, place.recipe_file, place.folder, place.resume):
+        return None
+    best = place.folder / BEST
+    if not (best / WEIGHTS_FILE).is_file():
+        raise EvlgenError(f"{place.folder} holds no best checkpoint", "remove the folder, then --resume")
+    validations = [row for row in _log(place.folder) if "validation" in row]
+    top = max(validations, key=lambda row: float(row["score"]), default=None)
+    figures: dict[str, Any] = {"steps": place.recipe.train.steps}
+    text = f"best checkpoint {best}"
+    if top is not None:
+        figures |= {"best_step": top["step"], "score": top["score"], "metric": top["metric"]}
+        text += f" (step {top['step']}, {top['metric']} {abs(top['score']):.4g})"
+    return Outcome((best / WEIGHTS_FILE, best / CONFIG_FILE), figures, text)
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    path = folder / LOG_FILE
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
+    media = None if step.media is None else expand_path(step.media)
+    found = find_dataset(expand_path(step.dataset), split=step.split, media=media)
+    predictions = place.folder / PREDICTIONS
+    request = CaptionRequest(
+        sources=(), out=predictions, model=place.model, num_beams=step.num_beams, device=hands.device
+    )
+    if caption_dataset(found, request, hands.captions(), hands.stop).interrupted or hands.stop.is_set():
+        return None
+    scoring = EvaluationRequest(
+        references=found.captions,
+        split=step.split,
+        scoring=ScoringOptions(metrics=_in_order(step.metrics)),
+        bootstrap=BootstrapOptions(samples=step.bootstrap),
+        missing=step.missing,
+    )
+    done = evaluate_files(predictions, scoring)
+    scores = _write_json(place.folder / "scores.json", {"notes": list(done.notes), **done.result.as_dict()})
+    items = place.folder / "items.jsonl"
+    write_items(done.result, items)
+    files = [predictions, scores, items]
+    if step.html and isinstance(done.result, Evaluation):
+        page = place.folder / "page.html"
+        write_page(done.result, page, title=step.name, source=f"{place.model} on {found.name}")
+        files.append(page)
+    figures = {score.name: score.value for score in done.result.scores}
+    said = ", ".join(f"{name} {value:.1f}" for name, value in figures.items() if value is not None)
+    said += "".join(f", {score.name} skipped: {score.skipped}" for score in done.result.scores if score.skipped)
+    text = f"{said} ({len(done.result.items)} items)"
+    if done.result.without_prediction:
+        text += f", {len(done.result.without_prediction)} references without a caption"
+    return Outcome(tuple(files), figures, text, done.result.complete)
+
+
+def _caption(step: CaptionStep, place: Place, hands: Hands) -> Outcome | None:
+    out = place.folder / expand_path(step.out)  # an absolute one stays as it is
+    request = CaptionRequest(
+        sources=[str(expand_path(text)) for text in step.videos],
+        out=out,
+        model=place.model,
+        num_beams=step.num_beams,
+        frames=step.frames,
+        device=hands.device,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    summary: Summary = caption_videos(request, hands.captions(), hands.stop)
+    if summary.interrupted or hands.stop.is_set():
+        return None
+    figures = {"videos": summary.done_before + summary.ok + summary.partial, "failed": summary.without_caption}
+    text = f"{figures['videos']} captions in {out}"
+    if summary.without_caption:
+        text += f", {summary.without_caption} videos failed (their rows say why)"
+    return Outcome((out,), figures, text, not summary.without_caption)
+
+
+def _compare(step: CompareStep, place: Place) -> Outcome:
+    assert place.sides is not None
+    a, b, of = place.sides
+    media = None if of.media is None else expand_path(of.media)
+    found = find_dataset(expand_path(of.dataset), split=of.split, media=media)
+    request = EvaluationRequest(
+        references=found.captions,
+        split=of.split,
+        scoring=ScoringOptions(metrics=_in_order(step.metrics)),
+        bootstrap=BootstrapOptions(samples=step.bootstrap),
+    )
+    result, notes = compare_files(a, b, request)
+    report = _write_json(
+        place.folder / "comparison.json", {"a": step.a, "b": step.b, "notes": notes, **result.as_dict()}
+    )
+    figures = {one.name: {"change": one.change, "interval": one.interval, "p": one.p} for one in result.scores}
+    return Outcome((report,), figures, f"{step.b} against {step.a}: {_differences(result)}", result.complete)
+
+
+def _differences(result: Comparison) -> str:
+    said = []
+    for one in result.scores[:_SHOWN]:
+        if one.change is None or one.interval is None:
+            said.append(f"{one.name} skipped")
+        else:
+            beyond = " beyond chance" if one.significant else ""
+            said.append(f"{one.name} {one.change:+.1f} ({one.interval[0]:+.1f} to {one.interval[1]:+.1f}{beyond})")
+    return ", ".join(said)
+
+
+def _in_order(metrics: list[Any]) -> tuple[str, ...]:
+    return tuple(name for name in METRICS if name in metrics)
+
+
+def _write_json(path: Path, value: Any) -> Path:
+    try:
+        path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EvlgenError(f"{path} cannot be written: {error.strerror}", "free some disk") from None
+    return path
