@@ -32,7 +32,9 @@ def fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
     except OSError:
         return Check("cpu bfloat16", "ok", "unknown on this system")
     has = [name for name in ("amx_bf16", "avx512_bf16", "bf16", "svebf16") if name in words]
-    return Check("cpu bfloat16", "ok", f"in hardware ({', '.join(has)}), used where faster" if has else "not in hardware: float32 is used")
+    if not has:
+        return Check("cpu bfloat16", "ok", "not in hardware: float32 is used")
+    return Check("cpu bfloat16", "ok", f"in hardware ({', '.join(has)}), used where faster")
 
 
 def cores() -> Check:

@@ -98,6 +98,7 @@ def a_changed_setting_repeats_its_step_and_what_depends_on_it(done: Run) -> None
     assert set(last.said.values()) == {"skipped"}
 
 
+@pytest.mark.slow
 def test_changed_data_repeats_what_reads_it(pictures: Path) -> None:
     chain = write_chain(pictures, "data", "first")
     Run(chain, pictures / "out")()
@@ -109,6 +110,7 @@ def test_changed_data_repeats_what_reads_it(pictures: Path) -> None:
     assert again.text("first", "started").startswith("changed: data has changed; ")
 
 
+@pytest.mark.slow
 def test_a_result_that_was_tampered_with_is_made_again(pictures: Path) -> None:
     chain = write_chain(pictures, "data", "first")
     Run(chain, pictures / "out")()
@@ -141,6 +143,7 @@ def test_stopped_and_resumed_is_never_stopped(pictures: Path) -> None:
     assert equal(pictures / "part" / "second", pictures / "whole" / "second")
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_with_what_a_run_may_change_and_starts_anew_with_more(pictures: Path) -> None:
     chain = write_chain(pictures, "first")
 
@@ -161,6 +164,7 @@ def test_an_unfinished_run_goes_on_with_what_a_run_may_change_and_starts_anew_wi
     assert (pictures / "b" / "first.1" / "last").is_dir()
 
 
+@pytest.mark.slow
 def test_stopped_while_captioning_goes_on_there(pictures: Path) -> None:
     chain = write_chain(pictures, "first", "score-first")
     part = Run(chain, pictures / "out")
