@@ -74,16 +74,16 @@ def test_prepare_then_train_encodes_nothing(recipe_file: Path) -> None:
     command = ["data", "prepare", "--recipe", str(recipe_file)]
     estimate = runner.invoke(app, [*command, "--estimate", "--json"])
     assert estimate.exit_code == Exit.OK, estimate.stderr
-    assert [(e["todo"], e["bytes_at_most"]) for e in json.loads(estimate.stdout)] == [(4, 36_864), (4, 18_432)]
+    assert [(e["todo"], e["bytes_at_most"]) for e in json.loads(estimate.stdout)] == [(4, 9_216), (4, 4_608)]
     assert not (recipe_file.parent / "cache" / "features").exists()
     words = runner.invoke(app, [*command, "--estimate"])
-    assert words.stdout.splitlines()[-1].startswith("in all at most 55.3 kB and about ")
+    assert words.stdout.splitlines()[-1].startswith("in all at most 13.8 kB and about ")
     first = runner.invoke(app, [*command, "--json"])
     assert first.exit_code == Exit.OK, first.stderr
     rows = json.loads(first.stdout)
     assert [(r["items"], r["captions"], r["frames"], r["bytes"]) for r in rows] == [
-        (4, 8, 4, 36_864),
-        (4, 8, 4, 18_432),
+        (4, 8, 4, 9_216),
+        (4, 8, 4, 4_608),
     ]
     name = f"features of {recipe_file.parent.name}/captions"
     assert f"{name}: 4 of 4 items, " in first.stderr

@@ -72,7 +72,7 @@ def check(cache: FeatureCache, model: object, names: list[str]) -> None:
 def test_rows_are_those_of_the_tower(tmp_path: Path, model: object, kind: str) -> None:
     cache = build(model, lay_out(tmp_path, FILES, kind))
     assert cache.frames == [1, 2, 1]
-    assert cache.rows.shape == (12, 9, 256)
+    assert cache.rows.shape == (12, 9, 64)  # channels in front of the head
     check(cache, model, list(FILES))
 
 
@@ -242,13 +242,13 @@ def test_a_stop_keeps_what_is_computed(tmp_path: Path, model: object, encoded: l
 def test_a_full_disk_keeps_what_is_computed(
     tmp_path: Path, model: object, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real failure of the real writer: the process may write 200 KiB a file, the rows take 432 KiB."""
+    """The real failure of the real writer: the process may write 50 KiB a file, the rows take 108 KiB."""
     media = lay_out(tmp_path, FILES, "folder")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     monkeypatch.setattr("evlgen.data.store.COMMIT_SECONDS", 0.0)
     monkeypatch.setattr(features, "BATCH_ROWS", 1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200 << 10, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50 << 10, limits[1]))
     try:
         with pytest.raises(EvlgenError, match=r"features cannot be written to .*; those of 1 items are kept"):
             build(model, media, views=24)
@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_encoded(
     tmp_path: Path, model: object, encoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = lay_out(tmp_path, FILES, "folder")
-    row = 9 * 256 * 2
+    row = 9 * 64 * 2
     monkeypatch.setattr("evlgen.data.planning.free_bytes", lambda _: 12 * row - 1)
     with pytest.raises(EvlgenError, match=r"the features of 3 items take up to 0.0 GB, 0.0 GB are free on the disk of"):
         build(model, media)

@@ -14,7 +14,7 @@ from evlgen.recipes.schema import DataConfig
 from tests.data.media_files import clip, lay_out, png
 from tests.modeling.conftest import TINY_CNN, tiny_config
 
-ROW_BYTES = 9 * 256 * 2
+ROW_BYTES = 9 * 64 * 2
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,36 @@ def test_video_model_with_closed_gates_is_the_mean_of_the_image_tower(vision: ob
     video.load_state_dict({n: p for n, p in image.state_dict().items() if not n.startswith("vision.")}, strict=False)
     side = vision.image_size
     pixels = torch.randn(2, 3, 3, side, side)
-    per_frame = torch.stack([image.encode(pixels[:, f : f + 1]) for f in range(3)]).mean(0)
-    torch.testing.assert_close(video.soft_prompts(video.encode(pixels)), image.soft_prompts(per_frame))
+    maps = [image.vision.trunk.forward_features(pixels[:, f]) for f in range(3)]  # timm's own, a frame at a time
+    tokens = torch.stack([m.flatten(2).transpose(1, 2) if m.dim() == 4 else m for m in maps]).mean(0)
+    want = image.lm_proj(image.connector(image.vl_proj(image.ln_vision(tokens))).tokens)
+    torch.testing.assert_close(image.soft_prompts(image.encode(pixels)), want)
+    torch.testing.assert_close(video.soft_prompts(video.encode(pixels)), want)
     with torch.no_grad():
         for name, parameter in video.named_parameters():
             if name.endswith("alpha"):
                 parameter.fill_(0.5)
     different = video.soft_prompts(video.encode(pixels))
-    assert not torch.allclose(different, image.soft_prompts(per_frame), atol=1e-4)
+    assert not torch.allclose(different, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("vision", [TINY_VIT, TINY_CNN], ids=["vit", "cnn"])
+def test_a_gate_learns_even_where_frames_listen_to_all_alike(vision: VisionConfig) -> None:
+    """Uniform attention in front of mean and LayerNorm would only scale what LayerNorm divides by: no gradient."""
+    video = tiny_model(tiny_config(vision, fusion="temporal"))
+    for name, parameter in video.named_parameters():
+        if "vision." in name and ".query." in name:
+            torch.nn.init.zeros_(parameter)
+        parameter.requires_grad_(name.endswith(".alpha"))
+    prompts = video.soft_prompts(video.encode(torch.randn(2, 3, 3, vision.image_size, vision.image_size)))
+    prompts.square().sum().backward()
+    slopes = [p.grad.abs().item() for n, p in video.named_parameters() if n.endswith(".alpha")]
+    assert min(slopes) > 1e-3 * prompts.square().sum().item()
+
+
+def test_a_module_whose_heads_do_not_divide_the_channels_is_refused() -> None:
+    with pytest.raises(EvlgenError, match=r"64 channels where frames meet, which temporal.heads 5 does not divide"):
+        VisionTower(TINY_CNN, TemporalConfig(fusion="temporal", width=20, heads=5))
 
 
 def test_temporal_attention_equals_a_loop_over_positions_and_heads() -> None:

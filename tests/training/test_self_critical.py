@@ -193,7 +193,7 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
     model = tiny_model(tiny_config(TINY_CNN, llm={**TINY_LLAMA, "initializer_range": 0.1}, dropout=0.5))
     with torch.no_grad():
         model.language.head_weight.mul_(10)  # far from uniform: some samples say what references say
-    features = torch.randn(3, 2, 9, 256)
+    features = torch.randn(3, 2, 9, 64)
     said, _ = sample_captions(
         model.language, model.prefix(model.soft_prompts(features)).detach(), samples=12, max_new_tokens=5, seed=0
     )

@@ -76,7 +76,7 @@ def source_of(model: EVLGenForConditionalGeneration, frames: int) -> CaptionSour
 
         def __init__(self) -> None:
             vision = model.config.vision
-            self.rows = np.random.default_rng(0).normal(size=(5, frames, vision.tokens, vision.width))
+            self.rows = np.random.default_rng(0).normal(size=(5, frames, vision.tokens, model.vision.feature_width))
             self.frames = [frames] * 5
 
         def get(self, item: int, chosen: list[int], view: int) -> Any:

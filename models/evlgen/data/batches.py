@@ -36,7 +36,7 @@ class VisualSource(Protocol):
         """Variants of every frame; 0 is the plain one."""
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[Any]:
-        """Some frames of an item: float16 features (F, N, D), or float32 normalised pixels (F, 3, S, S)."""
+        """Some frames of an item: float16 features (F, N, C), or float32 normalised pixels (F, 3, S, S)."""
 
 
 @dataclass

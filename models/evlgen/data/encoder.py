@@ -18,7 +18,7 @@ from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.vision import VisionTower
 from evlgen.weights import fetch
 
-LAYOUT = 3  # raise when rows of a cache mean something else
+LAYOUT = 4  # raise when rows of a cache mean something else
 
 
 class Encoder(Protocol):
@@ -29,7 +29,7 @@ class Encoder(Protocol):
     processor: EVLGenProcessor
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """Frame features (B, F, N, D) of normalised frames (B, F, 3, S, S)."""
+        """Frame features (B, F, N, C) of normalised frames (B, F, 3, S, S)."""
         ...
 
 
@@ -63,13 +63,13 @@ class FrozenTower:
         return tower
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """Frame features (B, F, N, D) of normalised frames (B, F, 3, S, S)."""
+        """Frame features (B, F, N, C) of normalised frames (B, F, 3, S, S)."""
         first = next(self.vision.trunk.parameters())
         return self.vision.encode(pixel_values.to(first.device, first.dtype))
 
 
 def encode_rows(encoder: Encoder, views: list[NDArray[np.uint8]]) -> NDArray[np.float16]:
-    """Features (R, N, D) of R pictures (S, S, 3)."""
+    """Features (R, N, C) of R pictures (S, S, 3)."""
     with torch.inference_mode():
         features = encoder.encode(encoder.processor([view[None] for view in views]))
         rows: NDArray[np.float16] = features[:, 0].to(torch.float16).cpu().numpy()
@@ -103,7 +103,7 @@ def weights_hash(encoder: Encoder) -> str:
 
 
 def probe(encoder: Encoder) -> NDArray[np.float16]:
-    """Features (N, D) of one synthetic picture: where code changed, they tell although the fingerprint is the same."""
+    """Features (N, C) of one synthetic picture: where code changed, they tell although the fingerprint is the same."""
     side = encoder.config.vision.image_size
     x, y = np.meshgrid(np.arange(side), np.arange(side))
     picture = np.stack([x * 255 // side, y * 255 // side, (x // 7 + y // 11) % 2 * 200], axis=-1).astype(np.uint8)

@@ -5,7 +5,7 @@ Features are float16 in an append-only store (store.py) for each tower, transfor
 its name with the stamp and the hash of its file. So a killed run goes on where it was, a new item costs itself only,
 and a changed file or tower is never served from what another one gave.
 
-Shapes: R rows of the store (items x frames x views), N tokens, D width.
+Shapes: R rows of the store (items x frames x views), N tokens, C channels of the tower's features.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FeatureCache:
     """Features of the usable items of one source.
 
     Attributes:
-        rows: memory map (R, N, D), float16.
+        rows: memory map (R, N, C), float16.
         first_row: item -> its first row; rows of an item are frames x views, views fastest.
         frames: item -> number of frames.
         views: variants of every frame.
@@ -71,7 +71,7 @@ class FeatureCache:
         return sum(self.frames) * self.views * int(np.prod(self.rows.shape[1:])) * 2
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:
-        """Features (F, N, D) of some frames of an item."""
+        """Features (F, N, C) of some frames of an item."""
         return self.rows[[self.first_row[item] + f * self.views + view for f in frames]]
 
 
@@ -101,8 +101,7 @@ def open_store(
     if place is None:
         digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
         place = (folder or cache_root()).absolute() / "features" / digest[:24]
-    vision = encoder.config.vision
-    return FeatureStore(place, facts, tokens=vision.tokens, width=vision.width)
+    return FeatureStore(place, facts, tokens=encoder.config.vision.tokens, width=encoder.vision.feature_width)
 
 
 def build_features(

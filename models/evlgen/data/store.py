@@ -120,7 +120,7 @@ class FeatureStore:
         return entries
 
     def rows(self) -> NDArray[np.float16]:
-        """The rows that are there, (R, N, D) float16, as a read-only memory map."""
+        """The rows that are there, (R, N, C) float16, as a read-only memory map."""
         path = self.place / ROWS
         count = path.stat().st_size // self.row_bytes if path.exists() else 0
         if count == 0:
@@ -193,7 +193,7 @@ class Writer:
         self._committed = time.monotonic()
 
     def add_rows(self, features: NDArray[np.float16]) -> int:
-        """Append (R, N, D); returns how many rows there are then."""
+        """Append (R, N, C); returns how many rows there are then."""
         self._rows.write(np.ascontiguousarray(features).data)
         self.count += len(features)
         return self.count

@@ -4,7 +4,8 @@ frozen vision tower -> frames fused -> LayerNorm -> linear -> TomeFormer -> line
 language model -> cross entropy on caption tokens. An image is a video of one frame. With `learned_prompt` the prompt
 texts around the soft prompts are trained embeddings, a departure for small data (off by default).
 
-Shapes: B items, F frames, N visual tokens, D vision width, Q soft prompts, P prefix tokens, W language width.
+Shapes: B items, F frames, N visual tokens, C channels of cached features, D vision width, Q soft prompts, P prefix
+tokens, W language width.
 """
 
 from __future__ import annotations
@@ -83,14 +84,14 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         return self.lm_proj.weight.device
 
     def encode(self, pixel_values: Tensor) -> Tensor:
-        """Frame features (B, F, N, D) of normalised frames (B, F, 3, S, S); cacheable for most towers."""
+        """Frame features (B, F, N, C) of normalised frames (B, F, 3, S, S); cacheable for most towers."""
         return self.vision.encode(pixel_values.to(self.device, next(self.vision.trunk.parameters()).dtype))
 
-    def soft_prompts(self, features_BFND: Tensor) -> Tensor:
+    def soft_prompts(self, features_BFNC: Tensor) -> Tensor:
         """Soft prompts (B, Q, W) of frame features: fused, then LayerNorm, projection, TomeFormer, projection."""
-        batch = features_BFND.shape[0]
-        features_BFND = features_BFND.to(self.device, self.lm_proj.weight.dtype)
-        tokens_BFND = self.vision.contextualize(features_BFND)
+        batch = features_BFNC.shape[0]
+        features_BFNC = features_BFNC.to(self.device, self.lm_proj.weight.dtype)
+        tokens_BFND = self.vision.contextualize(features_BFNC)
         fusion = self.config.temporal.fusion
         late = fusion in ("concat", "mean-prompts")  # frames meet behind the connector
         tokens_BND = tokens_BFND.flatten(0, 1) if late else tokens_BFND.mean(dim=1)
@@ -137,7 +138,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         Args:
             captions: per item, its captions as token ids that end with the end token (`language.encode_caption`).
             pixel_values: normalised frames (B, F, 3, S, S), or
-            features: cached frame features (B, F, N, D).
+            features: cached frame features (B, F, N, C).
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
@@ -171,7 +172,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
         Args:
             pixel_values: normalised frames (B, F, 3, S, S), or
-            features: cached frame features (B, F, N, D).
+            features: cached frame features (B, F, N, C).
             prompt: text that the caption continues, for example a question.
             num_beams: beams of the search; 1 is greedy. Without a number: 3, or 1 when sampling.
             max_new_tokens: longest caption in tokens, end included.

@@ -1,19 +1,25 @@
 """The frozen vision tower: any timm architecture behind one small interface.
 
 A tower turns frames into tokens. In a ViT the temporal module sits in every block between attention and MLP
-(arXiv 2310.03291, section 3.3), so frames meet inside the tower; a CNN has no such place, there the module works on
-the output tokens. A tower without temporal modules sees every frame alone, and its features may be cached.
+(arXiv 2310.03291, section 3.3), so frames meet inside the tower, and layers that are not linear follow. A CNN has no
+such place. An EfficientNet has one that is like it: in front of its head, a 1x1 convolution with an activation. In any
+other CNN the module works on the output tokens, where the mean over frames and a LayerNorm undo most of what it does.
 
-Shapes: B batch, F frames, N tokens, D width, S image side in pixels.
+What comes before the frames meet sees every frame alone, and can be computed once and kept (`encode`); an
+EfficientNet's head is cheap, its input a quarter of its output, so the head is always left for later (`contextualize`).
+
+Shapes: B batch, F frames, N tokens, D width, C width of features, S image side in pixels.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
 import timm
 import torch
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -55,7 +61,7 @@ class VisionTower(nn.Module):
 
     Args:
         config: architecture and sizes; `config.tokens` and `config.width` are checked against the real ones.
-        temporal: give it to build the temporal modules (one per ViT block, or one after a CNN).
+        temporal: give it to build the temporal modules (one per ViT block, or one in a CNN).
 
     Raises:
         EvlgenError: the architecture is unknown to timm, or gives other token counts than configured.
@@ -71,14 +77,22 @@ class VisionTower(nn.Module):
                 f"vision.name {config.name!r}: {error}", "timm.list_models() names what there is"
             ) from None
         self.trunk.requires_grad_(False).eval()
+        self.has_head = isinstance(self.trunk, EfficientNet) and isinstance(self.trunk.conv_head, nn.Conv2d)
         self.blocks: list[TemporalBlock] = []
         self.after: TemporalContextualization | None = None
         if temporal is not None:
             self._attach(temporal)
 
     def _attach(self, temporal: TemporalConfig) -> None:
+        if self.feature_width % temporal.heads:
+            raise EvlgenError(
+                f"vision {self.config.name} has {self.feature_width} channels where frames meet, which temporal.heads "
+                f"{temporal.heads} does not divide",
+                "set temporal.heads to a divisor",
+            )
+
         def module() -> TemporalContextualization:
-            return TemporalContextualization(self.config.width, temporal.width, temporal.heads)
+            return TemporalContextualization(self.feature_width, temporal.width, temporal.heads)
 
         if hasattr(self.trunk, "blocks") and hasattr(self.trunk.blocks[0], "attn"):
             odd = {type(block).__name__ for block in self.trunk.blocks} - PRE_NORM_BLOCKS
@@ -98,6 +112,11 @@ class VisionTower(nn.Module):
         return isinstance(self.trunk.blocks, nn.Sequential)
 
     @property
+    def feature_width(self) -> int:
+        """C: channels of what `encode` gives; D unless a head is still to come."""
+        return int(self.trunk.conv_head.in_channels) if self.has_head else self.config.width
+
+    @property
     def cacheable(self) -> bool:
         """Whether `encode` sees every frame alone, so that its output can be computed once and kept."""
         return not self.blocks
@@ -108,7 +127,7 @@ class VisionTower(nn.Module):
         return self
 
     def encode(self, pixels_BFCSS: Tensor) -> Tensor:
-        """Tokens (B, F, N, D) of normalised frames (B, F, 3, S, S), before any module that follows a CNN."""
+        """Features (B, F, N, C) of normalised frames (B, F, 3, S, S): all that comes before an EfficientNet's head."""
         batch, frames = pixels_BFCSS.shape[:2]
         for block in self.blocks:
             block.frames = frames
@@ -116,24 +135,35 @@ class VisionTower(nn.Module):
         if x.device.type == "cpu" and not self.blocks:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.blocks)):
-            y = self.trunk.forward_features(x)
+            if self.has_head:
+                y = self.trunk.blocks(self.trunk.bn1(self.trunk.conv_stem(x)))
+            else:
+                y = self.trunk.forward_features(x)
         if y.dim() == 4:  # a CNN's feature map
             y = y.flatten(2).transpose(1, 2)
-        if y.shape[1:] != (self.config.tokens, self.config.width):
+        width = self.trunk.conv_head.out_channels if self.has_head else y.shape[2]
+        if (y.shape[1], width) != (self.config.tokens, self.config.width):
             raise EvlgenError(
                 f"vision {self.config.name} at {self.config.image_size} px gives {y.shape[1]} tokens of width "
-                f"{y.shape[2]}, configured were {self.config.tokens} of {self.config.width}",
+                f"{width}, configured were {self.config.tokens} of {self.config.width}",
                 "set vision.tokens and vision.width to what the tower gives",
             )
-        tokens: Tensor = y.reshape(batch, frames, *y.shape[1:])
-        return tokens
+        features: Tensor = y.reshape(batch, frames, *y.shape[1:])
+        return features
 
-    def contextualize(self, tokens_BFND: Tensor) -> Tensor:
-        """The temporal module of a CNN tower on its output tokens; the identity for any other tower."""
-        if self.after is None:
-            return tokens_BFND
-        y: Tensor = self.after(tokens_BFND)
-        return y
+    def contextualize(self, features_BFNC: Tensor) -> Tensor:
+        """Tokens (B, F, N, D) of features: a CNN's temporal module, then an EfficientNet's head."""
+        if self.after is not None:
+            features_BFNC = self.after(features_BFNC)
+        if not self.has_head:
+            return features_BFNC
+        batch, frames, tokens, width = features_BFNC.shape
+        side = math.isqrt(tokens)  # pictures are square
+        x = features_BFNC.reshape(-1, side, side, width).permute(0, 3, 1, 2)  # in memory, channels come last
+        y = self.trunk.bn2(self.trunk.conv_head(x.to(self.trunk.conv_head.weight.dtype)))
+        y = y.permute(0, 2, 3, 1).reshape(batch, frames, tokens, -1)
+        tokens_BFND: Tensor = y.to(features_BFNC.dtype)
+        return tokens_BFND
 
     def forward(self, pixels_BFCSS: Tensor) -> Tensor:
         """Contextualized tokens (B, F, N, D)."""

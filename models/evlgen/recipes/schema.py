@@ -100,6 +100,9 @@ class OptimizerConfig(Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     prompt_multiplier: float = Field(1.0, gt=0, description="factor on the learning rate of learned prompts")
+    gate_multiplier: float = Field(
+        1.0, gt=0, description="factor on the learning rate of the temporal gates, single numbers that start at 0"
+    )
 
 
 class VocabularyConfig(Strict):

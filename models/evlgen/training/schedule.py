@@ -18,13 +18,19 @@ def learning_rate(step: int, total: int, *, start: float, peak: float, floor: fl
 
 
 def parameter_groups(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:
-    """Matrices decay; biases, norms, embeddings and gates do not; learned prompts have their own rate."""
-    prompts = [p for n, p in named.items() if n.startswith("prompt_")]
-    plain = {n: p for n, p in named.items() if not n.startswith("prompt_")}
-    decayed = [p for n, p in plain.items() if p.dim() > 1 and "embeddings" not in n]
-    others = [p for n, p in plain.items() if p.dim() <= 1 or "embeddings" in n]
+    """Matrices decay; biases, norms, embeddings and gates do not; learned prompts and gates have their own rates."""
+    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "others": [], "prompts": [], "gates": []}
+    for name, parameter in named.items():
+        if name.startswith("prompt_"):
+            group = "prompts"
+        elif name.endswith(".alpha"):
+            group = "gates"
+        else:
+            group = "decayed" if parameter.dim() > 1 and "embeddings" not in name else "others"
+        groups[group].append(parameter)
     return [
-        {"params": decayed, "weight_decay": config.weight_decay, "multiplier": 1.0},
-        {"params": others, "weight_decay": 0.0, "multiplier": 1.0},
-        {"params": prompts, "weight_decay": 0.0, "multiplier": config.prompt_multiplier},
+        {"params": groups["decayed"], "weight_decay": config.weight_decay, "multiplier": 1.0},
+        {"params": groups["others"], "weight_decay": 0.0, "multiplier": 1.0},
+        {"params": groups["prompts"], "weight_decay": 0.0, "multiplier": config.prompt_multiplier},
+        {"params": groups["gates"], "weight_decay": 0.0, "multiplier": config.gate_multiplier},
     ]

@@ -28,7 +28,7 @@ class MicroBatch:
     """A part of an optimizer step.
 
     Attributes:
-        visual: features (B, F, N, D) or pixels (B, F, 3, S, S).
+        visual: features (B, F, N, C) or pixels (B, F, 3, S, S).
         captions: per item, its captions as token ids; None: the caption loss is not wanted.
         words: (B, C) targets of the vocabulary loss; None: it is not wanted.
         seed: of dropout.
@@ -76,7 +76,7 @@ class CaptionTask(nn.Module):
         return torch.autocast(self.model.device.type, self.precision)
 
     def soft_prompts(self, visual: Tensor) -> Tensor:
-        """float32 soft prompts (B, Q, W) of features (B, F, N, D) or pixels (B, F, 3, S, S)."""
+        """float32 soft prompts (B, Q, W) of features (B, F, N, C) or pixels (B, F, 3, S, S)."""
         with self.autocast():
             features = self.model.encode(visual) if visual.dim() == PIXEL_DIMENSIONS else visual
             return self.model.soft_prompts(features).float()
