@@ -4,27 +4,34 @@ import pytest
 import torch
 
 from evlgen.modeling.losses import target_log_probabilities
+from evlgen.modeling.packing import length_groups, pack_captions
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model
 
+MANY = [
+    [[3 + (7 * b + k + j) % 200 for j in range(1 + (5 * b + 3 * k) % 9)] + [10] for k in range(2)] for b in range(13)
+]
 CAPTIONS = [[[5, 6, 7, 10], [8, 10]], [[9, 3, 10], [4, 4, 4, 4, 4, 10], [10]]]
 
 
+@pytest.mark.parametrize("captions_of", [CAPTIONS, MANY], ids=["two items", "three groups of length"])
 @pytest.mark.parametrize("llm", [TINY_LLAMA, TINY_OPT], ids=["llama", "opt"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_packed_equals_separate_sequences(llm: dict[str, object], attention: str) -> None:
+def test_packed_equals_separate_sequences(
+    llm: dict[str, object], attention: str, captions_of: list[list[list[int]]]
+) -> None:
     model = tiny_model(tiny_config(llm=llm)).requires_grad_(True)
     model.language.requires_grad_(False)
     model.language.use_attention(attention)
-    pixels = torch.randn(2, 1, 3, 48, 48)
+    pixels = torch.randn(len(captions_of), 1, 3, 48, 48)
 
-    packed = model(CAPTIONS, pixel_values=pixels)
+    packed = model(captions_of, pixel_values=pixels)
     packed.loss.backward()
     packed_gradient = model.lm_proj.weight.grad.clone()
     model.zero_grad()
 
     total, tokens, each = torch.zeros(()), 0, []
     prefixes = model.prefix(model.soft_prompts(model.encode(pixels)))
-    for prefix, captions in zip(prefixes, CAPTIONS, strict=True):
+    for prefix, captions in zip(prefixes, captions_of, strict=True):
         for ids in captions:  # labels -100 on the prefix, as transformers computes a causal loss
             labels = torch.tensor([[-100] * len(prefix) + ids])
             inputs = torch.cat([prefix, model.language.embed(torch.tensor(ids))])[None]
@@ -49,6 +56,17 @@ def test_chunked_log_probabilities_equal_log_softmax() -> None:
     (want_gradient,) = torch.autograd.grad((want * weight).sum(), hidden)
     torch.testing.assert_close(ours, want)
     torch.testing.assert_close(gradient, want_gradient)
+
+
+def test_groups_of_length_hold_every_item_once_and_pad_less() -> None:
+    packed = pack_captions(MANY)
+    groups = length_groups(packed, 3)
+    assert sorted(torch.cat([rows for rows, _ in groups]).tolist()) == list(range(13))
+    lengths = [sum(len(ids) - 1 for ids in item) for item in MANY]
+    for rows, tokens in groups:
+        assert tokens == max(lengths[b] for b in rows.tolist())
+    assert sum(len(rows) * tokens for rows, tokens in groups) < packed.input_ids.numel()
+    assert len(length_groups(packed, 1)) == len(length_groups(pack_captions(CAPTIONS), 3)) == 1
 
 
 def test_only_what_the_model_lists_is_trained() -> None:

@@ -22,13 +22,21 @@ from evlgen.modeling.distribution import SamplingDistribution
 from evlgen.modeling.generation import CaptionOutput, generate_captions
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.losses import target_log_probabilities
-from evlgen.modeling.packing import PackedCaptions, pack_captions, packed_mask, packed_positions, target_offsets
+from evlgen.modeling.packing import (
+    PackedCaptions,
+    length_groups,
+    pack_captions,
+    packed_mask,
+    packed_positions,
+    target_offsets,
+)
 from evlgen.modeling.pretrained import PretrainedMixin
 from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
 DEFAULT_BEAMS = 3
+MOST_LENGTH_GROUPS = 3
 FROZEN_PREFIXES = ("vision.trunk.", "language.")
 
 
@@ -55,6 +63,9 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
     Args:
         config: the model's parts and sizes.
         language: the frozen language model, already loaded.
+
+    Attributes:
+        most_length_groups: in how many parts the language model may run a batch of captions, to pad less.
     """
 
     def __init__(self, config: EVLGenConfig, language: FrozenLanguageModel) -> None:
@@ -68,6 +79,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self.connector = TomeFormer(config.connector, config.vision.tokens)
         self.lm_proj = nn.Linear(config.connector.width, config.language.width)
         self.language = language
+        self.most_length_groups = MOST_LENGTH_GROUPS
         before = language.embed(torch.tensor(language.encode(config.language.prompt_before), dtype=torch.int64))
         after = language.embed(torch.tensor(language.encode(config.language.prompt_after), dtype=torch.int64))
         learned = config.language.learned_prompt
@@ -115,16 +127,29 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self, prefix_BPW: Tensor, packed: PackedCaptions, distribution: SamplingDistribution | None = None
     ) -> Tensor:
         """log p of every predicted token (M,) of packed captions behind their prefixes, the model's own or another."""
-        prefix = prefix_BPW.shape[1]
-        inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
-        hidden = self.language.hidden_states(inputs, packed_mask(packed, prefix), packed_positions(packed, prefix))
         return target_log_probabilities(
-            hidden[packed.item, packed.source + prefix],
+            self._predicting_states(prefix_BPW, packed),
             self.language.head_weight,
             packed.target,
             distribution,
             None if distribution is None else target_offsets(packed),
         )
+
+    def _predicting_states(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
+        """(M, W): the language model's hidden states that predict the tokens; items of similar length run together."""
+        prefix = prefix_BPW.shape[1]
+        inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
+        mask, positions = packed_mask(packed, prefix), packed_positions(packed, prefix)
+        found, places = [], []
+        for rows, tokens in length_groups(packed, self.most_length_groups):
+            end = prefix + tokens
+            hidden = self.language.hidden_states(inputs[rows, :end], mask[rows, :end, :end], positions[rows, :end])
+            row_of = torch.full((len(inputs),), -1, device=hidden.device)
+            row_of[rows] = torch.arange(len(rows), device=hidden.device)
+            (place,) = (row_of[packed.item] >= 0).nonzero(as_tuple=True)
+            found.append(hidden[row_of[packed.item[place]], packed.source[place] + prefix])
+            places.append(place)
+        return torch.cat(found)[torch.cat(places).argsort()]
 
     def forward(
         self,

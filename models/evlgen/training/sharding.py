@@ -44,7 +44,7 @@ def spread(task: CaptionTask, processes: Processes, sharding: str, *, cached: bo
         task: on its device; FSDP2 changes it in place.
         processes: who takes part.
         sharding: "none", "ddp" or "fsdp".
-        cached: vision features come from a cache: its tower never runs and is left alone.
+        cached: vision features come from a cache: of the tower a head runs at most, so it is left alone.
         some_unused: there are steps that do not touch every trained parameter.
     """
     if sharding == "ddp":
@@ -65,18 +65,22 @@ def _shard(task: CaptionTask, processes: Processes, cached: bool) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    model = task.model
     settings: dict[str, Any] = {
         "mesh": init_device_mesh(processes.device.type, (processes.count,)),
-        "ignored_params": set(model.vision.trunk.parameters()) if cached else set(),
+        "ignored_params": set(task.model.vision.trunk.parameters()) if cached else set(),
         "reshard_after_forward": True,
     }
-    units: list[nn.Module] = [*model.language.layers, *model.connector.encoder.layer]
-    if not cached:
-        units += list(getattr(model.vision.trunk, "blocks", []))
-    for unit in units:
+    task.model.most_length_groups = 1  # every process must call every layer equally often
+    for unit in sharded_units(task, cached):
         fully_shard(unit, **settings)
     fully_shard(task, **settings)
+
+
+def sharded_units(task: CaptionTask, cached: bool) -> list[nn.Module]:
+    """What fsdp gathers one after the other; the rest is the root's, but for a tower whose features are cached."""
+    model = task.model
+    units: list[nn.Module] = [*model.language.layers, *model.connector.encoder.layer]
+    return units if cached else units + list(getattr(model.vision.trunk, "blocks", []))
 
 
 @contextlib.contextmanager
