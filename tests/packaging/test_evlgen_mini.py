@@ -46,6 +46,21 @@ def test_the_card_names_data_terms_and_results(folder: Path) -> None:
     assert "<!--" not in card, "a part of the card is not filled in"
 
 
+def test_its_self_critical_sister_is_whole() -> None:
+    folder = find_checkpoint("evlgen-mini-msrvtt")
+    config = EVLGenConfig.from_pretrained(folder)
+    assert config == load_recipe("mini-msrvtt-scst").model
+    assert frozen_sources(folder / "model.safetensors") == {"vision": VISION.source, "language": LANGUAGE.source}
+    tensors, start = (
+        load_file(folder / "model.safetensors"),
+        load_file(find_checkpoint("evlgen-mini") / "model.safetensors"),
+    )
+    assert all(torch.isfinite(t.float()).all() for t in tensors.values())
+    temporal = {f"vision.after.{name}" for name in ("alpha", "query.weight", "query.bias", "key.weight", "key.bias")}
+    assert tensors.keys() == start.keys() | temporal
+    assert tensors["vision.after.query.weight"].shape == (256, 352)
+
+
 @pytest.mark.network
 def test_it_sees(tmp_path: Path, folder: Path) -> None:
     """Every sample clip's caption is likelier behind its own soft prompts than behind those of the other clips."""

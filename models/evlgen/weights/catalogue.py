@@ -62,7 +62,10 @@ CONNECTOR_START = Part(
     "#sha256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
 
-MODELS: dict[str, tuple[Part, ...]] = {"evlgen-mini": (VISION, LANGUAGE, CONNECTOR_START)}
+MODELS: dict[str, tuple[Part, ...]] = {
+    "evlgen-mini": (VISION, LANGUAGE, CONNECTOR_START),
+    "evlgen-mini-msrvtt": (VISION, LANGUAGE),
+}
 
 
 def _clip(name: str, what: str, licence: str, size_bytes: int, sha256: str) -> Part:
