@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from evlgen_cli.commands.chain import PART, run_chain_recipe
+from evlgen_cli.commands.estimate import HELP, show_estimate
 from evlgen_cli.console import download_progress, err, out, print_json
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
@@ -29,13 +30,15 @@ def train(
         int | None,
         typer.Option("--processes", min=1, help="Processes on this machine; one for each GPU if not given."),
     ] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help=HELP)] = False,
     as_json: JsonOption = False,
     part: Annotated[bool, typer.Option(PART, hidden=True)] = False,
 ) -> None:
     """Train a captioner as a recipe says; the best checkpoint ends in OUT/best.
 
     A recipe that is a chain of steps is run step by step, each in OUT/STEP; --resume skips what is done, and repeats
-    steps whose settings (--set STEP.key=value) have changed.
+    steps whose settings (--set STEP.key=value) have changed. --estimate says what memory, disk and time it would take,
+    with --processes N also for N processes.
 
     Under torchrun, accelerate launch and srun a training run joins the processes that are there.
     """
@@ -45,6 +48,9 @@ def train(
 
     loaded = load_any(recipe, overrides or [])
     folder = out_folder or Path("runs") / loaded.name
+    if estimate:
+        show_estimate(loaded, folder, device, processes, as_json)
+        return
     again = ["train", "--recipe", recipe, "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
     join_cluster()

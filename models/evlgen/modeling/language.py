@@ -172,6 +172,13 @@ def load_language_model(
     return FrozenLanguageModel(config, model, tokenizer)
 
 
+def load_config(config: LanguageConfig, *, report: Any = None) -> Any:
+    """transformers' configuration alone; arguments and errors as for `load_language_model`."""
+    if config.source is None:
+        return _random_config(config)
+    return _open(config, transformers.AutoConfig, **_location(config, report))
+
+
 def load_tokenizer(config: LanguageConfig, *, report: Any = None) -> Any:
     """The tokenizer alone; arguments and errors as for `load_language_model`."""
     if config.source is None:
@@ -239,14 +246,16 @@ def _quiet_transformers() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def _random_model(config: LanguageConfig) -> Any:
-    """A random model: every test runs on one, with no file and no network."""
+def _random_config(config: LanguageConfig) -> Any:
     if config.architecture is None:
         raise UsageError("language.source is missing", "name a GGUF file, an hf: repository or a folder")
     settings = dict(config.architecture)
-    return transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
-    )
+    return transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def _random_model(config: LanguageConfig) -> Any:
+    """A random model: every test runs on one, with no file and no network."""
+    return transformers.AutoModelForCausalLM.from_config(_random_config(config))
 
 
 def _byte_tokenizer() -> Any:

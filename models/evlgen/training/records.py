@@ -64,6 +64,10 @@ class RunLog:
         if next((r["start"] for r in reversed(told) if "start" in r), None) != facts:
             self.write({"step": step, "start": facts})
 
+    def records(self) -> list[dict[str, Any]]:
+        """What is logged; nothing where there is no log."""
+        return [json.loads(line) for line in self._lines()]
+
     def _unwritable(self, error: OSError) -> EvlgenError:
         return EvlgenError(f"{self.path} cannot be written: {error.strerror}", "free some disk, then --resume")
 

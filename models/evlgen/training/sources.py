@@ -5,7 +5,7 @@ Captions are kept twice: as people wrote them, to score against, and as the reci
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from evlgen.data.batches import CaptionSource, tokenize
 from evlgen.data.captions import CaptionedItem, clean_caption
@@ -41,7 +41,7 @@ class Loader:
             prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
             if prepared is None:
                 return None
-            items = [CaptionedItem(item.name, self._trained_on(item)) for item in prepared.items]
+            items = self.trained_on(prepared.items)
             made.append(
                 CaptionSource(
                     source.name,
@@ -56,7 +56,10 @@ class Loader:
         count = len(both) - len(self.read[1])
         return made[:count], made[count:]
 
-    def _trained_on(self, item: CaptionedItem) -> tuple[str, ...]:
-        """Cleaned captions; one of which nothing would be left stays as it is."""
+    def trained_on(self, items: Sequence[CaptionedItem]) -> list[CaptionedItem]:
+        """Items with their captions cleaned; captions of which nothing would be left stay as they are."""
+        return [CaptionedItem(item.name, self._cleaned(item)) for item in items]
+
+    def _cleaned(self, item: CaptionedItem) -> tuple[str, ...]:
         cleaned = (clean_caption(c, lower_case=self.data.lower_case) for c in item.captions)
         return tuple(c for c in cleaned if c) or item.captions

@@ -62,6 +62,26 @@ class StepPlan:
         return torch.stack(parts).sum()
 
 
+def micro_batches_of_a_step(recipe: Recipe, processes: int) -> int:
+    """Of all processes together.
+
+    Raises:
+        UsageError: a step has fewer items.
+    """
+    parts = processes * recipe.train.accumulation_steps
+    sizes = {"data.items_per_step": recipe.data.items_per_step}
+    if recipe.vocabulary.steps:
+        sizes["vocabulary.items_per_step"] = recipe.vocabulary.items_per_step
+    for name, size in sizes.items():
+        if size < parts:
+            raise UsageError(
+                f"{name} {size} cannot be cut into {parts} micro-batches ({processes} processes x "
+                f"train.accumulation_steps {recipe.train.accumulation_steps})",
+                f"raise {name}, or use fewer processes",
+            )
+    return parts
+
+
 class Steps:
     """The steps of a run.
 
@@ -80,18 +100,8 @@ class Steps:
         self, recipe: Recipe, batches: BatchMaker, vocabulary: VocabularyObjective | None, rank: int, processes: int
     ) -> None:
         self.recipe, self.batches, self.vocabulary = recipe, batches, vocabulary
-        self.rank, self.parts = rank, processes * recipe.train.accumulation_steps
+        self.rank, self.parts = rank, micro_batches_of_a_step(recipe, processes)
         self.total = recipe.vocabulary.steps + recipe.train.steps
-        sizes = {"data.items_per_step": recipe.data.items_per_step}
-        if recipe.vocabulary.steps:
-            sizes["vocabulary.items_per_step"] = recipe.vocabulary.items_per_step
-        for name, size in sizes.items():
-            if size < self.parts:
-                raise UsageError(
-                    f"{name} {size} cannot be cut into {self.parts} micro-batches ({processes} processes x "
-                    f"train.accumulation_steps {recipe.train.accumulation_steps})",
-                    f"raise {name}, or use fewer processes",
-                )
 
     def captioning(self, step: int) -> bool:
         """Whether the caption loss is part of a step."""

@@ -5,7 +5,7 @@ depends on; steps.py, what each kind of step does.
 """
 
 from evlgen.workflow.preflight import check_chain_inputs
-from evlgen.workflow.run import ChainResult, StepEvent, StepReport, run_chain
+from evlgen.workflow.run import ChainResult, StepEvent, StepReport, run_chain, training_runs
 from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord
 from evlgen.workflow.steps import Hands
 
@@ -19,4 +19,5 @@ __all__ = [
     "StepReport",
     "check_chain_inputs",
     "run_chain",
+    "training_runs",
 ]

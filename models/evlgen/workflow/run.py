@@ -128,6 +128,25 @@ def run_chain(
         return ChainResult(folder, tuple(reports), False)
 
 
+def training_runs(chain: Chain, folder: Path) -> dict[str, tuple[Recipe, Path]]:
+    """Of every train step of a chain in `folder`: its recipe, with where it starts, and its folder."""
+    runs: dict[str, tuple[Recipe, Path]] = {}
+    for step in chain.steps:
+        recipe = _recipe_of(step, chain, folder)
+        if isinstance(step, TrainStep) and recipe is not None:
+            runs[step.name] = recipe, folder / step.name
+    return runs
+
+
+def _recipe_of(step: AnyStep, chain: Chain, folder: Path) -> Recipe | None:
+    """The recipe of a step, with where it starts."""
+    recipe = chain.recipes.get(step.name)
+    if recipe is None or not isinstance(step, TrainStep) or step.start_from is None:
+        return recipe
+    best = str((folder / step.start_from / BEST).absolute())
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"start_from": best})})
+
+
 def _open(chain: Chain, folder: Path, resume: bool) -> ChainState:
     state = ChainState.read(folder)
     if state is None:
@@ -161,7 +180,7 @@ class _Run:
             self.tell(StepEvent(step, position, len(self.chain.steps), what, text, record.seconds))
             return StepReport(step.name, step.kind, what == "skipped", record)
 
-        recipe = self._recipe(step)
+        recipe = _recipe_of(step, self.chain, self.folder)
         settings = settings_of(step, self.chain.recipes.get(step.name))
         dependencies = dependencies_of(step, self.state.steps, self.names)
         before = self.state.steps.get(step.name)
@@ -209,14 +228,6 @@ class _Run:
     def _relative(self, path: Path) -> str:
         path, folder = path.absolute(), self.folder.absolute()
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-    def _recipe(self, step: AnyStep) -> Recipe | None:
-        """The recipe of a step, with where it starts."""
-        recipe = self.chain.recipes.get(step.name)
-        if recipe is None or not isinstance(step, TrainStep) or step.start_from is None:
-            return recipe
-        best = str((self.folder / step.start_from / BEST).absolute())
-        return recipe.model_copy(update={"train": recipe.train.model_copy(update={"start_from": best})})
 
     def _decide(
         self,
