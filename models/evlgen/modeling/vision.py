@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
+from evlgen.modeling.blip2 import from_blip2
 from evlgen.modeling.temporal import TemporalContextualization
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
@@ -169,18 +170,25 @@ class VisionTower(nn.Module):
         """Contextualized tokens (B, F, N, D)."""
         return self.contextualize(self.encode(pixels_BFCSS))
 
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The trunk's own tensors under timm's names, without temporal modules."""
+        return {
+            k.replace(".block.", ".", 1) if self.blocks else k: v
+            for k, v in self.trunk.state_dict().items()
+            if ".temporal." not in k
+        }
+
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Fill the trunk from a weight file in the configured layout.
 
         Raises:
             WeightsError: names or shapes do not fit.
         """
-        own = {
-            k.replace(".block.", ".", 1) if self.blocks else k: v
-            for k, v in self.trunk.state_dict().items()
-            if ".temporal." not in k
-        }
-        given = dict(zip(own, tensors.values(), strict=False)) if self.config.layout == "ordered" else tensors
+        own, given = self.frozen_tensors(), tensors
+        if self.config.layout == "ordered":
+            given = dict(zip(own, tensors.values(), strict=False))
+        elif self.config.layout == "blip2":
+            given = from_blip2(tensors)
         bad = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
         if bad:
             raise WeightsError(
