@@ -1,6 +1,7 @@
-"""`evlgen models`: which models there are, and bringing their parts onto this machine."""
+"""`evlgen models`: which models there are, bringing their parts onto this machine, and the authors' checkpoints."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -8,7 +9,7 @@ from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.options import JsonOption
 from evlgen_cli.texts import human_bytes
 
-app = typer.Typer(no_args_is_help=True, help="See and fetch the models' pre-trained parts.")
+app = typer.Typer(no_args_is_help=True, help="See models, fetch their parts, convert checkpoints.")
 
 
 @app.command("ls")
@@ -50,6 +51,65 @@ def pull(
         table(("part", "path"), [(part.name, str(path)) for part, path in zip(parts, paths, strict=True)])
     counted = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
     err.print(f"{name}: {counted}, {human_bytes(sum(part.bytes for part in parts))}, hashes as pinned")
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Authors' checkpoint; with --to-authors our folder.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; with --to-authors a file (.pth, .safetensors).")],
+    back: Annotated[
+        bool, typer.Option("--to-authors", help="Write the authors' layout of one of our folders.")
+    ] = False,
+    r: Annotated[int, typer.Option("--r", help="Tokens merged per layer.", min=0)] = 19,
+    heads: Annotated[int, typer.Option("--heads", help="Attention heads of the connector.", min=1)] = 12,
+    frames: Annotated[int, typer.Option("--frames", help="Frames per video.", min=1)] = 4,
+    vision: Annotated[
+        str | None, typer.Option("--vision", help="Weights of EVA-CLIP ViT-g/14, if FILE does not hold them.")
+    ] = None,
+    vision_layout: Annotated[
+        Literal["timm", "blip2"], typer.Option("--vision-layout", help="Whose key names --vision has.")
+    ] = "timm",
+    image_size: Annotated[int, typer.Option("--image-size", help="With --vision: side in pixels.", min=14)] = 224,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Folder or hf:owner/name.", show_default="the OPT of this width")
+    ] = None,
+    prompt_after: Annotated[
+        str | None,
+        typer.Option("--prompt-after", help="Text before a caption.", show_default="the tokenizer's start token"),
+    ] = None,
+    unused: Annotated[
+        list[str] | None, typer.Option("--unused", metavar="PREFIX", help="Tensors to keep aside; may be repeated.")
+    ] = None,
+    family: Annotated[
+        Literal["opt", "vicuna"] | None,
+        typer.Option("--family", help="With --to-authors: names of which model.", show_default="by language model"),
+    ] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="With --to-authors: frozen parts too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a checkpoint of EVLGen's authors (image or video, OPT or Vicuna), or write one."""
+    from evlgen import conversion
+
+    if back:
+        prefix = None if family is None else conversion.FAMILIES[family]
+        restored = conversion.to_authors(source, to, family=prefix, frozen=frozen)
+        what, tensors = f"prefix {restored.family}_", restored.tensors
+    else:
+        assumed = conversion.Assumed(
+            r=r,
+            heads=heads,
+            frames=frames,
+            vision=None if vision is None else conversion.eva_vit_g(vision, vision_layout, image_size),
+            language=language,
+            prompt_after=prompt_after,
+        )
+        converted = conversion.convert(Path(source), to, assumed, tuple(unused or ()))
+        what, tensors = f"fusion {converted.config.temporal.fusion}", converted.tensors
+    if as_json:
+        print_json({"written": str(to), "tensors": tensors})
+        return
+    table(("part", "tensors"), [(part, str(count)) for part, count in tensors.items()])
+    err.print(f"{to} is written: {what}")
 
 
 def _describe(part: Any) -> dict[str, Any]:

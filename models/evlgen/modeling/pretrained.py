@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     """Tensors by name, of a safetensors file or a torch pickle (read with weights_only: no code runs).
+
+    Args:
+        path: the file.
+        inside: where in a pickle they may lie, beside an optimizer's state and the like.
 
     Raises:
         WeightsError: the file is damaged, refused, or holds something else than named tensors.
@@ -43,6 +47,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(f"{path} is not a readable weight file: {reason}") from None
+    if inside is not None and isinstance(loaded, dict):
+        loaded = loaded.get(inside, loaded)
     if not (isinstance(loaded, dict) and all(isinstance(v, Tensor) for v in loaded.values())):
         raise WeightsError(f"{path} does not hold tensors by name", "expected a state dict")
     return loaded
@@ -126,6 +132,8 @@ class PretrainedMixin:
     def load_trained(self, path: Path, *, start: bool = False) -> None:
         """Fill the trained tensors from a safetensors file.
 
+        Prompt texts that are not learned may be missing in it: they are the language model's own embeddings.
+
         Args:
             path: the file.
             start: a start for further training: an image model fits a video model, whose temporal modules stay new.
@@ -139,6 +147,8 @@ class PretrainedMixin:
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         if start:
             names = [n for n in names if n in tensors or not n.startswith("vision.")]
+        if not self.config.language.learned_prompt:
+            names = [n for n in names if n in tensors or not n.startswith("prompt_")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
         wrong = [n for n in names if n in tensors and tensors[n].shape != own[n].shape]
         if missing or extra or wrong:
@@ -148,7 +158,7 @@ class PretrainedMixin:
             )
         against = frozen_sources(path)
         for part, source in self._frozen().items():
-            if part in against and against[part] != source:
+            if part in against and not _same(against[part], source):
                 raise WeightsError(f"{path} was trained against another {part}: {against[part]}, not {source}")
         with torch.no_grad():
             for name in names:
@@ -195,6 +205,12 @@ class PretrainedMixin:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             return str(api.upload_folder(repo_id=repository, folder_path=folder))
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Whether two sources are the same file: spelled alike, or of one hash in different places."""
+    hashes = [(source or "").partition("#sha256=")[2] for source in (one, other)]
+    return one == other or (hashes[0] == hashes[1] != "")
 
 
 def frozen_sources(path: Path) -> dict[str, str | None]:

@@ -1,0 +1,196 @@
+"""The configuration of an authors' checkpoint: sizes are read off its tensors, the rest is assumed as released."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.conversion.names import POSITIONS, Family, Sorted
+from evlgen.errors import UsageError, WeightsError
+from evlgen.modeling.tomeformer import TomeFormer
+from evlgen.modeling.vision import VisionTower
+
+NO_NORM = {"use_post_transformer_norm": False, "use_fc_norm": False}
+"""timm's EVA ends in a LayerNorm; the authors' has none, `ln_vision` follows it."""
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def eva_vit_g(
+    source: str | None = None, layout: Literal["timm", "ordered", "blip2"] = "timm", image_size: int = 224
+) -> VisionConfig:
+    """The tower of every released checkpoint: EVA-CLIP ViT-g/14 without its last block, as BLIP-2 uses it.
+
+    Args:
+        source: its weights.
+        layout: their key names.
+        image_size: side in pixels, a multiple of 14.
+    """
+    other = {} if image_size == 224 else {"img_size": image_size}
+    return VisionConfig(
+        name="eva_giant_patch14_clip_224",
+        arguments={"depth": 39, **NO_NORM, **other},
+        source=source,
+        layout=layout,
+        image_size=image_size,
+        width=1408,
+        tokens=(image_size // 14) ** 2 + 1,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    )
+
+
+START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
+"""What the tokenizers of OPT and Vicuna put in front of every text; LAVIS leaves them to it."""
+
+OPT_BY_WIDTH = {2560: "hf:facebook/opt-2.7b", 4096: "hf:facebook/opt-6.7b"}
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What the tensors do not tell; defaults are those of the released models.
+
+    Attributes:
+        r: tokens merged per layer of the connector.
+        heads: of the connector.
+        vision_heads: of the vision tower, if the file holds it.
+        vision: the vision tower, if (and only if) the file does not hold it.
+        temporal_heads: of the temporal modules.
+        frames: per video.
+        language: source of the language model; without one, that of the OPT of this width.
+        architecture: transformers configuration of a random language model instead, for tests.
+        prompt_after: text between soft prompts and caption; without one, the tokenizer's own start token.
+        end_text: what ends a caption.
+    """
+
+    r: int = 19
+    heads: int = 12
+    vision_heads: int = 16
+    vision: VisionConfig | None = None
+    temporal_heads: int = 8
+    frames: int = 4
+    language: str | None = None
+    architecture: dict[str, Any] | None = None
+    prompt_after: str | None = None
+    end_text: str = "\n"
+
+
+def _shape(tensors: dict[str, Tensor], name: str, theirs: str, dimensions: int) -> torch.Size:
+    """The shape of a tensor without which no size can be read."""
+    if name not in tensors or tensors[name].dim() != dimensions:
+        raise WeightsError(
+            f"no tensor {theirs} of {dimensions} dimensions: this is no EVLGen checkpoint as its authors write it",
+            "expected are ln_vision.*, VL_proj.*, VLconnector.*, and opt_proj.* or llm_proj.*",
+        )
+    return tensors[name].shape
+
+
+def _count(names: dict[str, Tensor], prefix: str) -> int:
+    """How many layers there are: numbers that follow a prefix."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})
+
+
+def infer_vision(tensors: dict[str, Tensor], heads: int) -> VisionConfig:
+    """The tower of its own tensors (timm's names): EVA-CLIP ViT-g/14, or one built like it in other sizes.
+
+    Raises:
+        WeightsError: they are not those of such a tower.
+    """
+    width, _, patch, _ = _shape(tensors, "patch_embed.proj.weight", "visual_encoder.patch_embed.proj.weight", 4)
+    tokens = _shape(tensors, "pos_embed", "visual_encoder.pos_embed", 3)[1]
+    hidden = _shape(tensors, "blocks.0.mlp.fc1.weight", "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0]
+    side = patch * math.isqrt(tokens - 1)
+    sizes: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width, "num_heads": heads}
+    if hidden * 1408 != width * 6144:
+        sizes["mlp_ratio"] = (hidden + 0.5) / width  # timm cuts the product to an integer
+    released = {"img_size": 224, "patch_size": 14, "embed_dim": 1408, "num_heads": 16}
+    changed = {k: v for k, v in sizes.items() if released.get(k) != v}
+    arguments = {"depth": _count(tensors, "blocks."), **NO_NORM, **changed}
+    return eva_vit_g().model_copy(update={"arguments": arguments, "image_size": side, "width": width, "tokens": tokens})
+
+
+def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfig:
+    """The configuration of a checkpoint; sources of stored parts are still to be set.
+
+    Raises:
+        UsageError: the language model or the vision tower is not known.
+        WeightsError: tensors that sizes are read from are missing.
+        pydantic.ValidationError: heads do not divide a width.
+    """
+    trained = given.trained
+    width = _shape(trained, "vl_proj.weight", "VL_proj.weight", 2)[0]
+    inner = _shape(
+        trained, "connector.encoder.layer.0.intermediate.dense.weight",
+        "VLconnector.encoder.layer.0.intermediate.dense.weight", 2,
+    )[0]  # fmt: skip
+    _shape(trained, POSITIONS, "VLconnector.embeddings.position_embeddings.weight", 2)
+    language_width = _shape(trained, "lm_proj.weight", f"{family}_proj.weight", 2)[0]
+    queries = [t for n, t in trained.items() if n.endswith(".temporal.query.weight")]
+    temporal = TemporalConfig(frames=assumed.frames)
+    if any(".temporal." in n for n in trained):
+        temporal = TemporalConfig(
+            fusion="temporal",
+            frames=assumed.frames,
+            heads=assumed.temporal_heads,
+            width=queries[0].shape[0] if queries else temporal.width,
+        )
+    if given.vision:
+        if assumed.vision is not None:
+            raise UsageError("the file holds a vision tower", "leave out --vision")
+        vision = infer_vision(given.vision, assumed.vision_heads)
+    elif assumed.vision is None or assumed.vision.source is None:
+        raise UsageError("the file holds no vision tower", "name weights of EVA-CLIP ViT-g/14 with --vision")
+    else:
+        vision = assumed.vision
+    source = assumed.language
+    if source is None and assumed.architecture is None:
+        source = OPT_BY_WIDTH.get(language_width) if family == "opt" else None
+        if source is None:
+            raise UsageError(
+                f"which language model it is (width {language_width}) does not stand in the file",
+                "name it with --language, e.g. a folder or hf:owner/name",
+            )
+    return EVLGenConfig(
+        vision=vision,
+        connector=ConnectorConfig(
+            layers=_count(trained, "connector.encoder.layer."),
+            width=width,
+            heads=assumed.heads,
+            intermediate=inner,
+            r=assumed.r,
+        ),
+        temporal=temporal,
+        language=LanguageConfig(
+            source=source,
+            architecture=None if source else assumed.architecture,
+            width=language_width,
+            prompt_after=START_TEXT[family] if assumed.prompt_after is None else assumed.prompt_after,
+            end_text=assumed.end_text,
+        ),
+    )
+
+
+def model_shapes(config: EVLGenConfig) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
+    """Shapes of the trained tensors (prompt texts aside) and of the frozen tower's, by name; nothing is computed."""
+    temporal = config.temporal if config.temporal.fusion == "temporal" else None
+    with torch.device("meta"):
+        tower = VisionTower(config.vision, temporal)
+        parts: dict[str, nn.Module] = {
+            "ln_vision": nn.LayerNorm(config.vision.width),
+            "vl_proj": nn.Linear(config.vision.width, config.connector.width),
+            "connector": TomeFormer(config.connector, config.vision.tokens),
+            "lm_proj": nn.Linear(config.connector.width, config.language.width),
+            "vision": tower,
+        }
+    trained = {
+        f"{part}.{name}": parameter.shape
+        for part, module in parts.items()
+        for name, parameter in module.named_parameters()
+        if part != "vision" or ".temporal." in name or name.startswith("after.")
+    }
+    return trained, {name: tensor.shape for name, tensor in tower.frozen_tensors().items()}
