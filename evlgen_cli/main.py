@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from evlgen import __version__
 from evlgen_cli.commands import data, models
+from evlgen_cli.commands.bench import bench
 from evlgen_cli.commands.caption import caption
 from evlgen_cli.commands.compare import compare
 from evlgen_cli.commands.doctor import doctor
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "train": train,
     "eval": evaluate,
     "compare": compare,
+    "bench": bench,
     "recipes": recipes,
     "models": models.app,
     "data": data.app,

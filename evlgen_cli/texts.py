@@ -1,4 +1,4 @@
-"""Values as people read them: bytes, durations, and text that came from outside.
+"""Values as people read them: bytes, durations, FLOPs, and text that came from outside.
 
 Decimal units, as disks and downloads are sold.
 """
@@ -21,6 +21,15 @@ def human_seconds(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def human_flops(count: float) -> str:
+    """1234567890 -> "1.23 GFLOP"."""
+    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TFLOP" if count < 1000 else f"{count:.0f} TFLOP"
 
 
 def printable(text: str) -> str:

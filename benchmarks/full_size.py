@@ -1,0 +1,235 @@
+"""The document of the paper's full-size models: parameters, names and shapes, tokens, FLOPs, memory.
+
+All of it comes from the real modules on the meta device; nothing is downloaded and no GPU is needed.
+
+    python benchmarks/full_size.py > docs/full-size.md        (about three minutes on one core)
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from evlgen.bench import FULL_SIZE, find_model
+from evlgen.bench.flops import Work
+from evlgen.bench.parameters import (
+    PartParameters,
+    ShapeRow,
+    memory_bytes,
+    parameters_by_part,
+    trained_shapes,
+)
+from evlgen.bench.run import ConnectorReport, count_model
+from evlgen.bench.skeleton import CROSS_EVERY, QFORMER_LAYERS, QUERIES, build_skeleton
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling import EVLGenForConditionalGeneration
+
+R = (0, 8, 16, 19)
+NEW_TOKENS = 20
+WORD_EMBEDDINGS = 30522 * 768
+OTHER_EMBEDDINGS = (512 + 2 + 2) * 768  # positions, types, LayerNorm
+POOLER = 768 * 768 + 768
+"""Of bert-base-uncased."""
+
+HEADER = """# The full-size models
+
+Made by `python benchmarks/full_size.py > docs/full-size.md` from the modules that train, on the meta device; not to be
+edited by hand. `evlgen bench --model full-size --no-time --r 0,8,16,19` shows the FLOPs in tables, `--model NAME` those
+of one model. The models are listed in `models/evlgen/bench/models.py`; a recipe of the same name takes an entry's
+place."""
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def prose(text: str) -> str:
+    """A paragraph in lines of 120 letters."""
+    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False)
+
+
+def millions(count: int) -> str:
+    return f"{count / 1e6:,.2f} M" if count else "0"
+
+
+class Model:
+    """One full-size model on the meta device."""
+
+    def __init__(self, name: str) -> None:
+        found = find_model(name)
+        self.name, self.what, self.config = name, found.what, found.config
+        self.skeleton: EVLGenForConditionalGeneration = build_skeleton(self.config)
+        self.parts: list[PartParameters] = parameters_by_part(self.skeleton)
+        self.shapes: list[ShapeRow] = trained_shapes(self.skeleton)
+
+    def trained(self, part: str | None = None) -> int:
+        return sum(one.trained for one in self.parts if part in (None, one.part))
+
+    def flops(self) -> tuple[ConnectorReport, ...]:
+        def tell(done: int, total: int) -> None:
+            print(f"{self.name}: {done} of {total}", file=sys.stderr)
+
+        return count_model(self.skeleton, self.config, R, NEW_TOKENS, tell)
+
+
+def parameters(models: list[Model]) -> str:
+    """How many there are, against what the paper says."""
+    parts = list(dict.fromkeys(one.part for model in models for one in model.parts))
+    papers = {one.name: one.paper or "-" for one in FULL_SIZE}
+    rows = []
+    for model in models:
+        by_part = {one.part: one for one in model.parts}
+        cells = [
+            "-" if part not in by_part else millions(max(by_part[part].trained, by_part[part].frozen)) for part in parts
+        ]
+        frozen = sum(one.frozen for one in model.parts)
+        rows.append([model.name, *cells, millions(model.trained()), papers[model.name], millions(frozen)])
+    kind = {one.part: "trained" if one.trained else "frozen" for model in models for one in model.parts}
+    columns = [*(f"{part} ({kind[part]})" for part in parts), "trained", "the paper says", "frozen"]
+    about = "\n".join(f"- `{model.name}`: {model.what}" for model in models)
+    return f"## Parameters\n\n{about}\n\n{markdown(['model', *columns], rows)}\n\n{explanation(models)}"
+
+
+def explanation(models: list[Model]) -> str:
+    """Why 55M and 110M are not what is trained."""
+    by_paper = {one.paper: model for one in FULL_SIZE for model in models if model.name == one.name and one.paper}
+    large, small = by_paper["110M"], by_paper["55M"]
+    own = {paper: sum(r.count * size(r) for r in m.shapes if ".layer." in r.name) for paper, m in by_paper.items()}
+    bert = own["110M"] + WORD_EMBEDDINGS + OTHER_EMBEDDINGS + POOLER
+    first = prose(
+        f"**110M.** The {large.config.connector.layers} layers are those of BERT-base: {millions(own['110M'])}. "
+        f"BERT-base as a whole has {millions(bert)}, the 110M that it goes by: on top of the layers come word "
+        f"embeddings ({millions(WORD_EMBEDDINGS)}), positions, types and LayerNorm ({millions(OTHER_EMBEDDINGS)}) "
+        f"and a pooler ({millions(POOLER)}). TomeFormer sees no words: it has neither word embeddings nor pooler, and "
+        f"{large.config.vision.tokens} positions instead of 512. With LayerNorm and both projections "
+        f"{millions(large.trained())} are trained; with word embeddings they would be "
+        f"{millions(large.trained() + WORD_EMBEDDINGS)}."
+    )
+    second = prose(
+        f"**55M.** No sum of parts gives it: the {small.config.connector.layers} layers have {millions(own['55M'])}, "
+        f"{millions(small.trained())} are trained, and with word embeddings they would be "
+        f"{millions(small.trained() + WORD_EMBEDDINGS)}. 55 is half of 110, so we take it as the name of half the "
+        "layers. The paper gives no count by part: both readings are ours."
+    )
+    return f"{first}\n\n{second}\n\nTemporal modules come on top in the video model."
+
+
+def size(row: ShapeRow) -> int:
+    """Elements of one tensor of a row."""
+    total = 1
+    for n in row.shape:
+        total *= n
+    return total
+
+
+def memory(models: list[Model]) -> str:
+    """Of one GPU."""
+    rows = []
+    for model in models:
+        used = memory_bytes(model.parts)
+        parts = (used.frozen, used.trained, used.gradients, used.optimizer, used.total)
+        rows.append([model.name, *(f"{part / 1e9:.2f} GB" for part in parts)])
+    table = markdown(["model", "frozen (bfloat16)", "trained (float32)", "gradients", "AdamW's moments", "total"], rows)
+    return f"""## Memory of one GPU
+
+Of parameters, gradients and optimizer state; every process of a DDP run holds all of it. Activations, which grow with
+the batch, are not in it. 1 GB is 10^9 bytes.
+
+{table}"""
+
+
+def tokens(config: EVLGenConfig) -> str:
+    """What leaves each layer."""
+    rows = []
+    for layers in (6, 12):
+        for r in R:
+            connector = config.connector.model_copy(update={"layers": layers, "r": r})
+            flow = config.model_copy(update={"connector": connector}).tokens_per_layer()
+            rows.append([layers, r, " ".join(map(str, flow)), flow[-1]])
+    return f"""## Tokens
+
+{config.vision.tokens} visual tokens enter the first layer; frames of a video are averaged before it.
+
+{markdown(["layers", "r", "tokens after each layer", "soft prompts"], rows)}"""
+
+
+def shapes(models: list[Model]) -> str:
+    """Names and shapes of what is trained: what a checkpoint holds."""
+    names = list(dict.fromkeys(row.name for model in models for row in model.shapes))
+    cells = [{row.name: f"{row.count} x {_shape(row)}" for row in model.shapes} for model in models]
+    rows = [[f"`{name}`", *(cell.get(name, "-") for cell in cells)] for name in names]
+    return f"""## Trained tensors
+
+Names and shapes; N stands for the numbers of layers or blocks, in front of a shape stands how many there are.
+
+{markdown(["name", *(model.name for model in models)], rows)}"""
+
+
+def _shape(row: ShapeRow) -> str:
+    return "[" + ", ".join(map(str, row.shape)) + "]"
+
+
+def flops(models: list[Model]) -> str:
+    """Of a training step and of a caption."""
+    reports = {model.name: model.flops() for model in models}
+    worst = max(
+        max(one.connector.difference or 0.0, one.step.difference, one.caption.difference)
+        for found in reports.values()
+        for one in found
+    )
+    frames = ", ".join(f"`{m.name}` {m.config.temporal.frames}" for m in models if m.config.temporal.frames > 1)
+    text = models[0].config.language.max_text_tokens
+    table = [_flops_rows(name, found) for name, found in reports.items()]
+    columns = ["model", "connector", "soft prompts", "connector's parameters", "connector, forward", "step: tower"]
+    columns += ["step: connector", "step: language model", "training step", "of r=0", "caption", "of r=0"]
+    said = prose(
+        f"For one item (one frame; {frames} frames), in GFLOP. A training step has a caption of {text} tokens and "
+        "includes the backward pass; its parts are the vision tower, the connector and the language model. The tower "
+        f"of a picture model runs no backward pass. A caption is greedy, of {NEW_TOKENS} tokens, with the pass that "
+        "scores it. 2 FLOPs a multiply-add; matrix products, convolutions and attention are counted "
+        "(`models/evlgen/bench/formulas.py` says "
+        f'what is not). "q-former" is BLIP-2\'s in the place of TomeFormer, of the same width: {QUERIES} queries, '
+        f"{QFORMER_LAYERS} layers, cross attention in one of {CROSS_EVERY}, without its text branch."
+    )
+    checked = f"Counted by torch's FlopCounterMode; closed formulas give the same within {worst:.4%} in every part."
+    return f"## FLOPs\n\n{said}\n\n{checked}\n\n{markdown(columns, [row for rows in table for row in rows])}"
+
+
+def _flops_rows(name: str, found: tuple[ConnectorReport, ...]) -> list[list[str]]:
+    first = found[0]
+    return [
+        [
+            name,
+            one.name,
+            str(one.soft_prompts),
+            millions(one.parameters),
+            _giga(one.connector.counted),
+            *_parts(one.step),
+            f"{one.step.counted / first.step.counted:.0%}",
+            _giga(one.caption.counted),
+            f"{one.caption.counted / first.caption.counted:.0%}",
+        ]
+        for one in found
+    ]
+
+
+def _parts(work: Work) -> list[str]:
+    return [_giga(n) for n in (work.vision.counted, work.connector.counted, work.language.counted, work.counted)]
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:,.1f}"
+
+
+def document() -> str:
+    """All of it."""
+    models = [Model(one.name) for one in FULL_SIZE]
+    sections = [parameters(models), memory(models), tokens(models[0].config), flops(models), shapes(models)]
+    return "\n\n".join([HEADER, *sections]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,115 @@
+"""FLOPs of the real modules, counted by torch as they run on tensors without content.
+
+Towers and language models run on the meta device, connectors on fake tensors: merging switches autocast off, and the
+meta device knows none.
+Attention runs as its two matrix products here, so that its backward pass counts without the recomputation that fused
+kernels do. What is counted is said in formulas.py. One item is counted; costs grow with the number of items.
+
+Shapes: N visual tokens, D vision width, P prefix tokens, T tokens of a sequence, W language width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.losses import target_log_probabilities
+from evlgen.modeling.prefix_cache import SharedPrefix
+from evlgen.modeling.vision import VisionTower
+
+
+def count(work: Callable[[], object]) -> int:
+    """FLOPs of whatever a function does."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    total: int = counter.get_total_flops()
+    return total
+
+
+def count_tower(tower: VisionTower, frames: int, *, training: bool) -> int:
+    """Of the frames of one item; backward, too, where something inside is trained."""
+    side = tower.config.image_size
+    pixels = torch.empty(1, frames, 3, side, side, device="meta")
+
+    def work() -> None:
+        with torch.set_grad_enabled(training):
+            tokens = tower(pixels)
+        if tokens.requires_grad:
+            tokens.backward(torch.empty_like(tokens))
+
+    return count(work)
+
+
+def count_connector(connector: nn.Module, tokens: int, width: int, *, passes: int, training: bool) -> int:
+    """Of a connector; to be called with the FakeTensorMode of its parameters open.
+
+    Args:
+        connector: maps (B, N, D) to soft prompts.
+        tokens: N.
+        width: D.
+        passes: B, how often it runs for one item.
+        training: with the backward pass.
+    """
+    x = torch.empty(passes, tokens, width)
+    connector.requires_grad_(training)  # torch's counter cannot watch a parameter under no_grad
+
+    def work() -> None:
+        prompts = connector(x)
+        if training:
+            prompts.backward(torch.empty_like(prompts))
+
+    return count(work)
+
+
+def count_language_step(language: FrozenLanguageModel, prefix: int, text_tokens: int) -> int:
+    """Of a training step with one caption behind P tokens whose gradients are wanted; see `language_step_flops`."""
+    soft = torch.empty(1, prefix, language.config.width, device="meta", requires_grad=True)
+
+    def work() -> None:
+        _score(language, soft, text_tokens).sum().backward()  # type: ignore[no-untyped-call]
+
+    return count(work)
+
+
+def count_language_caption(language: FrozenLanguageModel, prefix: int, new_tokens: int) -> int:
+    """Of a greedy caption and the pass that scores it; see `language_caption_flops`.
+
+    The steps between the first and the last are not run: each costs as much more than the one before it.
+    """
+    with torch.no_grad():
+        total = count(lambda: _prefixed(language, prefix)) + count(
+            lambda: _score(language, _empty_prefix(language, prefix), new_tokens)
+        )
+        if new_tokens > 1:
+            first, last = (_count_one_step(language, seen) for seen in (prefix, prefix + new_tokens - 2))
+            total += (new_tokens - 1) * (first + last) // 2
+        head = language.head_weight
+        return total + new_tokens * count(lambda: torch.empty(1, head.shape[1], device="meta") @ head.T)
+
+
+def _count_one_step(language: FrozenLanguageModel, seen: int) -> int:
+    shared = _prefixed(language, seen)
+    return count(lambda: shared.step(torch.empty(1, 1, dtype=torch.int64, device="meta")))
+
+
+def _prefixed(language: FrozenLanguageModel, prefix: int) -> SharedPrefix:
+    return SharedPrefix(language, _empty_prefix(language, prefix))
+
+
+def _empty_prefix(language: FrozenLanguageModel, prefix: int) -> Tensor:
+    return torch.empty(1, prefix, language.config.width, device="meta")
+
+
+def _score(language: FrozenLanguageModel, prefix_1PW: Tensor, text_tokens: int) -> Tensor:
+    """Log-probabilities (T,) of one caption, whose end token is predicted and not read."""
+    ids = torch.empty(1, text_tokens, dtype=torch.int64, device="meta")
+    inputs = torch.cat([prefix_1PW, language.embed(ids[:, :-1])], dim=1)
+    T = inputs.shape[1]
+    mask = torch.ones(1, T, T, dtype=torch.bool, device="meta").tril()
+    hidden = language.hidden_states(inputs, mask, torch.arange(T, device="meta").unsqueeze(0))
+    return target_log_probabilities(hidden[0, -text_tokens:], language.head_weight, ids[0])

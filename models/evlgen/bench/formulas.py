@@ -1,0 +1,121 @@
+"""FLOPs of connectors and language models in closed form, from their sizes alone.
+
+Counted: 2 FLOPs a multiply-add, of matrix products, convolutions and attention (its two products, over the whole
+square, masked or not). Not counted: norms, softmax, activations, dropout, residuals, embeddings, the optimizer's
+update. A backward pass computes each product's gradients: twice the forward pass where weights and inputs need them,
+once where the weights are frozen; attention always twice. No recomputation.
+
+Letters: N tokens, D width, F width inside a feed-forward layer, T tokens of a sequence, P of a prefix, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from evlgen.bench.skeleton import CROSS_EVERY, QFORMER_LAYERS, QUERIES
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.language import FrozenLanguageModel
+
+
+def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
+    """Of projection, TomeFormer and projection, for the visual tokens of one pass.
+
+    In a layer, projections and attention see N tokens, then M = N - r remain for the feed-forward network. Matching
+    compares ceil(N/2) with floor(N/2) keys of one head and needs no gradient; merging is an M x N matrix times the
+    tokens, whose gradient is one more product.
+    """
+    D, F, heads = config.connector.width, config.connector.intermediate, config.connector.heads
+    n = config.vision.tokens
+    trained, merging, matching = 2 * n * config.vision.width * D, 0, 0
+    for m in config.tokens_per_layer():
+        trained += 4 * 2 * n * D * D + 2 * 2 * n * n * D + 2 * 2 * m * D * F
+        if m < n:
+            merging += 2 * m * n * D
+            matching += 2 * ((n + 1) // 2) * (n // 2) * (D // heads)
+        n = m
+    trained += 2 * n * D * config.language.width
+    return 3 * trained + 2 * merging + matching if training else trained + merging + matching
+
+
+def qformer_flops(config: EVLGenConfig, *, training: bool) -> int:
+    """Of a Q-Former of the connector's width with its projection (arXiv 2301.12597, section 3.1).
+
+    All layers work on the queries; every second one also projects all visual tokens to keys and values.
+    """
+    D, F, n, q = config.connector.width, config.connector.intermediate, config.vision.tokens, QUERIES
+    layer = 4 * 2 * q * D * D + 2 * 2 * q * q * D + 2 * 2 * q * D * F
+    cross = 2 * 2 * q * D * D + 2 * 2 * n * config.vision.width * D + 2 * 2 * q * n * D
+    crossings = -(-QFORMER_LAYERS // CROSS_EVERY)
+    forward = QFORMER_LAYERS * layer + crossings * cross + 2 * q * D * config.language.width
+    return 3 * forward if training else forward
+
+
+@dataclass(frozen=True)
+class LanguageSizes:
+    """What the FLOPs of a causal language model depend on.
+
+    Attributes:
+        weights: entries of all matrices that a token is multiplied with, the head left out.
+        layers: how many.
+        attention: heads x width of a head, over which queries meet keys.
+        width: of the hidden states.
+        vocabulary: rows of the head.
+    """
+
+    weights: int
+    layers: int
+    attention: int
+    width: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, language: FrozenLanguageModel) -> LanguageSizes:
+        """The sizes of a model."""
+        body: Any = language.model.base_model
+        shape: Any = language.model.config
+        vocabulary, width = language.head_weight.shape
+        heads = shape.num_attention_heads
+        return cls(
+            weights=sum(part.weight.numel() for part in body.modules() if isinstance(part, nn.Linear)),
+            layers=len(language.layers),
+            attention=heads * (getattr(shape, "head_dim", None) or shape.hidden_size // heads),
+            width=width,
+            vocabulary=vocabulary,
+        )
+
+    def body(self, tokens: int, seen: int) -> int:
+        """Forward, of tokens that each look at `seen` tokens."""
+        return 2 * tokens * self.weights + 4 * tokens * seen * self.attention * self.layers
+
+    def head(self, tokens: int) -> int:
+        """Forward, of predicted tokens."""
+        return 2 * tokens * self.width * self.vocabulary
+
+
+def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> int:
+    """Of a training step with one caption behind a prefix of P tokens: gradients of inputs, none of weights.
+
+    Args:
+        sizes: of the language model.
+        prefix: P.
+        text_tokens: of the caption, its end included; the end is predicted and never read.
+    """
+    T = prefix + text_tokens - 1
+    attention = sizes.body(T, T) - sizes.body(T, 0)
+    return 2 * sizes.body(T, 0) + 3 * attention + 2 * sizes.head(text_tokens)
+
+
+def language_caption_flops(sizes: LanguageSizes, prefix: int, new_tokens: int) -> int:
+    """Of a greedy caption: the prefix, one token a step with a key-value cache, and the pass that scores it.
+
+    Args:
+        sizes: of the language model.
+        prefix: P.
+        new_tokens: of the caption; the last one is never read.
+    """
+    steps = sum(sizes.body(1, prefix + i) for i in range(1, new_tokens))
+    T = prefix + new_tokens - 1
+    return sizes.body(prefix, prefix) + steps + sizes.body(T, T) + 2 * sizes.head(new_tokens)

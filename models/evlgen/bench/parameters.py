@@ -1,0 +1,86 @@
+"""Parameters of a model by part, their names and shapes, and the memory they take."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from torch import nn
+
+FROZEN_BYTES = 2
+"""Of a frozen parameter: bfloat16."""
+
+TRAINED_BYTES, MOMENTS = 4, 2
+"""Of a trained parameter, float32, and of its gradient; AdamW keeps two moments like it."""
+
+
+@dataclass(frozen=True)
+class PartParameters:
+    """How many parameters a part has; one that two places share counts once."""
+
+    part: str
+    trained: int
+    frozen: int
+
+
+@dataclass(frozen=True)
+class ShapeRow:
+    """Trained tensors of one name and shape; N in the name stands for the numbers of `count` layers."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class MemoryBytes:
+    """Of one GPU that holds the whole model (DDP); activations are not in it."""
+
+    frozen: int
+    trained: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.frozen + self.trained + self.gradients + self.optimizer
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter of EVLGen belongs to."""
+    if ".temporal." in name or name.startswith("vision.after."):
+        return "temporal modules"
+    if name.startswith("connector."):
+        return "TomeFormer"
+    parts = {"vision.": "vision tower", "language.": "language model", "prompt_": "prompt embeddings"}
+    return next((part for start, part in parts.items() if name.startswith(start)), "LayerNorm and projections")
+
+
+def parameters_by_part(model: nn.Module) -> list[PartParameters]:
+    """Parts in the order in which data walks through them; those without parameters are left out."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name, parameter in model.named_parameters():
+        counts[part_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
+    order = (
+        "vision tower", "temporal modules", "LayerNorm and projections", "TomeFormer", "prompt embeddings",
+        "language model",
+    )  # fmt: skip
+    return [PartParameters(part, *counts[part]) for part in order if any(counts[part])]
+
+
+def trained_shapes(model: nn.Module) -> list[ShapeRow]:
+    """Names and shapes of what is trained, layers of one shape in one row."""
+    rows: dict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rows[re.sub(r"\.\d+\.", ".N.", name), tuple(parameter.shape)] += 1
+    return [ShapeRow(name, shape, count) for (name, shape), count in rows.items()]
+
+
+def memory_bytes(parts: list[PartParameters]) -> MemoryBytes:
+    """What parameters, gradients and optimizer state take."""
+    frozen, trained = sum(p.frozen for p in parts), sum(p.trained for p in parts)
+    size = TRAINED_BYTES * trained
+    return MemoryBytes(FROZEN_BYTES * frozen, size, size, MOMENTS * size)

@@ -1,0 +1,291 @@
+"""A benchmark: for every model and every r what it costs, counted; and on this machine what it takes, timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch._subclasses import FakeTensorMode
+
+from evlgen import __version__
+from evlgen.bench.counting import count_connector, count_language_caption, count_language_step, count_tower
+from evlgen.bench.flops import Count, Work
+from evlgen.bench.formulas import (
+    LanguageSizes,
+    connector_flops,
+    language_caption_flops,
+    language_step_flops,
+    qformer_flops,
+)
+from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
+from evlgen.bench.parameters import MemoryBytes, PartParameters, memory_bytes, parameters_by_part
+from evlgen.bench.skeleton import QUERIES, Connector, QFormer, build_skeleton, with_r
+from evlgen.bench.timing import CaptionTimes, ConnectorTimes, machine_facts, time_captions, time_connectors
+from evlgen.bench.towers import tower_flops
+from evlgen.configuration import EVLGenConfig
+from evlgen.errors import UsageError
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+
+ALL = "full-size"
+"""Stands for all full-size models."""
+
+MOST_TIMED = 1_000_000_000
+"""Frozen parameters; whole captions of larger models are not timed."""
+
+Report = Callable[..., None]
+"""Called with a step's name, what is done of it, all of it, and the unit where that is not bytes."""
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What to measure.
+
+    Attributes:
+        models: names for `find_model`, or "full-size" for all of the paper's.
+        r: tokens merged per layer; 0 comes first and is what the others are compared with.
+        new_tokens: of a caption.
+        timed: whether to time anything.
+        batch: of connectors that are timed.
+        caption_batch: of whole captions that are timed, besides batches of one.
+        rounds: how often each variant is timed.
+        device: "auto" or a torch device.
+    """
+
+    models: tuple[str, ...] = ("evlgen-mini",)
+    r: tuple[int, ...] = (0, 16)
+    new_tokens: int = 20
+    timed: bool = True
+    batch: int = 2
+    caption_batch: int = 8
+    rounds: int = 5
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ConnectorReport:
+    """What one connector costs, for one item.
+
+    Attributes:
+        name: "r=N", or "q-former".
+        parameters: of it, with LayerNorm and projections; all are trained.
+        tokens_per_layer: that leave each layer of it.
+        soft_prompts: in front of the language model, of all frames.
+        connector: FLOPs forward.
+        step: FLOPs of a training step, with one caption of the longest length.
+        caption: FLOPs of a greedy caption, with the pass that scores it.
+    """
+
+    name: str
+    parameters: int
+    tokens_per_layer: tuple[int, ...]
+    soft_prompts: int
+    connector: Count
+    step: Work
+    caption: Work
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model.
+
+    Attributes:
+        name, what: of the model.
+        frames, visual_tokens: of an item, and of a frame.
+        text_tokens, new_tokens: of a caption to train on, and of a generated one.
+        parameters: by part, of the model as configured.
+        memory: of parameters, gradients and optimizer state.
+        connectors: per r, then the Q-Former.
+        connector_times: empty if nothing was timed.
+        caption_times: likewise.
+        not_timed: why whole captions were not; empty if they were.
+    """
+
+    name: str
+    what: str
+    frames: int
+    visual_tokens: int
+    text_tokens: int
+    new_tokens: int
+    parameters: tuple[PartParameters, ...]
+    memory: MemoryBytes
+    connectors: tuple[ConnectorReport, ...]
+    connector_times: tuple[ConnectorTimes, ...] = ()
+    caption_times: tuple[CaptionTimes, ...] = ()
+    not_timed: str = ""
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """All of it, with what it was run on.
+
+    Attributes:
+        version: of evlgen.
+        machine: what times depend on.
+        precision: of matrix products that were timed.
+        request: what was asked for.
+        models: in that order.
+    """
+
+    version: str
+    machine: dict[str, str | int]
+    precision: str
+    request: BenchRequest
+    models: tuple[ModelReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def parse_r(text: str) -> tuple[int, ...]:
+    """ "16,8" -> (0, 8, 16).
+
+    Raises:
+        UsageError: it is not numbers of tokens with commas between them.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"--r {text!r} is not a list of numbers of tokens", "write for example --r 0,8,16,19")
+    return tuple(sorted({0, *map(int, words)}))
+
+
+def bench(request: BenchRequest, report: Report) -> BenchReport:
+    """Measure models one after the other.
+
+    Args:
+        request: what.
+        report: progress; of downloads as well.
+
+    Raises:
+        UsageError: there is no such model or device.
+        EvlgenError: a part of a model cannot be had.
+    """
+    names = [n for name in request.models for n in ([one.name for one in FULL_SIZE] if name == ALL else [name])]
+    models = [find_model(name) for name in dict.fromkeys(names)]
+    device = torch.device(pick_device(request.device))
+    dtype = pick_dtype("auto", device)
+    keep_large_allocations()
+    reports = tuple(bench_model(model, request, device, dtype, report) for model in models)
+    return BenchReport(__version__, machine_facts(device), str(dtype).removeprefix("torch."), request, reports)
+
+
+def bench_model(
+    model: NamedModel, request: BenchRequest, device: torch.device, dtype: torch.dtype, report: Report
+) -> ModelReport:
+    """Measure one model.
+
+    Args:
+        model: which.
+        request: at which r, and how often.
+        device: for times.
+        dtype: of matrix products, for times.
+        report: progress.
+    """
+    config = model.config
+    skeleton = build_skeleton(config, report)
+    parts = parameters_by_part(skeleton)
+
+    def counted(done: int, total: int) -> None:
+        report(f"{model.name}: FLOPs", done, total, "connectors")
+
+    connectors = count_model(skeleton, config, request.r, request.new_tokens, counted)
+    connector_times: list[ConnectorTimes] = []
+    caption_times: list[CaptionTimes] = []
+    reason = _why_not_timed(model, parts) if request.timed else "not asked for"
+
+    def tell(what: str, done: int, total: int) -> None:
+        report(f"{model.name}: {what}", done, total, "rounds")
+
+    if request.timed:
+        connector_times = time_connectors(
+            config, request.r, batch=request.batch, rounds=request.rounds, device=device, dtype=dtype, tell=tell
+        )
+    if not reason:
+        real = EVLGenForConditionalGeneration.from_pretrained(model.name, device=device, dtype=dtype, report=report)
+        batches = sorted({1, request.caption_batch})
+        caption_times = time_captions(
+            real, request.r, batches=batches, new_tokens=request.new_tokens, rounds=request.rounds, tell=tell
+        )
+    return ModelReport(
+        model.name, model.what, config.temporal.frames, config.vision.tokens, config.language.max_text_tokens,
+        request.new_tokens, tuple(parts), memory_bytes(parts), connectors, tuple(connector_times),
+        tuple(caption_times), reason,
+    )  # fmt: skip
+
+
+def _why_not_timed(model: NamedModel, parts: Sequence[PartParameters]) -> str:
+    if not model.trained:
+        return "no trained weights under this name"
+    frozen = sum(part.frozen for part in parts)
+    return "" if frozen <= MOST_TIMED else f"{frozen / 1e9:.1f} billion frozen parameters are too many for a bench"
+
+
+def count_model(
+    skeleton: EVLGenForConditionalGeneration,
+    config: EVLGenConfig,
+    rs: Sequence[int],
+    new_tokens: int,
+    tell: Callable[[int, int], None],
+) -> tuple[ConnectorReport, ...]:
+    """Count FLOPs at every r, and with a Q-Former.
+
+    Args:
+        skeleton: the model on the meta device.
+        config: of the model.
+        rs: tokens merged per layer.
+        new_tokens: of a caption.
+        tell: progress: done, all.
+    """
+    frames, temporal = config.temporal.frames, config.temporal
+    vision = [
+        Count(
+            count_tower(skeleton.vision, frames, training=training),
+            tower_flops(skeleton.vision, temporal, training=training),
+        )
+        for training in (True, False)
+    ]
+    passes = frames if temporal.fusion in ("concat", "mean-prompts") else 1
+    prompts_of = frames if temporal.fusion == "concat" else 1
+    around = len(skeleton.prompt_before) + len(skeleton.prompt_after)
+    sizes, text = LanguageSizes.of(skeleton.language), config.language.max_text_tokens
+    found: list[ConnectorReport] = []
+    for n, r in enumerate([*rs, None]):
+        changed = config if r is None else with_r(config, r)
+        tokens = (QUERIES,) if r is None else tuple(changed.tokens_per_layer())
+        formula = qformer_flops if r is None else connector_flops
+        with FakeTensorMode():
+            module = QFormer(config) if r is None else Connector(changed)
+            connector = [
+                Count(
+                    count_connector(
+                        module, config.vision.tokens, config.vision.width, passes=passes, training=training
+                    ),
+                    passes * formula(changed, training=training),
+                )
+                for training in (True, False)
+            ]
+        prompts = tokens[-1] * prompts_of
+        prefix = prompts + around
+        language = [
+            Count(count_language_step(skeleton.language, prefix, text), language_step_flops(sizes, prefix, text)),
+            Count(
+                count_language_caption(skeleton.language, prefix, new_tokens),
+                language_caption_flops(sizes, prefix, new_tokens),
+            ),
+        ]
+        found.append(
+            ConnectorReport(
+                "q-former" if r is None else f"r={r}",
+                sum(p.numel() for p in module.parameters()),
+                tokens,
+                prompts,
+                connector[1],
+                Work(vision[0], connector[0], language[0]),
+                Work(vision[1], connector[1], language[1]),
+            )
+        )
+        tell(n + 1, len(rs) + 1)
+    return tuple(found)

@@ -1,0 +1,197 @@
+"""Times side by side: every variant in every round, in alternating order, so that a busy machine hits all alike.
+
+A variant's ratio to the first one is taken within a round; medians and ranges are over rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from evlgen.bench.skeleton import Connector, QFormer, with_r
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling import EVLGenForConditionalGeneration
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is timed, rounds done, and rounds in all."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one variant.
+
+    Attributes:
+        median_seconds, fastest_seconds, slowest_seconds: of a round.
+        times_as_fast: median over rounds of the first variant's seconds divided by this one's.
+    """
+
+    median_seconds: float
+    fastest_seconds: float
+    slowest_seconds: float
+    times_as_fast: float
+
+
+def in_turn(
+    variants: Mapping[str, Callable[[], Sequence[float]]], rounds: int, tell: Callable[[int, int], None]
+) -> dict[str, list[Times]]:
+    """Time variants side by side, after a round that does not count.
+
+    Args:
+        variants: by name, what runs once and returns the seconds of its phases; the first is what others are
+            compared with.
+        rounds: how often each runs.
+        tell: called with rounds done, the first included, and rounds in all.
+
+    Returns:
+        per variant, the times of each phase.
+    """
+    seconds: dict[str, list[Sequence[float]]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        order = list(variants) if turn % 2 else list(variants)[::-1]
+        measured = {name: variants[name]() for name in order}
+        if turn:
+            for name, phases in measured.items():
+                seconds[name].append(phases)
+        tell(turn + 1, rounds + 1)
+    first = seconds[next(iter(variants))]
+    return {name: _phases(first, own) for name, own in seconds.items()}
+
+
+def _phases(first: list[Sequence[float]], own: list[Sequence[float]]) -> list[Times]:
+    times = []
+    for base, mine in zip(zip(*first, strict=True), zip(*own, strict=True), strict=True):
+        ratio = statistics.median(b / m for b, m in zip(base, mine, strict=True))
+        times.append(Times(statistics.median(mine), min(mine), max(mine), ratio))
+    return times
+
+
+@dataclass(frozen=True)
+class ConnectorTimes:
+    """Of a connector in training mode, one batch.
+
+    Attributes:
+        name: "r=N", or "q-former".
+        forward, backward, both: their times.
+    """
+
+    name: str
+    forward: Times
+    backward: Times
+    both: Times
+
+
+def time_connectors(
+    config: EVLGenConfig, rs: Sequence[int], *, batch: int, rounds: int, device: torch.device, dtype: torch.dtype,
+    tell: Tell,
+) -> list[ConnectorTimes]:  # fmt: skip
+    """Time the connector at every r, and a Q-Former of its width, with random weights and input.
+
+    Args:
+        config: sizes; of the towers nothing is built.
+        rs: tokens merged per layer; the first is what others are compared with.
+        batch: passes at once: items, or frames of items where frames meet behind the connector.
+        rounds: how often each runs.
+        device: where.
+        dtype: of matrix products; parameters are float32.
+        tell: progress.
+    """
+    connector, qformer = Connector(config).to(device).train(), QFormer(config).to(device).train()
+    x = torch.randn(batch, config.vision.tokens, config.vision.width, device=device)
+
+    def once(module: nn.Module) -> list[float]:
+        started = _now(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            prompts = module(x)
+        between = _now(device)
+        prompts.float().square().mean().backward()
+        ended = _now(device)
+        module.zero_grad(set_to_none=True)
+        return [between - started, ended - between, ended - started]
+
+    def merging(r: int) -> list[float]:
+        connector.merge(with_r(config, r))
+        return once(connector)
+
+    variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: merging(r) for r in rs}  # type: ignore[misc]
+    variants["q-former"] = lambda: once(qformer)
+    times = in_turn(variants, rounds, lambda done, total: tell("connector", done, total))
+    return [ConnectorTimes(name, *phases) for name, phases in times.items()]
+
+
+@dataclass(frozen=True)
+class CaptionTimes:
+    """Of whole captions, frames to text with their log-probabilities, of one batch of videos."""
+
+    name: str
+    batch: int
+    caption: Times
+
+
+def time_captions(
+    model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batches: Sequence[int], new_tokens: int, rounds: int,
+    tell: Tell,
+) -> list[CaptionTimes]:  # fmt: skip
+    """Time greedy captions of noise at every r; all have as many tokens.
+
+    Args:
+        model: with its weights, on its device. Merging otherwise than it was trained changes what it says, and no
+            longer than this takes.
+        rs: tokens merged per layer; the first is what others are compared with.
+        batches: videos at once, one measurement each.
+        new_tokens: of every caption.
+        rounds: how often each runs.
+        tell: progress.
+    """
+    config, layers = model.config, model.connector.encoder.layers
+    side, frames = config.vision.image_size, config.temporal.frames
+    found: list[CaptionTimes] = []
+    try:
+        for batch in batches:
+            pixels = torch.randn(batch, frames, 3, side, side, device=model.device)
+
+            def caption(r: int, pixels: torch.Tensor = pixels) -> list[float]:
+                for layer in layers:
+                    layer.r = r
+                started = _now(model.device)
+                model.generate(pixels, num_beams=1, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
+                return [_now(model.device) - started]
+
+            variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: caption(r) for r in rs}  # type: ignore[misc]
+            times = in_turn(variants, rounds, lambda done, total, n=batch: tell(f"captions, batch {n}", done, total))  # type: ignore[misc]
+            found += [CaptionTimes(name, batch, phases[0]) for name, phases in times.items()]
+    finally:
+        for layer, r in zip(layers, config.connector.schedule(), strict=True):
+            layer.r = r
+    return found
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def machine_facts(device: torch.device) -> dict[str, str | int]:
+    """What a time depends on."""
+    import os
+    import platform
+
+    facts: dict[str, str | int] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts

@@ -1,0 +1,116 @@
+"""Times side by side, and `evlgen bench` as a user types it, on a tiny checkpoint."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from evlgen.bench import parse_r
+from evlgen.bench.timing import Times, in_turn, time_captions
+from evlgen.errors import UsageError
+from evlgen_cli.exits import Exit
+from evlgen_cli.texts import human_flops
+from tests.cli.conftest import cli  # noqa: F401 - a fixture
+from tests.modeling.conftest import tiny_model
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    tiny_model().save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_variants_take_turns_and_ratios_are_of_a_round() -> None:
+    """The machine is four times as slow in the second round: medians wander, ratios do not."""
+    order: list[str] = []
+    slow = iter([100.0, 1.0, 4.0, 1.0])  # the first round does not count
+    now = [0.0]
+
+    def variant(name: str, seconds: float) -> Callable[[], list[float]]:
+        def run() -> list[float]:
+            if len(order) % 2 == 0:
+                now[0] = next(slow)
+            order.append(name)
+            return [seconds * now[0]]
+
+        return run
+
+    told: list[tuple[int, int]] = []
+    times = in_turn({"a": variant("a", 6.0), "b": variant("b", 2.0)}, 3, lambda *done: told.append(done))
+    assert order == ["b", "a", "a", "b", "b", "a", "a", "b"]
+    assert times["a"] == [Times(6.0, 6.0, 24.0, 1.0)]
+    assert times["b"] == [Times(2.0, 2.0, 8.0, 3.0)]
+    assert told[-1] == (4, 4)
+
+
+def test_captions_are_timed_at_every_r_and_the_model_stays_as_it_was() -> None:
+    model = tiny_model()
+    seen: list[tuple[int, int]] = []
+    generate = model.generate
+
+    def watched(pixels, **options):  # type: ignore[no-untyped-def]
+        seen.append((len(pixels), model.connector.encoder.layers[0].r))
+        output = generate(pixels, **options)
+        assert output.sequences.shape[1] == 3
+        return output
+
+    model.generate = watched  # type: ignore[method-assign]
+    found = time_captions(model, (0, 1), batches=(1, 2), new_tokens=3, rounds=1, tell=lambda *told: None)
+    assert seen == [(1, 1), (1, 0), (1, 0), (1, 1), (2, 1), (2, 0), (2, 0), (2, 1)]
+    assert [(one.name, one.batch) for one in found] == [("r=0", 1), ("r=1", 1), ("r=0", 2), ("r=1", 2)]
+    assert [layer.r for layer in model.connector.encoder.layers] == [2, 2]
+
+
+def test_r() -> None:
+    assert parse_r("16") == (0, 16)
+    assert parse_r("19, 0,8,8") == (0, 8, 19)
+    for bad in ("", "1,", "-1", "2.5", "a"):
+        with pytest.raises(UsageError, match="is not a list of numbers of tokens"):
+            parse_r(bad)
+
+
+def test_flops_as_people_read_them() -> None:
+    assert [human_flops(n) for n in (12, 1_234_567, 47_660_000_000, 7_516_000_000_000, 2e15)] == [
+        "12 FLOP", "1.23 MFLOP", "47.7 GFLOP", "7.52 TFLOP", "2000 TFLOP",
+    ]  # fmt: skip
+
+
+def test_table(checkpoint: Path, cli: Callable[..., Result]) -> None:  # noqa: F811
+    shown = cli("bench", "--model", checkpoint, "--r", "2", "--no-time", "--new-tokens", "3")
+    assert shown.exit_code == Exit.OK, shown.stderr
+    assert "warning" not in shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[:2] == [
+        f"{checkpoint}: checkpoint in {checkpoint}",
+        "one item: 3 frames of 10 tokens; trained on a caption of 32 tokens, or captioned greedily with 3",
+    ]
+    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("r=", "q-former"))}
+    assert rows["r=0"][1:4] == ["10", "10", "10"]
+    assert rows["r=2"][1:4] == ["8", "6", "6"]
+    assert rows["q-former"][1:3] == ["32", "32"]
+    assert [line.split()[-1] for line in lines if line.startswith("r=")] == ["0.00%", "0.00%"]
+    assert "timed on" not in shown.stdout
+
+
+def test_json_says_what_was_run_on_what(checkpoint: Path, cli: Callable[..., Result]) -> None:  # noqa: F811
+    arguments = ["--r", "2", "--rounds", "1", "--batch", "1", "--caption-batch", "2", "--new-tokens", "3", "--json"]
+    shown = cli("bench", "--model", checkpoint, *arguments, "--device", "cpu")
+    assert shown.exit_code == Exit.OK, shown.stderr
+    result = json.loads(shown.stdout)
+    assert result["request"]["r"] == [0, 2]
+    assert {"system", "torch", "cores", "threads", "device"} <= result["machine"].keys()
+    (model,) = result["models"]
+    assert [one["name"] for one in model["connector_times"]] == ["r=0", "r=2", "q-former"]
+    assert [(one["name"], one["batch"]) for one in model["caption_times"]] == [
+        ("r=0", 1), ("r=2", 1), ("r=0", 2), ("r=2", 2),
+    ]  # fmt: skip
+    assert all(one["caption"]["median_seconds"] > 0 for one in model["caption_times"])
+    assert model["not_timed"] == ""
+
+
+def test_unknown_model_is_one_line(cli: Callable[..., Result]) -> None:  # noqa: F811
+    shown = cli("bench", "--model", "evlgen-mimi")
+    assert shown.exit_code == Exit.USAGE
+    assert shown.stderr == "error: no model 'evlgen-mimi' (did you mean 'evlgen-mini'?)\n"

@@ -1,0 +1,118 @@
+"""FLOPs: the closed formulas against torch's counter, the counter's parts against whole real models, both by hand."""
+
+import pytest
+import torch
+
+from evlgen.bench.counting import count, count_language_caption, count_language_step
+from evlgen.bench.formulas import LanguageSizes, connector_flops, language_caption_flops, language_step_flops
+from evlgen.bench.run import count_model
+from evlgen.bench.skeleton import Connector, build_skeleton, with_r
+from evlgen.bench.towers import tower_flops
+from evlgen.configuration import EVLGenConfig, VisionConfig
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, tiny_model
+
+PLAIN_CNN = VisionConfig(name="tf_efficientnet_lite0", image_size=64, width=1280, tokens=4)
+TINY_EVA = VisionConfig(
+    name="eva_giant_patch14_clip_224",
+    arguments={"img_size": 28, "embed_dim": 32, "depth": 3, "num_heads": 4},
+    image_size=28,
+    width=32,
+    tokens=5,
+)
+
+
+@pytest.mark.parametrize(
+    ("vision", "fusion", "llm"),
+    [
+        (TINY_VIT, "mean", TINY_LLAMA),
+        (TINY_VIT, "temporal", TINY_OPT),
+        (TINY_VIT, "concat", TINY_OPT),
+        (TINY_EVA, "temporal", TINY_LLAMA),
+        (PLAIN_CNN, "mean-prompts", TINY_LLAMA),
+        (PLAIN_CNN, "temporal", TINY_OPT),
+    ],
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "name", None) or value["model_type"],
+)
+def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[str, object]) -> None:
+    config = tiny_config(vision, fusion, llm, layers=3)
+    for one in count_model(build_skeleton(config), config, (0, 2), 4, lambda done, total: None):
+        for part in (one.connector, *vars(one.step).values(), *vars(one.caption).values()):
+            assert part.formula == pytest.approx(part.counted, rel=0.01), (one.name, part)
+
+
+def test_a_tower_without_a_formula_says_so() -> None:
+    """Squeeze-and-excitation convolves averages: the formula of plain EfficientNets would be wrong."""
+    config = tiny_config(TINY_CNN)
+    assert tower_flops(build_skeleton(config).vision, config.temporal, training=False) is None
+    (merging, _) = count_model(build_skeleton(config), config, (2,), 2, lambda done, total: None)
+    assert merging.step.vision.formula is None
+    assert merging.step.vision.counted > 0
+    assert merging.step.difference < 0.01  # of the other parts
+
+
+@pytest.mark.parametrize("fusion", ["mean", "temporal", "concat"])
+@pytest.mark.parametrize("llm", [TINY_LLAMA, TINY_OPT], ids=["llama", "opt"])
+def test_parts_add_up_to_a_step_and_a_caption_of_the_real_model(fusion: str, llm: dict[str, object]) -> None:
+    """Counted on real tensors, through the whole model's own forward, backward and generate."""
+    config = tiny_config(TINY_VIT, fusion, llm)
+    config = config.model_copy(update={"language": config.language.model_copy(update={"max_text_tokens": 6})})
+    model = tiny_model(config)
+    (merging, _) = count_model(build_skeleton(config), config, (2,), 5, lambda done, total: None)
+    pixels = torch.randn(1, 3, 3, 48, 48)
+    whole = count(lambda: model([[[5, 6, 7, 8, 9, 10]]], pixel_values=pixels).loss.backward())
+    assert merging.step.counted == pytest.approx(whole, rel=0.01)
+    caption = count(lambda: model.generate(pixels, num_beams=1, min_new_tokens=5, max_new_tokens=5))
+    assert merging.caption.counted == pytest.approx(caption, rel=0.01)
+
+
+def test_connector_by_hand() -> None:
+    """One layer, 10 tokens, r = 2: projection, q k v and output, two attention products, 8 tokens of feed-forward."""
+    config = tiny_config(layers=1)
+    attention = 4 * 2 * 10 * 24 * 24 + 2 * 2 * 10 * 10 * 24
+    feed_forward = 2 * 2 * 8 * 24 * 48
+    trained = 2 * 10 * 32 * 24 + attention + feed_forward + 2 * 8 * 24 * 32
+    merge, match = 2 * 8 * 10 * 24, 2 * 5 * 5 * 6
+    assert connector_flops(config, training=False) == trained + merge + match
+    assert connector_flops(config, training=True) == 3 * trained + 2 * merge + match
+
+
+def test_language_model_by_hand() -> None:
+    """OPT of two layers of 4 32^2 + 2 32 48 weights, 3 soft prompts, a caption of 2 tokens: 4 tokens, 2 predicted."""
+    language = build_skeleton(tiny_config(llm=TINY_OPT)).language
+    weights = 2 * (4 * 32 * 32 + 2 * 32 * 48)
+    head = 2 * 2 * 32 * 256
+    step = 2 * (2 * 4 * weights) + 3 * (2 * 2 * 2 * 4 * 4 * 32) + 2 * head
+    sizes = LanguageSizes.of(language)
+    assert language_step_flops(sizes, 3, 2) == count_language_step(language, 3, 2) == step
+    prefix = 2 * 3 * weights + 2 * 2 * 2 * 3 * 3 * 32
+    one_more = 2 * weights + 2 * 2 * 2 * 4 * 32
+    scoring = 2 * 4 * weights + 2 * 2 * 2 * 4 * 4 * 32
+    caption = prefix + one_more + scoring + 2 * head
+    assert language_caption_flops(sizes, 3, 2) == count_language_caption(language, 3, 2) == caption
+
+
+def test_layers_have_the_flops_that_are_published_for_bert_base() -> None:
+    """22.5 GFLOPs at 128 tokens (arXiv 1909.10351, table 1): twelve layers, no merging."""
+    base = EVLGenConfig.model_validate(
+        {
+            "vision": {"name": "x", "image_size": 224, "width": 768, "tokens": 128},
+            "connector": {"r": 0},
+            "language": {"width": 768},
+        }
+    )
+    projections = 2 * 128 * (768 * 768 + 768 * 768)
+    assert (connector_flops(base, training=False) - projections) / 1e9 == pytest.approx(22.5, rel=0.02)
+
+
+def test_connector_is_the_models_own_path() -> None:
+    """The same tensors under the same names give the model's soft prompts, at the model's r and after `merge`."""
+    model = tiny_model()
+    connector = Connector(model.config).eval()
+    names = connector.state_dict().keys()
+    connector.load_state_dict({name: value for name, value in model.state_dict().items() if name in names})
+    features = torch.randn(2, 3, 10, 32)
+    torch.testing.assert_close(connector(features.mean(dim=1)), model.soft_prompts(features))
+    other = with_r(model.config, 0)
+    connector.merge(other)
+    assert connector(features.mean(dim=1)).shape[1] == 10
+    assert other.soft_prompt_tokens() == 10

@@ -1,0 +1,116 @@
+"""The full-size models: published parameter counts, names, and that docs/full-size.md says what the code gives."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from benchmarks import full_size
+from evlgen.bench.models import FULL_SIZE, find_model
+from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part, trained_shapes
+from evlgen.bench.public_sizes import PUBLIC_SIZES, with_public_size
+from evlgen.bench.skeleton import QFormer, build_skeleton
+from evlgen.configuration import LanguageConfig
+from evlgen.errors import UsageError
+from evlgen.recipes import load_recipe
+from tests.modeling.conftest import tiny_config
+
+DOCUMENT = Path(full_size.__file__).parent.parent / "docs" / "full-size.md"
+
+PUBLISHED = {
+    # parameters that the model pages on the hub state, embeddings and head included
+    "opt-2.7b": 2_651_596_800,
+    "opt-6.7b": 6_658_473_984,
+    "vicuna-7b": 6_738_415_616,
+    "vicuna-13b": 13_015_864_320,
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC_SIZES)
+def test_public_sizes(name: str) -> None:
+    settings = dict(PUBLIC_SIZES[name])
+    with torch.device("meta"):
+        shape = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+        model = transformers.AutoModelForCausalLM.from_config(shape)
+    assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
+
+
+def test_public_sizes_are_found_by_repository() -> None:
+    def found(source: str | None) -> LanguageConfig:
+        return with_public_size(LanguageConfig(source=source, width=4096))
+
+    assert found("hf:facebook/opt-6.7b").architecture == PUBLIC_SIZES["opt-6.7b"]
+    assert found("hf:lmsys/vicuna-13b-v1.5@abc").architecture == PUBLIC_SIZES["vicuna-13b"]
+    for other in ("hf:facebook/opt-66b", "/models/opt-6.7b", "hf:someone/opt-6.7bb", None):
+        assert found(other).architecture is None
+
+
+def test_every_full_size_model_is_a_variant_of_the_recipe() -> None:
+    base = load_recipe("msrvtt-scst").model
+    for one in FULL_SIZE:
+        config = find_model(one.name).config
+        assert config.vision == base.vision
+        assert config.language.width == with_public_size(config.language).architecture["hidden_size"]
+    assert find_model("msrvtt-video").config == base
+    assert find_model("pretrain-opt2.7b-55m").config.connector.layers == 6
+
+
+def test_find_model_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no model 'pretrain-opt2.7' \(did you mean 'pretrain-opt2.7b'\?\)"):
+        find_model("pretrain-opt2.7")
+
+
+def test_qformer_by_hand() -> None:
+    """12 layers of self-attention and feed-forward, cross attention to width 1408 in 6 of them, one LayerNorm."""
+    with torch.device("meta"):
+        qformer = QFormer(find_model("pretrain-opt2.7b").config)
+    norm, own, seen = 2 * 768, 768 * 768 + 768, 1408 * 768 + 768
+    layer = 4 * own + norm + (768 * 3072 + 3072) + (3072 * 768 + 768) + norm
+    cross = 2 * own + 2 * seen + norm
+    assert sum(p.numel() for p in qformer.qformer.parameters()) == 12 * layer + 6 * cross + norm == 105_137_664
+    assert qformer.query_tokens.shape == (1, 32, 768)
+
+
+def test_parts_and_shapes_of_a_tiny_model_by_hand() -> None:
+    """2 ViT blocks with temporal modules of width 16; 2 layers of width 24 and 48; 10 tokens."""
+    skeleton = build_skeleton(tiny_config(fusion="temporal"))
+    parts = {one.part: one for one in parameters_by_part(skeleton)}
+    assert parts["temporal modules"] == PartParameters("temporal modules", 2 * (2 * (32 * 16 + 16) + 1), 0)
+    assert parts["LayerNorm and projections"].trained == 2 * 32 + (32 * 24 + 24) + (24 * 32 + 32)
+    layer = 4 * (24 * 24 + 24) + (24 * 48 + 48) + (48 * 24 + 24) + 2 * 2 * 24
+    assert parts["TomeFormer"].trained == 10 * 24 + 2 * 24 + 2 * 24 + 2 * layer
+    assert parts["vision tower"].trained == parts["language model"].trained == 0
+    rows = {row.name: (row.shape, row.count) for row in trained_shapes(skeleton)}
+    assert rows["connector.encoder.layer.N.intermediate.dense.weight"] == ((48, 24), 2)
+    assert rows["vision.trunk.blocks.N.temporal.alpha"] == ((1,), 2)
+    assert rows["lm_proj.bias"] == ((32,), 1)
+    total = sum(one.trained for one in parts.values())
+    assert sum(count * torch.Size(shape).numel() for shape, count in rows.values()) == total
+
+
+def test_memory_by_hand() -> None:
+    """Frozen 2 bytes; trained 4, its gradient 4, two moments 8."""
+    used = memory_bytes([PartParameters("a", 10, 0), PartParameters("b", 0, 100)])
+    assert (used.frozen, used.trained, used.gradients, used.optimizer, used.total) == (200, 40, 40, 80, 360)
+
+
+def test_the_documents_tokens_are_the_codes() -> None:
+    assert full_size.tokens(find_model(FULL_SIZE[0].name).config) in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_documents_parameters_are_the_codes() -> None:
+    """Of two models, whose rows say what the others' are made of; the slow test makes the whole document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name in ("pretrain-opt2.7b", "msrvtt-video"):
+        model = full_size.Model(name)
+        row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        assert f"| {full_size.millions(model.trained())} |" in row
+        for one in model.parts:
+            assert f"| {full_size.millions(one.trained or one.frozen)} |" in row
+    assert all(f"`{row.name}`" in text for row in model.shapes)
+
+
+@pytest.mark.slow
+def test_the_document_is_up_to_date() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == full_size.document()
