@@ -24,7 +24,7 @@ from evlgen.modeling.vision import VisionTower
 from evlgen.training import checkpoints
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
-from tests.modeling.conftest import TINY_CNN
+from tests.modeling.conftest import TINY_CNN, TINY_VIT
 from tests.training.conftest import make_recipe
 from tests.training.test_processes import log
 
@@ -89,6 +89,23 @@ def test_a_wrong_recipe_is_one_line_and_leaves_no_run(recipe_file: Path, what: s
     overrides, line = WRONG[what]
     assert train(*(word for o in overrides for word in ("--set", o))) == (Exit.USAGE, f"error: {line}\n")
     assert not (recipe_file.parent / "run").exists()
+
+
+def test_a_tower_with_modules_inside_is_refused_before_anything_is_loaded(recipe_file: Path) -> None:
+    """Its features would be cached, and what is to be trained inside would never run."""
+    content = yaml.safe_load(recipe_file.read_text())
+    content["model"]["vision"] = TINY_VIT.model_dump(mode="json") | {"source": "none.safetensors"}
+    content["model"]["temporal"]["fusion"] = "temporal"
+    recipe_file.write_text(yaml.safe_dump(content))
+    assert train() == (
+        Exit.USAGE,
+        "error: vision vit_tiny_patch16_224 with fusion temporal has modules to train inside the tower; its features "
+        "cannot be cached, and training without a cache is not there yet (use a CNN tower, or fusion mean, mean-prompts "
+        "or concat)\n",
+    )
+    content["model"]["temporal"]["fusion"] = "mean"
+    recipe_file.write_text(yaml.safe_dump(content))
+    assert "none.safetensors" in train()[1], "without such modules it goes on to load the weights"
 
 
 def test_a_missing_video_and_one_without_captions_are_named(recipe_file: Path) -> None:

@@ -46,7 +46,8 @@ def eva_vit_g(
 
 
 START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
-"""What the tokenizers of OPT and Vicuna put in front of every text; LAVIS leaves them to it."""
+"""What the tokenizers of OPT and Vicuna put in front of every text; that the authors leave it there is assumed: no
+released checkpoint has been compared."""
 
 OPT_BY_WIDTH = {2560: "hf:facebook/opt-2.7b", 4096: "hf:facebook/opt-6.7b"}
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from evlgen.configuration import EVLGenConfig
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
+from evlgen.modeling.vision import VisionTower
 from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
 from evlgen.training.checkpoints import settle
@@ -61,7 +63,8 @@ def train(
 
     Raises:
         UsageError: the folder already holds a run and `resume` is not set, holds none and it is set, or was started
-            with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes.
+            with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes; the
+            tower has modules to train inside.
         EvlgenError: see `Trainer.run`.
     """
     check_trackers(recipe)
@@ -95,6 +98,7 @@ def _train(
     processes.on_main(lambda: _check_folder(recipe, folder, resume))
     dtype = _precision(recipe.train.precision, processes.device)
     choose_sharding(recipe.train.sharding, processes.count, dtype)
+    _check_tower(recipe.model)
     loader = Loader(recipe, progress, stop)
     torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
     with processes.first_here():
@@ -116,6 +120,23 @@ def _train(
     if trainer.stopped:
         on_stop()
     return report_at_the_end
+
+
+def _check_tower(config: EVLGenConfig) -> None:
+    """Whether features of the tower can be cached, which training needs; nothing is loaded.
+
+    Raises:
+        UsageError: temporal modules are to be trained inside the tower; cached features would pass them by.
+    """
+    temporal = config.temporal if config.temporal.fusion == "temporal" else None
+    with torch.device("meta"):
+        tower = VisionTower(config.vision, temporal)
+    if not tower.cacheable:
+        raise UsageError(
+            f"vision {config.vision.name} with fusion temporal has modules to train inside the tower; its features "
+            "cannot be cached, and training without a cache is not there yet",
+            "use a CNN tower, or fusion mean, mean-prompts or concat",
+        )
 
 
 def _precision(wanted: str, device: torch.device) -> torch.dtype:
