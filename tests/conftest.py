@@ -1,5 +1,6 @@
-"""Tiny models are computed fastest by one thread; two processes of two threads each would wait for each other."""
+"""One thread for all: tiny models are fastest so, and matrix products on more threads add up in another order, which
+tests that compare one process with several bit for bit must not see."""
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for processes that tests start

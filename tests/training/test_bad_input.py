@@ -100,8 +100,8 @@ def test_a_tower_with_modules_inside_is_refused_before_anything_is_loaded(recipe
     assert train() == (
         Exit.USAGE,
         "error: vision vit_tiny_patch16_224 with fusion temporal has modules to train inside the tower; its features "
-        "cannot be cached, and training without a cache is not there yet (use a CNN tower, or fusion mean, mean-prompts "
-        "or concat)\n",
+        "cannot be cached, and training without a cache is not there yet (use a CNN tower, or fusion mean, "
+        "mean-prompts or concat)\n",
     )
     content["model"]["temporal"]["fusion"] = "mean"
     recipe_file.write_text(yaml.safe_dump(content))

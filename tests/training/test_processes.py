@@ -1,7 +1,6 @@
 """Several processes against one: parameters, optimizer state, log, stopping and resuming."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,6 @@ from tests.training.workers import train_together
 
 BY_LOSS = {"every_steps": 5, "loss_items": 4, "caption_items": 0, "metric": "loss"}
 STEPS = {"steps": 6, "precision": "float32", "log_every": 1}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in the members of a group: matrix products on more threads add up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe_of(pictures: Path, dropout: float = 0.1, **train: Any) -> Recipe:

@@ -3,7 +3,6 @@
 The loss of a micro-batch is held to a straightforward computation: one sequence a caption, rewards in line.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,15 +25,6 @@ from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_mode
 from tests.training.conftest import draw_pictures, make_recipe
 from tests.training.test_processes import close, log, same
 from tests.training.workers import train_together
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in the members of a group: matrix products on more threads add up in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
