@@ -51,6 +51,7 @@ class CaptionSource:
         weight: how often an item is drawn, relative to other sources.
         ratio: how often the source is drawn, relative to the ratios of the others; instead of weights, for all or none.
         references: per item, its captions as people wrote them, to score against; those of `items` if not given.
+        chances: per item, how likely each of its captions is drawn; None: all alike.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CaptionSource:
     weight: float = 1.0
     ratio: float | None = None
     references: list[tuple[str, ...]] = field(default_factory=list)
+    chances: list[NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         self.references = self.references or [item.captions for item in self.items]
@@ -137,8 +139,13 @@ class BatchMaker:
     ) -> tuple[list[list[int]], np.random.Generator]:
         """Captions of one position, and its generator, from which view and frames are drawn next."""
         generator = np.random.default_rng([self.seed, _POSITION, position])
-        have = self.sources[at[0]].token_ids[at[1]]
-        order = generator.permutation(len(have))[:captions_per_item]
+        source, item = self.sources[at[0]], at[1]
+        have = source.token_ids[item]
+        if source.chances is None:
+            order = generator.permutation(len(have))[:captions_per_item]
+        else:
+            wanted = min(captions_per_item, len(have))
+            order = generator.choice(len(have), wanted, replace=False, p=source.chances[item])
         return [have[k] for k in order], generator
 
     def batch(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Batch:

@@ -67,6 +67,12 @@ class DataConfig(Strict):
     min_frames: int = Field(1, gt=0, description="fewest frames of a video in an optimizer step; one count a step")
     max_frames: int = Field(4, gt=0, description="most of them; so many are cached per video, evenly spread")
     captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
+    consensus: float = Field(
+        0.0,
+        ge=0,
+        description="captions are drawn in proportion to this power of their CIDEr-D against the other captions of "
+        "their item (arXiv 1712.09532 weights with power 1); 0: all alike",
+    )
     items_per_step: int = Field(32, gt=0, description="pictures or videos per optimizer step")
     lower_case: bool = Field(False, description="lower-case captions and drop their final full stop")
     max_broken_share: float = Field(

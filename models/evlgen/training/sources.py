@@ -12,6 +12,7 @@ from evlgen.data.captions import CaptionedItem, clean_caption
 from evlgen.data.sources import prepare_source, read_sources
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
+from evlgen.training.consensus import Floats, chances, consensus
 
 
 class Loader:
@@ -42,6 +43,7 @@ class Loader:
             if prepared is None:
                 return None
             items = self.trained_on(prepared.items)
+            drawn = source.role == "train" and self.data.consensus > 0
             made.append(
                 CaptionSource(
                     source.name,
@@ -51,10 +53,14 @@ class Loader:
                     source.config.weight,
                     source.config.ratio,
                     [item.captions for item in prepared.items],
+                    self._chances(items) if drawn else None,
                 )
             )
         count = len(both) - len(self.read[1])
         return made[:count], made[count:]
+
+    def _chances(self, items: Sequence[CaptionedItem]) -> list[Floats]:
+        return [chances(scores, self.data.consensus) for scores in consensus([item.captions for item in items])]
 
     def trained_on(self, items: Sequence[CaptionedItem]) -> list[CaptionedItem]:
         """Items with their captions cleaned; captions of which nothing would be left stay as they are."""

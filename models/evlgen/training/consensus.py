@@ -1,0 +1,63 @@
+"""Which of the captions of a video say what most of them say: the consensus of Phan et al. (arXiv 1712.09532).
+
+Twenty people describe a video in twenty ways, some of them beside the point. The paper weights the caption loss of each
+caption with its CIDEr-D against the other captions of its video (there: WXE). Here captions are drawn with
+chances in proportion to that score: the same gradient on average, and no work for captions that weigh little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evlgen.metrics.cider import CiderScorer
+from evlgen.metrics.frequencies import DocumentFrequencies
+from evlgen.metrics.ngrams import count_ngrams, singly
+from evlgen.metrics.tokenizer import tokenize_captions
+
+Floats = NDArray[np.float64]
+
+LEAST_SHARE = 1e-3
+"""A caption that agrees with none of the others keeps this share of the mean chance of its video."""
+
+
+def consensus(references: Sequence[Sequence[str]]) -> list[Floats]:
+    """CIDEr-D of every caption against the other captions of its item.
+
+    Document frequencies are those of all references at hand. A caption without others scores 0.
+
+    Args:
+        references: captions of each item as people wrote them.
+
+    Returns:
+        One array for each item, in the order of its captions; from 0 to 10.
+    """
+    counts = [len(captions) for captions in references]
+    words = tokenize_captions([c for captions in references for c in captions])
+    ends = np.cumsum(counts)
+    tokens = [words[end - count : end] for end, count in zip(ends.tolist(), counts, strict=True)]
+    frequencies = DocumentFrequencies.from_references(tokens)
+    number = np.repeat(np.arange(len(counts)), counts)
+    with_itself = CiderScorer(tokens, frequencies).score_pairs(number, words)
+    itself = CiderScorer(count_ngrams(singly(words)), frequencies).score(words)
+    of = np.array(counts, dtype=np.float64)[number]  # CIDEr-D is a mean over the references: take its own part out
+    others = np.maximum(with_itself * of - itself, 0.0) / np.maximum(of - 1, 1.0)
+    return [np.asarray(part) for part in np.split(others, ends[:-1])]
+
+
+def chances(scores: Floats, power: float) -> Floats:
+    """(K,) how likely each caption of an item is drawn: in proportion to score ** power; they sum to 1.
+
+    Args:
+        scores: (K,) of `consensus`.
+        power: 0 draws all alike, 1 is the paper's weighting, more leans further on the captions that agree most.
+    """
+    best = scores.max()
+    if best == 0 or power == 0:
+        return np.full(len(scores), 1 / len(scores))
+    weights: Floats = (scores / best) ** power
+    weights = np.maximum(weights, LEAST_SHARE * weights.mean())
+    weights /= weights.sum()
+    return weights
