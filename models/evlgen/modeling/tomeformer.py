@@ -166,12 +166,14 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
     """Start a connector from a BERT checkpoint of the same width; returns the names that stayed at random.
 
     Position embeddings are cut to the connector's length; word embeddings and pooler are left out. LayerNorms of a
-    pre-norm connector sit elsewhere than BERT's, so they keep their identity start.
+    pre-norm connector sit elsewhere than BERT's, so they keep their identity start. LayerNorms have either spelling:
+    the files of bert-base-uncased still say gamma and beta.
     """
+    tensors = {_today(name.removeprefix("bert.")): tensor for name, tensor in tensors.items()}
     own = connector.state_dict()
     missing: list[str] = []
     for name, value in own.items():
-        given = tensors.get(name, tensors.get(f"bert.{name}"))
+        given = tensors.get(name)
         if given is None or (connector.config.norm == "pre" and ".LayerNorm" in name):
             missing.append(name)
         elif "position_embeddings" in name and given.shape[1] == value.shape[1]:
@@ -181,3 +183,9 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
         else:
             missing.append(name)
     return missing
+
+
+def _today(name: str) -> str:
+    for old, new in ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")):
+        name = name.removesuffix(old) + new if name.endswith(old) else name
+    return name
