@@ -1,7 +1,8 @@
 """Captioning the pictures or videos of a captioned data set, so that they can be scored.
 
-A data set is a JSONL file of {image|video|file, captions, split} and its media, a folder or a tar (as in recipes). Rows
-of the output are named like the rows of the data set, so that predictions and references meet by name.
+A data set is a JSONL file of {image|video|file, captions, split} and its media, a folder or a tar (as in recipes); or
+the folder of a published set (MSR-VTT, COCO, ...: evlgen data ls). Rows of the output are named like the rows of the
+data set, with the file's suffix where those lack one, so that predictions and references meet by name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from evlgen.captioning.request import CaptionRequest
 from evlgen.captioning.run import caption_videos
 from evlgen.captioning.summary import Summary
 from evlgen.data.captions import MediaStore, read_items
+from evlgen.data.datasets.finding import recognise
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.schema import DataSource
 
@@ -31,26 +33,29 @@ class Dataset:
     """Where a captioned data set is.
 
     Attributes:
-        captions: the JSONL file.
-        media: a folder or a tar.
-        split: rows to take; None for all.
+        captions: the captions file.
+        media: a folder or an archive.
+        split: rows to take, as the captions file calls them; None for all.
+        label: what people call the split, where that is something else.
     """
 
     captions: Path
     media: Path
     split: str | None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """For file names and headings: the folder's name and the split."""
-        return f"{self.captions.absolute().parent.name}-{self.split or self.captions.stem}"
+        return f"{self.captions.absolute().parent.name}-{self.label or self.split or self.captions.stem}"
 
 
 def find_dataset(path: Path, *, split: str | None = None, media: Path | None = None) -> Dataset:
     """Where the captions and the media of a data set are.
 
     Args:
-        path: the JSONL file, or a folder that holds {split}.jsonl or captions.jsonl.
+        path: the captions file, or a folder that holds {split}.jsonl or captions.jsonl, or the files of a published
+            set.
         split: rows to take.
         media: folder or tar; looked for beside the captions if None.
 
@@ -63,7 +68,9 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
         captions = next((one for one in found if one.is_file()), found[-1])
         if not captions.is_file():
             splits = sorted(one.stem for one in path.glob("*.jsonl"))
-            hint = f"--split {' or '.join(splits)}" if splits else "name the JSONL file itself"
+            if not splits and (known := _published(path, split, media)) is not None:
+                return known
+            hint = f"--split {' or '.join(splits)}" if splits else "name the captions file itself; evlgen data ls"
             raise UsageError(f"data set {path} holds no {' or '.join(one.name for one in found)}", hint)
     elif not path.is_file():
         raise UsageError(f"no such data set: {path}", "name a JSONL file of captions, or the folder that holds it")
@@ -74,6 +81,17 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
         looked = f"{media}" if media else f"{', '.join(one.name for one in places)} beside {captions}"
         raise UsageError(f"no pictures or videos: looked for {looked}", "name the folder or the tar with --media")
     return Dataset(captions, media, split)
+
+
+def _published(path: Path, split: str | None, media: Path | None) -> Dataset | None:
+    """A published set in a folder; None if it holds none."""
+    found = recognise(path, split)
+    if found is None:
+        return None
+    if media is not None and media.exists():
+        found = found.with_media(media)
+    source = found.source()
+    return Dataset(Path(source.captions), Path(source.media), source.split, found.split.name)
 
 
 def caption_dataset(
@@ -96,31 +114,42 @@ def caption_dataset(
     """
     source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
     names = list(dict.fromkeys(item.name for item in read_items(source, lower_case=False)))
-    with _unpacked(dataset.media, names) as root:
-        sources = [str(root / name) for name in names]
+    with _unpacked(dataset.media, names) as (root, files):
+        sources = [str(root / file) for file in files]
         return caption_videos(replace(request, sources=sources, root=root), listener, stop)
 
 
 @contextmanager
-def _unpacked(media: Path, names: list[str]) -> Iterator[Path]:
-    """The media as files below a folder, while this is open: the folder itself, or what `names` needs of a tar."""
-    if media.is_dir():
-        yield media.absolute()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
-    try:
-        with MediaStore(str(media)) as store:
-            for name in names:
+def _unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """The media as files below a folder while this is open, and what the named ones are called there.
+
+    It is the folder of the media itself, or what `names` needs of an archive. Files are called as the data set names
+    them, with their suffix where a name lacks it.
+    """
+    with MediaStore(str(media)) as store:
+        files = [_with_suffix(name, store.resolve(name)) for name in names]
+        if store.is_folder:
+            yield media.absolute(), files
+            return
+        folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
+        try:
+            for name, file in zip(names, files, strict=True):
                 if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                     raise UsageError(f"{name} leads out of the data set", "names must be relative")
-                target = folder / name
+                target = folder / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     target.write_bytes(store.read(name))
                 except OSError as error:
                     raise EvlgenError(
-                        f"cannot unpack {name} of {media}: {error.strerror}", "unpack the tar yourself, give --media"
+                        f"cannot unpack {name} of {media}: {error.strerror}",
+                        "unpack the archive yourself, give --media",
                     ) from error
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            yield folder, files
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_suffix(name: str, real: str | None) -> str:
+    suffix = "" if real is None else PurePosixPath(real).suffix
+    return name if name.lower().endswith(suffix.lower()) else f"{name}{suffix}"
