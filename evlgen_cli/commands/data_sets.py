@@ -25,7 +25,7 @@ def list_sets(as_json: bool) -> None:
             first = [known.name, known.title, known.media] if number == 0 else ["", "", ""]
             size = f"{split.items} {'questions' if known.task == 'questions' else known.media}"
             rows.append([*first, split.name, size, _about(split), known.terms if number == 0 else ""])
-    table(["name", "data set", "of", "split", "size", "", "terms"], rows)
+    table(["name", "data set", "of", "split", "size", "about", "terms"], rows)
 
 
 def _about(split: "Split") -> str:

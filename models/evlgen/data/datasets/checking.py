@@ -7,14 +7,14 @@ and copies, and they can be worked with. What is missing, empty or cut is a faul
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evlgen.data.broken import Broken
 from evlgen.data.captions import read_captions
 from evlgen.data.checking import decode_files, look_at_files
-from evlgen.data.datasets.description import PublishedSet, Split
+from evlgen.data.datasets.description import PublishedSet
 from evlgen.data.datasets.finding import Located, check_root, locate, shortened
 from evlgen.data.datasets.registry import find_set, find_split
 from evlgen.data.features import Report
@@ -126,10 +126,10 @@ def check_set(
     known = find_set(name)
     wanted = known.splits if split is None else (find_split(known, split),)
     check_root(known, root)
-    located = [locate(known, one, root) for one in wanted]
+    located = [locate(known, one, root) for one in known.splits]
     if not any(one.captions or one.media for one in located):
-        raise UsageError(*_nothing(known, wanted, root))
-    chosen = [one for one in located if one.captions or split is not None or not one.split.optional]
+        raise UsageError(*_nothing(known, root))
+    chosen = [one for one in located if one.split in wanted and (one.captions or split or not one.split.optional)]
     done = SetCheck(known, root, [])
     named: set[Path] = set()
     for one in chosen:
@@ -141,16 +141,16 @@ def check_set(
     return done
 
 
-def _nothing(known: PublishedSet, splits: Sequence[Split], root: Path) -> tuple[str, str]:
-    files = dict.fromkeys(n for one in splits if not one.optional for layout in one.layouts for n in layout.captions)
-    files = files or dict.fromkeys(n for one in splits for layout in one.layouts for n in layout.captions)
-    below = next((one for one in sorted(root.iterdir()) if one.is_dir() and _holds(known, splits, one)), None)
-    hint = f"did you mean --root {below}?" if below else f"normally from {known.source_of(next(iter(files)))}"
-    return f"{root} holds no files of {known.title}: looked for {shortened(list(files))}", hint
+def _nothing(known: PublishedSet, root: Path) -> tuple[str, str]:
+    needed = [one for one in known.splits if not one.optional]
+    files = list(dict.fromkeys(n for one in needed for layout in one.layouts for n in layout.captions))
+    below = next((one for one in sorted(root.iterdir()) if one.is_dir() and _holds(known, one)), None)
+    hint = f"did you mean --root {below}?" if below else f"normally from {known.source_of(files[0])}"
+    return f"{root} holds no files of {known.title}: looked for {shortened(files)}", hint
 
 
-def _holds(known: PublishedSet, splits: Sequence[Split], root: Path) -> bool:
-    return any(locate(known, one, root).captions for one in splits)
+def _holds(known: PublishedSet, root: Path) -> bool:
+    return any(locate(known, one, root).captions for one in known.splits)
 
 
 def _check(

@@ -94,14 +94,14 @@ NOCAPS = PublishedSet(
     paper="arXiv 1812.08658",
     task="captions",
     media="pictures",
-    terms="captions and pictures (Open Images) CC BY 2.0",
+    terms="pictures CC BY 2.0 (Open Images)",
     splits=(
         Split(
             "val", 4500, 45_000,
             (
                 Layout(
                     places("nocaps_val_4500_captions.json"),
-                    media("val", "images/val", "validation", "nocaps_images", "images"),
+                    media("val", "images/val", "validation", "nocaps_images", "images", "imgs"),
                 ),
             ),
         ),

@@ -149,7 +149,8 @@ def _take_rows(collected: "_Collected", source: Source, read: Iterable[Row]) -> 
             continue
         captions = _row_captions(path, where, row)
         if splits is None:  # such files name no splits; lists beside them may
-            splits = listed_splits(path, key) if msvd or source.form == "text" else {}
+            plain = msvd or source.form == "text" or source.delimiter == "|"
+            splits = listed_splits(path, key) if plain else {}
         collected.declare(key, {**row, "split": splits[key]} if key in splits else row)
         collected.add(key, captions)
     if foreign:
