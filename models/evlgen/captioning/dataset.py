@@ -79,8 +79,12 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
         media = next((one for one in places if one.exists()), None)
     if media is None or not media.exists():
         looked = f"{media}" if media else f"{', '.join(one.name for one in places)} beside {captions}"
-        raise UsageError(f"no pictures or videos: looked for {looked}", "name the folder or the tar with --media")
+        raise _no_media(looked)
     return Dataset(captions, media, split)
+
+
+def _no_media(looked: str) -> UsageError:
+    return UsageError(f"no pictures or videos: looked for {looked}", "name the folder or the tar with --media")
 
 
 def _published(path: Path, split: str | None, media: Path | None) -> Dataset | None:
@@ -88,7 +92,9 @@ def _published(path: Path, split: str | None, media: Path | None) -> Dataset | N
     found = recognise(path, split)
     if found is None:
         return None
-    if media is not None and media.exists():
+    if media is not None:
+        if not media.exists():
+            raise _no_media(str(media))
         found = found.with_media(media)
     source = found.source()
     return Dataset(Path(source.captions), Path(source.media), source.split, found.split.name)
