@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import CaptionRequest
+from evlgen.captioning import CaptionRequest, Listener
 from evlgen.captioning.dataset import caption_dataset, find_dataset
 from evlgen.errors import UsageError
 from evlgen.metrics.evaluation import BootstrapOptions
 from evlgen.metrics.run import EvaluationRequest, evaluate_files
 from evlgen.metrics.scoring import ScoringOptions
-from tests.data.published_sets import MSVD_TEST, MSVD_VAL, SETS, write
+from tests.data.published_sets import COCO_TRAIN, MSVD_TEST, MSVD_VAL, SETS, write
 
 from . import fakes
 
@@ -86,6 +86,31 @@ def test_a_file_of_a_published_set_by_itself(tmp_path: Path, captioner: fakes.Fa
     found = find_dataset(root / "AllVideoDescriptions.txt", split="test", media=root / "YouTubeClips")
     out = tmp_path / "out.jsonl"
     assert caption_dataset(found, CaptionRequest(sources=(), out=out)).ok == 1
+
+
+def test_clips_that_are_gone_are_left_out_and_said(tmp_path: Path, captioner: fakes.FakeCaptioner) -> None:
+    root = root_of(tmp_path, "coco")
+    (root / "train2014" / COCO_TRAIN).unlink()
+    found = find_dataset(root, split="train")
+    notes: list[str] = []
+    listener = Listener()
+    listener.on_note = notes.append  # type: ignore[method-assign]
+    out = tmp_path / "out.jsonl"
+    assert caption_dataset(found, CaptionRequest(sources=(), out=out), listener).ok == 1
+    assert notes[0] == (
+        f"1 of 2 files that {root / 'dataset_coco.json'} names are not in {root} and are left out: "
+        f"train2014/{COCO_TRAIN}"
+    )
+    done = evaluate_files(out, EvaluationRequest(references=found.captions, split=found.split))
+    assert (done.result.complete, list(done.result.without_prediction)) == (False, ["9"])
+    for path in (root / "val2014").iterdir():
+        path.unlink()
+    with pytest.raises(UsageError) as error:
+        caption_dataset(found, CaptionRequest(sources=(), out=out))
+    assert str(error.value) == (
+        f"{root} holds none of the 2 files that {root / 'dataset_coco.json'} names, such as train2014/{COCO_TRAIN} "
+        "(name the folder or the tar with --media)"
+    )
 
 
 def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:

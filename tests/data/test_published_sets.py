@@ -222,9 +222,12 @@ def test_decoding_finds_what_ends_do_not_show(made: Callable[[str], Path]) -> No
         ("checking coco test", 1, 1, "items"),
     ]
     assert check_set("msvd", made("msvd"), decode=True).splits[0].frames == 2
-    calls = iter([False, False, True, True, True])
-    stopped = check_set("coco", root, decode=True, stop=lambda: next(calls))
-    assert [(s.split, s.checked) for s in stopped.splits] == [("train", True)]
+    told.clear()
+    stopped = check_set("coco", root, decode=True, report=report, stop=lambda: bool(told))
+    assert [(s.split, s.checked, s.frames) for s in stopped.splits] == [("train", False, 1)]
+    calls = iter([False, True, True])
+    stopped = check_set("coco", root, stop=lambda: next(calls))
+    assert [(s.split, s.checked) for s in stopped.splits] == [("train", False)]
 
 
 def test_a_name_that_differs_is_missing_and_noted(made: Callable[[str], Path]) -> None:

@@ -24,6 +24,7 @@ from evlgen.data.datasets.finding import recognise
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.schema import DataSource
 
+_SHOWN = 3
 _CAPTION_FILES = ("{split}.jsonl", "captions.jsonl")
 _MEDIA = ("{split}.tar", "images.tar", "videos.tar", "media.tar", "{split}", "images", "videos", "media")
 
@@ -115,14 +116,39 @@ def caption_dataset(
         stop: see `caption_videos`.
 
     Raises:
-        UsageError: no rows, or files that the data set names are missing.
+        UsageError: no rows, or none of the files that the data set names is there; a few that are missing are left out,
+            and the listener is told.
         EvlgenError: see `caption_videos`.
     """
     source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
     names = list(dict.fromkeys(item.name for item in read_items(source, lower_case=False)))
+    names = _present(dataset, names, listener or Listener())
     with _unpacked(dataset.media, names) as (root, files):
         sources = [str(root / file) for file in files]
         return caption_videos(replace(request, sources=sources, root=root), listener, stop)
+
+
+def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str]:
+    """The names whose files are there: of clips of YouTube, for one, nobody has all.
+
+    Those of an archive are unpacked under their names later, so that none may lead out of a folder.
+    """
+    with MediaStore(str(dataset.media)) as store:
+        for name in [] if store.is_folder else names:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise UsageError(f"{name} leads out of the data set", "names must be relative")
+        left_out = [name for name in names if store.resolve(name) is None]
+    if len(left_out) == len(names):
+        what = f"{dataset.media} holds none of the {len(names)} files that {dataset.captions} names, such as {names[0]}"
+        raise UsageError(what, "name the folder or the tar with --media")
+    if left_out:
+        shown = ", ".join(left_out[:_SHOWN]) + (", ..." if len(left_out) > _SHOWN else "")
+        listener.on_note(
+            f"{len(left_out)} of {len(names)} files that {dataset.captions} names are not in {dataset.media} and are "
+            f"left out: {shown}"
+        )
+    missing = set(left_out)
+    return [name for name in names if name not in missing]
 
 
 @contextmanager
@@ -140,8 +166,6 @@ def _unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]
         folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
         try:
             for name, file in zip(names, files, strict=True):
-                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise UsageError(f"{name} leads out of the data set", "names must be relative")
                 target = folder / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:

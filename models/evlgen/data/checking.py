@@ -19,6 +19,9 @@ from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
 from evlgen.recipes.schema import DataConfig
 
+_REPORTED = 1000
+"""Files between two reports of looking."""
+
 
 @dataclass
 class SourceCheck:
@@ -112,17 +115,46 @@ def check_data(
             check.frames, check.checked = decoded.frames, decoded.whole
             check.broken += decoded.broken
         else:
-            check.broken += look_at_files(names, media)
+            looked = look_at_files(check.name, names, media, report, stop)
+            check.broken += looked.broken
+            check.checked = looked.whole
     return checks
 
 
-def look_at_files(names: Sequence[str], media: MediaStore, *, ends: bool = False) -> list[Broken]:
-    """Files that are not there or are empty; with `ends` also those that are cut, as far as their ends tell.
+@dataclass(frozen=True)
+class Looked:
+    """What looking at files gave.
 
-    The ends are looked at in folders only: an archive has checksums or lengths of its own.
+    Attributes:
+        broken: files that cannot be used.
+        whole: False when it was stopped before all files were looked at.
+        frames: of all files that were decoded.
+    """
+
+    broken: list[Broken]
+    whole: bool
+    frames: int = 0
+
+
+def look_at_files(
+    what: str,
+    names: Sequence[str],
+    media: MediaStore,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    ends: bool = False,
+) -> Looked:
+    """Find files that are not there or are empty; with `ends` also those that are cut, as far as their ends tell.
+
+    The ends are looked at in folders only: an archive has checksums or lengths of its own. Progress is told, as
+    "looking at `what`", where there are so many that it takes a while.
     """
     broken: list[Broken] = []
-    for name in names:
+    done = 0
+    for done, name in enumerate(names, start=1):
+        if report is not None and done % _REPORTED == 0:
+            report(f"looking at {what}", done, len(names), "items")
         stamp = media.stamp(name)
         if stamp == MISSING:
             broken.append(missing(media, name))
@@ -135,22 +167,9 @@ def look_at_files(names: Sequence[str], media: MediaStore, *, ends: bool = False
                 broken.append(Broken(name, "unreadable", f"it cannot be read: {error.strerror}"))
             else:
                 broken += [Broken(name, "cut", reason)] if reason else []
-    return broken
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What decoding files gave.
-
-    Attributes:
-        frames: of all files.
-        broken: files that cannot be decoded.
-        whole: False when it was stopped before all files were looked at.
-    """
-
-    frames: int
-    broken: list[Broken]
-    whole: bool
+        if stop():
+            break
+    return Looked(broken, done == len(names))
 
 
 def decode_files(
@@ -160,7 +179,7 @@ def decode_files(
     max_frames: int,
     report: Report | None,
     stop: Callable[[], bool],
-) -> Decoded:
+) -> Looked:
     """Decode files and count frames; progress is told as "checking `what`"."""
     frames = done = 0
     broken: list[Broken] = []
@@ -174,4 +193,4 @@ def decode_files(
             report(f"checking {what}", done, len(names), "items")
         if stop():
             break
-    return Decoded(frames, broken, done == len(names))
+    return Looked(broken, done == len(names), frames)

@@ -118,7 +118,7 @@ def check_set(
         split: only this one; None: all, those that people often do without only where they are.
         decode: decode every picture and video; otherwise they must be there, whole by their own account, and not empty.
         report: told of progress while decoding.
-        stop: asked after every decoded item; True ends the check early.
+        stop: asked after every item; True ends the check early.
 
     Raises:
         UsageError: there is no such set, split or folder, or the folder holds nothing of the set.
@@ -180,7 +180,7 @@ def _check(
         check.error = str(error)
         return check
     with media:
-        _look(check, names, media, f"{found.known.name} {found.split.name}" if decode else "", report, stop)
+        _look(check, names, media, f"{found.known.name} {found.split.name}", decode, report, stop)
         if media.is_folder:
             named.update(file_path(media, name) for name in names)
     return check
@@ -214,17 +214,19 @@ def _look(
     check: SplitCheck,
     names: list[str],
     media: MediaStore,
-    decode_as: str,
+    what: str,
+    decode: bool,
     report: Report | None,
     stop: Callable[[], bool],
 ) -> None:
-    broken = look_at_files(names, media, ends=True)
-    check.files, check.found = len(names), len(names) - sum(b.kind == "missing" for b in broken)
-    check.broken += broken
-    if decode_as:
-        bad = {b.name for b in broken}
+    looked = look_at_files(what, names, media, report, stop, ends=True)
+    check.files, check.found = len(names), len(names) - sum(b.kind == "missing" for b in looked.broken)
+    check.broken += looked.broken
+    check.checked = looked.whole
+    if decode and looked.whole:
+        bad = {b.name for b in looked.broken}
         left = [name for name in names if name not in bad]
-        decoded = decode_files(decode_as, left, media, DECODED_FRAMES, report, stop)
+        decoded = decode_files(what, left, media, DECODED_FRAMES, report, stop)
         check.frames, check.checked = decoded.frames, decoded.whole
         check.broken += decoded.broken
 
