@@ -37,8 +37,8 @@ def evaluate(
     references: Annotated[
         Path | None,
         typer.Option(
-            help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX; "
-            "or the answers of VQAv2, OK-VQA, GQA."
+            help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX, "
+            "MSVD; or the answers of VQAv2, OK-VQA, GQA."
         ),
     ] = None,
     model: Annotated[

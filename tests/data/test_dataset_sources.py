@@ -28,6 +28,7 @@ def test_a_set_and_its_root_become_captions_and_media(tmp_path: Path, monkeypatc
     )
     read = read_source(config, "validation", lower_case=False)
     assert (read.name, [(i.name, i.captions) for i in read.items]) == ("MSR-VTT/val", [("video2", ("d", "e"))])
+    assert DataSource.model_validate(config.model_dump()) == config, "as a run keeps it in its recipe.json"
     plain = DataSource(captions="c.jsonl")
     assert resolve_source(plain) is plain
 

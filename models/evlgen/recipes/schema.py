@@ -24,7 +24,9 @@ class DataSource(Strict):
 
     captions: str = Field("", description="path of the JSONL, CSV, TSV, JSON or text file; ${VARIABLES} are expanded")
     media: str = Field(
-        "", description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder"
+        "",
+        description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder, or "
+        "where `dataset` has them",
     )
     dataset: str | None = Field(
         None, description="instead of captions: a published data set by its name (evlgen data ls); needs root and split"
@@ -57,8 +59,9 @@ class DataSource(Strict):
     @model_validator(mode="before")
     @classmethod
     def _beside_the_captions(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("media") and isinstance(values.get("captions"), str):
-            return {**values, "media": str(PurePath(values["captions"]).parent)}
+        captions = values.get("captions") if isinstance(values, dict) else None
+        if captions and isinstance(captions, str) and not values.get("media"):
+            return {**values, "media": str(PurePath(captions).parent)}
         return values
 
     @model_validator(mode="after")
