@@ -39,6 +39,7 @@ def root_of(folder: Path, name: str) -> Path:
 def test_from_the_folder_to_scores(tmp_path: Path, captioner: fakes.FakeCaptioner, name: str) -> None:
     split, captions, media, rows, label, items = FOUND[name]
     root = root_of(tmp_path, name)
+    write(root / "earlier-captions.jsonl", "")
     found = find_dataset(root, split=split)
     assert (found.captions, found.media, found.split, found.name) == (root / captions, root / media, rows, label)
     out = tmp_path / "out.jsonl"

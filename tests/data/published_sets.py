@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evlgen.data.datasets.checking import SetCheck
 from tests.data.media_files import clip, jpg
 
 MSVD_TRAIN, MSVD_VAL, MSVD_TEST = "mv89psg6zh4_33_46", "-4wsuPCjDBc_5_15", "04Gt01vatkk_248_265"
@@ -146,3 +147,56 @@ SETS: dict[str, Callable[[Path], None]] = {
     "msrvtt": msrvtt, "msvd": msvd, "vatex": vatex, "coco": coco, "flickr30k": flickr30k, "nocaps": nocaps,
     "vqav2": vqav2, "okvqa": okvqa, "gqa": gqa,
 }  # fmt: skip
+
+WHOLE: dict[str, dict[str, tuple[str, int, int, str, int, int]]] = {
+    "msrvtt": {
+        "train": ("train_val_videodatainfo.json", 2, 3, "TrainValVideo", 2, 2),
+        "val": ("train_val_videodatainfo.json", 1, 2, "TrainValVideo", 1, 1),
+        "test": ("test_videodatainfo.json", 1, 1, "TestVideo", 1, 1),
+    },
+    "msvd": {
+        "train": ("AllVideoDescriptions.txt", 1, 2, "YouTubeClips", 1, 1),
+        "val": ("AllVideoDescriptions.txt", 1, 1, "YouTubeClips", 1, 1),
+        "test": ("AllVideoDescriptions.txt", 1, 1, "YouTubeClips", 1, 1),
+    },
+    "vatex": {
+        "train": ("vatex_training_v1.0.json", 1, 2, "train", 1, 1),
+        "val": ("vatex_validation_v1.0.json", 1, 2, "val", 1, 1),
+        "test": ("vatex_public_test_english_v1.1.json", 1, 2, "test", 1, 1),
+    },
+    "coco": {
+        "train": ("dataset_coco.json", 2, 4, ".", 2, 2),
+        "val": ("dataset_coco.json", 1, 2, ".", 1, 1),
+        "test": ("dataset_coco.json", 1, 2, ".", 1, 1),
+    },
+    "flickr30k": {
+        "train": ("dataset_flickr30k.json", 1, 2, "flickr30k-images", 1, 1),
+        "val": ("dataset_flickr30k.json", 1, 2, "flickr30k-images", 1, 1),
+        "test": ("dataset_flickr30k.json", 1, 2, "flickr30k-images", 1, 1),
+    },
+    "nocaps": {"val": ("nocaps_val_4500_captions.json", 2, 3, "val", 2, 2)},
+    "vqav2": {
+        "train": ("v2_OpenEnded_mscoco_train2014_questions.json", 1, 2, "train2014", 1, 1),
+        "val": ("v2_OpenEnded_mscoco_val2014_questions.json", 2, 4, "val2014", 1, 1),
+    },
+    "okvqa": {
+        "train": ("OpenEnded_mscoco_train2014_questions.json", 1, 2, "../coco/train2014", 1, 1),
+        "val": ("OpenEnded_mscoco_val2014_questions.json", 1, 1, "../coco/val2014", 1, 1),
+    },
+    "gqa": {
+        "train": ("questions1.2/train_balanced_questions.json", 1, 1, "images", 1, 1),
+        "val": ("questions1.2/val_balanced_questions.json", 1, 1, "images", 1, 1),
+        "testdev": ("questions1.2/testdev_balanced_questions.json", 2, 2, "images", 1, 1),
+    },
+}
+"""What a check finds of each, worked out by hand: the facts of every split."""
+
+
+def facts(done: SetCheck) -> dict[str, tuple[str, int, int, str, int, int]]:
+    """Split -> captions file, items, texts, media, files, found."""
+    return {s.split: (s.file, s.items, s.texts, s.media, s.files, s.found) for s in done.splits}
+
+
+def faults(done: SetCheck) -> dict[str, list[tuple[str, str]]]:
+    """Split -> names and kinds of what is broken."""
+    return {s.split: [(b.name, b.kind) for b in s.broken] for s in done.splits if s.broken}

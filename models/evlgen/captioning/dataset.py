@@ -68,9 +68,9 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
         found = [path / name.format(split=split) for name in _CAPTION_FILES if split or "{" not in name]
         captions = next((one for one in found if one.is_file()), found[-1])
         if not captions.is_file():
-            splits = sorted(one.stem for one in path.glob("*.jsonl"))
-            if not splits and (known := _published(path, split, media)) is not None:
+            if (known := _published(path, split, media)) is not None:
                 return known
+            splits = sorted(one.stem for one in path.glob("*.jsonl"))
             hint = f"--split {' or '.join(splits)}" if splits else "name the captions file itself; evlgen data ls"
             raise UsageError(f"data set {path} holds no {' or '.join(one.name for one in found)}", hint)
     elif not path.is_file():

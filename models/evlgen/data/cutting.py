@@ -49,10 +49,12 @@ def _boxes(path: Path, size: int) -> str:
             file.seek(at)
             head = file.read(16)
             length = int.from_bytes(head[:4], "big")
+            if not head[4:8].isalnum():  # no box, but something that was appended
+                break
             names.add(head[4:8])
             if length == 1:  # a large box has its length behind its name
                 length = int.from_bytes(head[8:16], "big")
-            if length < 8:  # it goes on to the end, whatever that is; or this is no box
+            if length < 8:  # it goes on to the end, whatever that is
                 break
             at += length
     return _lacking(at - size) or ("" if b"moov" in names else "the file is cut: its index (moov) is missing")
