@@ -126,6 +126,12 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as error:
             find_dataset(root, split=asked)
         assert str(error.value) == says
+    SETS["vqav2"](tmp_path / "vqa")
+    with pytest.raises(UsageError) as error:
+        find_dataset(tmp_path / "vqa", split="val")
+    assert str(error.value) == "VQAv2 has questions and answers (expected a data set of captions)"
+    SETS["vqav2"](root)
+    assert find_dataset(root, split="val").captions.name == "dataset_coco.json"
     SETS["flickr30k"](root)
     with pytest.raises(UsageError) as error:
         find_dataset(root, split="val")

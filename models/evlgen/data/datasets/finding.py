@@ -192,12 +192,13 @@ def resolve_source(config: DataSource) -> DataSource:
     return config.model_copy(update=update)
 
 
-def recognise(root: Path, split: str | None) -> Located | None:
-    """The set of captions whose files lie in a folder; None if there are none of any set.
+def recognise(root: Path, split: str | None, task: Literal["captions", "questions"] = "captions") -> Located | None:
+    """The set of captions or of questions whose files lie in a folder; None if there are none of any set.
 
     Args:
         root: the folder.
         split: which split; None if there is only one.
+        task: of the set: a folder may hold COCO's captions and questions about its pictures.
 
     Raises:
         UsageError: files of several sets are there, or several splits and none is asked for, or the set has no such
@@ -206,7 +207,7 @@ def recognise(root: Path, split: str | None) -> Located | None:
     found = [
         located
         for known in SETS.values()
-        if known.task == "captions"
+        if known.task == task
         for one in known.splits
         if (located := locate(known, one, root)).captions is not None
     ]
