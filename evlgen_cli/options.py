@@ -24,8 +24,8 @@ ReferencesOption = Annotated[
     Path,
     typer.Option(
         "--references",
-        help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX; "
-        "or the answers of VQAv2, OK-VQA, GQA.",
+        help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX, "
+        "MSVD; or the answers of VQAv2, OK-VQA, GQA.",
     ),
 ]
 

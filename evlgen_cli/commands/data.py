@@ -1,4 +1,4 @@
-"""`evlgen data`: videos and captions to work on: samples, what a recipe needs, and whether it is all there."""
+"""`evlgen data`: videos and captions to work on: samples, published sets, what a recipe needs, is it all there."""
 
 import os
 from pathlib import Path
@@ -23,12 +23,14 @@ RecipeOption = Annotated[
     str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False)
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Get videos and captions to work on; check and prepare a recipe's data.")
+app = typer.Typer(
+    no_args_is_help=True, help="Get videos and captions to work on; check published data sets; prepare a recipe's data."
+)
 
 
 @app.callback()
 def data() -> None:
-    """Get videos and captions to work on; check and prepare a recipe's data."""
+    """Get videos and captions to work on; check published data sets; prepare a recipe's data."""
 
 
 @app.command()
@@ -48,18 +50,77 @@ def samples(
         out.print(str(path))
 
 
+@app.command("ls")
+def list_known(as_json: JsonOption = False) -> None:
+    """List the published data sets that evlgen knows: splits, sizes, terms.
+
+    --json has the files that are looked for, and where they come from.
+    """
+    from evlgen_cli.commands.data_sets import list_sets
+
+    list_sets(as_json)
+
+
 @app.command()
 def check(
-    recipe: RecipeOption,
+    name: Annotated[
+        str | None, typer.Argument(help="A published data set (evlgen data ls), with --root.", show_default=False)
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The folder that holds the files of NAME.", show_default=False)
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only this split of NAME.", show_default="all")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False),
+    ] = None,
     overrides: SetOption = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every file, and count frames.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at every file that a recipe names; exit code 3 if something is wrong."""
+    """Look at every file of a published data set, or at every file that a recipe names.
+
+    Exit code 3 if something is missing, empty, cut or broken.
+    """
+    from evlgen.errors import UsageError
+
+    if (name is None) == (recipe is None):
+        raise UsageError("give a data set or --recipe, one of the two", "evlgen data check msvd --root DIR")
+    if recipe is not None:
+        if root is not None or split is not None:
+            raise UsageError("--root and --split are for a data set by its name", "with --recipe leave them away")
+        _check_recipe(recipe, overrides or [], decode, as_json)
+        return
+    assert name is not None
+    if overrides:
+        raise UsageError("--set is for --recipe", f"with {name} leave it away")
+    _check_set(name, root, split, decode, as_json)
+
+
+def _check_set(name: str, root: Path | None, split: str | None, decode: bool, as_json: bool) -> None:
+    from evlgen.data.datasets.checking import check_set
+    from evlgen.data.datasets.registry import find_set
+    from evlgen.errors import UsageError
+    from evlgen_cli.commands.data_sets import show_check
+
+    known = find_set(name)
+    if root is None:
+        raise UsageError(f"where is {known.title}?", f"evlgen data check {known.name} --root DIR")
+    stop = Event()
+    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+        done = check_set(name, root, split=split, decode=decode, report=report, stop=stop.is_set)
+    show_check(done, as_json)
+    if stop.is_set():
+        raise typer.Exit(Exit.INTERRUPTED)
+    if not done.is_fine:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _check_recipe(recipe: str, overrides: list[str], decode: bool, as_json: bool) -> None:
     from evlgen.data.checking import check_data
     from evlgen.recipes import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, overrides)
     stop = Event()
     with stop_on_signals(stop, _say_stopping), download_progress() as report:
         checks = check_data(loaded.data, decode=decode, report=report, stop=stop.is_set)

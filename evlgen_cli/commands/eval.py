@@ -37,8 +37,8 @@ def evaluate(
     references: Annotated[
         Path | None,
         typer.Option(
-            help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX; "
-            "or the answers of VQAv2, OK-VQA, GQA."
+            help="Reference captions: JSONL, CSV, COCO or Karpathy JSON, MSR-VTT videodatainfo.json, NoCaps, VATEX, "
+            "MSVD; or the answers of VQAv2, OK-VQA, GQA."
         ),
     ] = None,
     model: Annotated[
@@ -46,7 +46,10 @@ def evaluate(
     ] = None,
     dataset: Annotated[
         Path | None,
-        typer.Option(help="Captioned data set for --model: a JSONL file of {video|image, captions}, or its folder."),
+        typer.Option(
+            help="Captioned data set for --model: a JSONL file of {video|image, captions}, or its folder, or the "
+            "folder of a published set (evlgen data ls)."
+        ),
     ] = None,
     media: Annotated[
         Path | None,
@@ -99,7 +102,7 @@ def evaluate(
     options = BootstrapOptions(bootstrap, seed, level)
     on_missing = parse_missing(missing)
     if model is not None or dataset is not None:
-        predictions, references = _caption_first(
+        predictions, references, split = _caption_first(
             model, dataset, predictions, references, media, output, split, num_beams, device
         )
     if predictions is None or references is None:
@@ -146,8 +149,8 @@ def _caption_first(
     split: str | None,
     num_beams: int,
     device: str,
-) -> tuple[Path, Path]:
-    """Caption a data set; gives its captions and its references."""
+) -> tuple[Path, Path, str | None]:
+    """Caption a data set; gives its captions, its references, and what these call the split."""
     from evlgen.captioning import CaptionRequest
     from evlgen.captioning.dataset import caption_dataset, find_dataset
     from evlgen.errors import UsageError
@@ -168,7 +171,7 @@ def _caption_first(
     if summary.interrupted:
         err.print(f"interrupted; captions so far are in {output}, run the same command again to go on")
         raise typer.Exit(Exit.INTERRUPTED)
-    return output, found.captions
+    return output, found.captions, found.split
 
 
 def _source(done: "FileEvaluation") -> str:

@@ -18,10 +18,17 @@ def png(grey: int, size: tuple[int, int] = (20, 10)) -> bytes:
     return buffer.getvalue()
 
 
-def clip(levels: list[int], *, rate: int = 1, pts: list[int] | None = None) -> bytes:
+def jpg(grey: int, size: tuple[int, int] = (20, 10)) -> bytes:
+    """One flat picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (grey, grey, grey)).save(buffer, "jpeg")
+    return buffer.getvalue()
+
+
+def clip(levels: list[int], *, rate: int = 1, pts: list[int] | None = None, form: str = "mp4") -> bytes:
     """An MPEG-4 clip with one flat frame for each level of grey."""
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
+    with av.open(buffer, "w", format=form) as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         for number, level in enumerate(levels):

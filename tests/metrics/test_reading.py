@@ -238,6 +238,23 @@ def test_splits(tmp_path: Path) -> None:
         read_references(both)
 
 
+def test_splits_by_lists_beside_the_file(tmp_path: Path) -> None:
+    clips = ("mv89psg6zh4_33_46", "mv89psg6zh4_50_60")
+    (tmp_path / "youtube_mapping.txt").write_text(f"{clips[0]} vid1200\n{clips[1]} vid1201\n")
+    text = write(tmp_path, f"{clips[0]} p\n{clips[1]} q\n-4wsuPCjDBc_5_15 z\n{clips[0]} r\n", "text")
+    assert read_references(text, split="train").captions == {clips[0]: ["p", "r"]}
+    assert read_references(text, split="val").captions == {clips[1]: ["q"]}
+    assert read_references(text, split="train+val").captions == {clips[0]: ["p", "r"], clips[1]: ["q"]}
+    table = write(tmp_path, MSVD_TABLE, "table")
+    assert read_references(table, split="val").captions == {clips[1]: ["q"]}
+    with pytest.raises(UsageError) as error:
+        read_references(table, split="val+test")
+    assert str(error.value) == f"no split 'val+test': the splits of {table} are train (1), val (1)"
+    (tmp_path / "test.txt").write_text("1.jpg\n")
+    rows = "image_name| comment_number| comment\n1.jpg| 0| p\n1.jpg| 4   a dog runs .\n2.jpg| 0| q\n"
+    assert read_references(write(tmp_path, rows, "flickr"), split="test").captions == {"1.jpg": ["p", "a dog runs ."]}
+
+
 def test_notes_on_references(tmp_path: Path) -> None:
     assert read_references(write(tmp_path, COCO)).notes == ("1 item has no captions and left out",)
     rows = lines({"id": 1, "captions": ["p", " "]}, {"id": 2, "captions": []}, {"id": 3, "captions": [""]})

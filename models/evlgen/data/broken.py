@@ -19,7 +19,7 @@ class Broken:
 
     Attributes:
         name: as the captions file spells it.
-        kind: missing, unreadable, no-captions, or a kind of `evlgen.errors.VideoError`.
+        kind: missing, unreadable, cut, no-captions, or a kind of `evlgen.errors.VideoError`.
         reason: in words.
     """
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.decoding import decode_frames
-from evlgen.data.layouts import Row, read_rows
+from evlgen.data.layouts import read_rows
 from evlgen.data.media import IMAGE_SUFFIXES, MediaStore
+from evlgen.data.rows import Row
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource, expand_path
 
@@ -54,15 +56,18 @@ def read_captions(source: DataSource, *, lower_case: bool) -> CaptionFile:
     Raises:
         UsageError: the file is missing or a row is not what it must be, file and line are named; or no row is left.
     """
+    source = resolve_source(source)
     path = expand_path(source.captions)
+    wanted = source.split.split("+") if source.split is not None else []
     rows: dict[str, list[Row]] = {}
     splits: set[str] = set()
     for row in read_rows(path):
         splits.add(row.split or "")
-        if source.split is None or _same(row.split, source.split, splits):
+        if not wanted or _wanted(row.split, wanted, splits):
             rows.setdefault(row.name, []).append(row)
-    if source.split is not None and source.split in splits:  # its own name came after rows of another spelling
-        rows = {n: kept for n, found in rows.items() if (kept := [r for r in found if r.split == source.split])}
+    if not splits.isdisjoint(wanted):  # the names asked for may have come after rows of another spelling
+        kept = {n: [r for r in found if _wanted(r.split, wanted, splits)] for n, found in rows.items()}
+        rows = {n: found for n, found in kept.items() if found}
     if not rows:
         have = ", ".join(sorted(splits - {""}))
         raise UsageError(
@@ -87,16 +92,18 @@ def read_items(source: DataSource, *, lower_case: bool) -> list[CaptionedItem]:
     Raises:
         UsageError: as for `read_captions`, and for an item without captions.
     """
+    source = resolve_source(source)
     found = read_captions(source, lower_case=lower_case)
     for name, where in found.uncaptioned.items():
         raise UsageError(f"{expand_path(source.captions)} {where}: {name} has no captions")
     return found.items
 
 
-def _same(split: str | None, wanted: str, seen: set[str]) -> bool:
-    if split == wanted:
-        return True
-    return wanted not in seen and split is not None and _SAME_SPLIT.get(split, split) == _SAME_SPLIT.get(wanted, wanted)
+def _wanted(split: str | None, wanted: list[str], seen: set[str]) -> bool:
+    """Whether a row is of a split that is asked for, by its own name, or by another spelling where none has its own."""
+    if split is None or split in wanted:
+        return split is not None
+    return any(one not in seen and _SAME_SPLIT.get(split, split) == _SAME_SPLIT.get(one, one) for one in wanted)
 
 
 def clean_caption(text: str, *, lower_case: bool) -> str:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evlgen.data.broken import Broken, too_many
 from evlgen.data.captions import read_captions
+from evlgen.data.cutting import cut_short
+from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.decoding import decode_items, missing
 from evlgen.data.features import Report
-from evlgen.data.media import MISSING, MediaStore
+from evlgen.data.media import MISSING, MediaStore, file_path
 from evlgen.data.sources import source_name
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
 from evlgen.recipes.schema import DataConfig
+
+_REPORTED = 1000
+"""Files between two reports of looking."""
 
 
 @dataclass
@@ -88,10 +93,11 @@ def check_data(
         checks.append(check)
         try:
             check.name = source_name(config)
+            config = resolve_source(config)
             found = read_captions(config, lower_case=data.lower_case)
             media = MediaStore(config.media)
         except UsageError as error:
-            check.name = check.name or config.captions
+            check.name = check.name or config.captions or str(config.dataset)
             check.error = str(error)
             continue
         names = [item.name for item in found.items]
@@ -105,38 +111,86 @@ def check_data(
         else:
             check.shared = [name for key, name in keys.items() if key in trained]
         if decode:
-            _decode(check, names, media, data.max_frames, report, stop)
+            decoded = decode_files(check.name, names, media, data.max_frames, report, stop)
+            check.frames, check.checked = decoded.frames, decoded.whole
+            check.broken += decoded.broken
         else:
-            _look(check, names, media)
+            looked = look_at_files(check.name, names, media, report, stop)
+            check.broken += looked.broken
+            check.checked = looked.whole
     return checks
 
 
-def _look(check: SourceCheck, names: list[str], media: MediaStore) -> None:
-    for name in names:
+@dataclass(frozen=True)
+class Looked:
+    """What looking at files gave.
+
+    Attributes:
+        broken: files that cannot be used.
+        whole: False when it was stopped before all files were looked at.
+        frames: of all files that were decoded.
+    """
+
+    broken: list[Broken]
+    whole: bool
+    frames: int = 0
+
+
+def look_at_files(
+    what: str,
+    names: Sequence[str],
+    media: MediaStore,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    ends: bool = False,
+) -> Looked:
+    """Find files that are not there or are empty; with `ends` also those that are cut, as far as their ends tell.
+
+    The ends are looked at in folders only: an archive has checksums or lengths of its own. Progress is told, as
+    "looking at `what`", where there are so many that it takes a while.
+    """
+    broken: list[Broken] = []
+    done = 0
+    for done, name in enumerate(names, start=1):
+        if report is not None and done % _REPORTED == 0:
+            report(f"looking at {what}", done, len(names), "items")
         stamp = media.stamp(name)
         if stamp == MISSING:
-            check.broken.append(missing(media, name))
+            broken.append(missing(media, name))
         elif stamp[0] == 0:
-            check.broken.append(Broken(name, "empty-file", "the file is empty"))
+            broken.append(Broken(name, "empty-file", "the file is empty"))
+        elif ends and media.is_folder:
+            try:
+                reason = cut_short(file_path(media, name))
+            except OSError as error:
+                broken.append(Broken(name, "unreadable", f"it cannot be read: {error.strerror}"))
+            else:
+                broken += [Broken(name, "cut", reason)] if reason else []
+        if stop():
+            break
+    return Looked(broken, done == len(names))
 
 
-def _decode(
-    check: SourceCheck,
-    names: list[str],
+def decode_files(
+    what: str,
+    names: Sequence[str],
     media: MediaStore,
     max_frames: int,
     report: Report | None,
     stop: Callable[[], bool],
-) -> None:
-    check.frames = 0
+) -> Looked:
+    """Decode files and count frames; progress is told as "checking `what`"."""
+    frames = done = 0
+    broken: list[Broken] = []
     results = decode_items(names, media, lambda _, frames: len(frames), max_frames=max_frames, side=64)
     for done, (_, result) in enumerate(results, start=1):
         if isinstance(result, Broken):
-            check.broken.append(result)
+            broken.append(result)
         else:
-            check.frames += result
+            frames += result
         if report is not None:
-            report(f"checking {check.name}", done, len(names), "items")
+            report(f"checking {what}", done, len(names), "items")
         if stop():
-            check.checked = done == len(names)
             break
+    return Looked(broken, done == len(names), frames)

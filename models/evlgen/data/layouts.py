@@ -1,46 +1,27 @@
 """Files of captions in the layouts that people have, as a stream of (place, name, captions, split).
 
 JSON lines and tables (CSV, TSV) with a header; a JSON list of such rows; MSR-VTT's videodatainfo (Xu et al., CVPR
-2016), COCO annotations (arXiv 1504.00325) and Karpathy's splits (arXiv 1412.2306). The layout is found from the
-content. A row that names no file, or whose captions are not text, is an error with its line; one with no captions is
-handed on.
+2016), COCO and NoCaps annotations (arXiv 1504.00325, 1812.08658), Karpathy's splits (arXiv 1412.2306), VATEX; the texts
+and tables of `published`. The layout is found from the content. A row that names no file, or whose captions are not
+text, is an error with its line; one with no captions is handed on.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evlgen.data.published import published_rows, vatex_row
+from evlgen.data.rows import Row, some, table_rows
 from evlgen.errors import UsageError
 
 FILE_COLUMNS = ("video", "image", "file", "path")
 CAPTION_COLUMNS = ("captions", "caption")
 _EXPECTED = "expected a video, image, file or path (a name) and its captions (texts)"
 _KINDS = "expected JSON lines, JSON, or CSV or TSV with a header, in UTF-8"
-
-
-@dataclass(frozen=True)
-class Row:
-    """Some captions of one file.
-
-    Attributes:
-        where: its place in the captions file, e.g. "line 3".
-        name: of the picture or video, as the captions file spells it.
-        captions: as they stand there; blank ones are left out, so there may be none.
-        split: as it stands there; None if the file says nothing.
-        whole: the row should hold all captions of its file.
-    """
-
-    where: str
-    name: str
-    captions: tuple[str, ...]
-    split: str | None
-    whole: bool
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -64,7 +45,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         return _json_lines(path, text)
     if start[0] in "{[" and path.suffix.lower() not in {".csv", ".tsv"}:
         return _json(path, text)
-    return _table(path, text)
+    return published_rows(path, text) or _table(path, text)
 
 
 def _is_lines(text: str) -> bool:
@@ -103,19 +84,16 @@ def _row(path: Path, where: str, value: Any) -> Row:
         raise UsageError(f"{path} {where}: {_EXPECTED}; {name_key} is {_shown(value[name_key])}")
     if key is None:
         raise UsageError(f"{path} {where}: {_EXPECTED}{_near(value, CAPTION_COLUMNS)}")
-    captions = value[key] if key == "captions" else [value[key]]
+    listed = key == "captions" or isinstance(value[key], list)
+    captions = value[key] if listed else [value[key]]
     captions = [] if captions is None or captions == [None] else captions
     if not (isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
         raise UsageError(f"{path} {where}: {_EXPECTED}; {key} is {_shown(value[key])}")
-    return Row(where, value[name_key], _some(captions), _split(value), key == "captions")
+    return Row(where, value[name_key], some(captions), _split(value), listed)
 
 
 def _known(value: Any, columns: Sequence[str]) -> str | None:
     return next((c for c in columns if c in value), None) if isinstance(value, Mapping) else None
-
-
-def _some(captions: Iterable[str]) -> tuple[str, ...]:
-    return tuple(c for c in captions if c.strip())
 
 
 def _split(value: Mapping[str, Any]) -> str | None:
@@ -153,31 +131,10 @@ def _table(path: Path, text: str) -> Iterator[Row]:
                 f"{path} has no header: it starts with {_shown(first)}", f"first line file,caption; {_KINDS}"
             )
         raise UsageError(f"{path} line 1: expected columns file (or video, image, path) and caption{guess}")
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 24))
-    # strict: a quote that nobody closes is an error, and does not swallow the rows after it
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    before, seen = 0, False
-    try:
-        for cells in reader:
-            where, before = f"line {before + 1}", reader.line_num
-            if not any(c.strip() for c in cells):
-                continue
-            if not seen:
-                seen = True
-                continue
-            if len(cells) != len(headers[delimiter]):
-                raise UsageError(
-                    f"{path} {where}: {len(cells)} columns where the header has {len(headers[delimiter])}",
-                    'put captions that hold the delimiter in double quotes: "a man, a dog"',
-                )
-            row = dict(zip(headers[delimiter], cells, strict=True))
-            if not row[name].strip():
-                raise UsageError(f"{path} {where}: {_EXPECTED}; {name} is empty")
-            yield Row(where, row[name].strip(), _some([row[caption]]), _split(row), False)
-    except csv.Error as error:
-        raise UsageError(
-            f"{path} line {before + 1}: {error}", 'a quote inside a quoted caption is written twice: ""'
-        ) from None
+    for where, row in table_rows(path, text, headers[delimiter], delimiter):
+        if not row[name].strip():
+            raise UsageError(f"{path} {where}: {_EXPECTED}; {name} is empty")
+        yield Row(where, row[name].strip(), some([row[caption]]), _split(row), False)
 
 
 def _json(path: Path, text: str) -> Iterator[Row]:
@@ -188,6 +145,11 @@ def _json(path: Path, text: str) -> Iterator[Row]:
             f"{path} is not JSON: line {error.lineno} column {error.colno}: {error.msg}", "is it a whole file?"
         ) from None
     if isinstance(value, list):
+        if value and isinstance(value[0], dict) and {"videoID", "enCap"} <= value[0].keys():
+            return (
+                vatex_row(f"entry {n}", row if isinstance(row, dict) else {}, path)
+                for n, row in enumerate(value, start=1)
+            )
         return (_row(path, f"entry {n}", row) for n, row in enumerate(value, start=1))
     lists = {k: v for k, v in value.items() if isinstance(v, list) and v and all(isinstance(o, dict) for o in v)}
     try:
@@ -202,7 +164,7 @@ def _json(path: Path, text: str) -> Iterator[Row]:
     keys = ", ".join(repr(k) for k in list(value)[:8])
     raise UsageError(
         f"{path} is JSON of no known layout: it has {keys}",
-        "known are lists of {file, caption}, MSR-VTT's videodatainfo, COCO captions and Karpathy's splits",
+        "known are lists of {file, caption}, MSR-VTT's videodatainfo, COCO captions, Karpathy's splits and VATEX",
     )
 
 
@@ -221,13 +183,13 @@ def _published(
 
 def _pick(known: Mapping[Any, tuple[str, str | None]], key: Any, texts: list[str]) -> tuple[str, tuple[str, ...], Any]:
     name, split = known.get(key, (str(key), None))
-    return name, _some(texts), split
+    return name, some(texts), split
 
 
 def _karpathy(images: list[dict[str, Any]]) -> list[Row]:
     rows = []
     for number, image in enumerate(images, start=1):
         name = f"{image['filepath']}/{image['filename']}" if image.get("filepath") else str(image["filename"])
-        captions = _some(sentence["raw"] for sentence in image["sentences"])
+        captions = some(sentence["raw"] for sentence in image["sentences"])
         rows.append(Row(f"images entry {number}", name, captions, _split(image), True))
     return rows

@@ -11,6 +11,7 @@ from typing import Literal
 
 from evlgen.data.broken import Broken
 from evlgen.data.captions import CaptionedItem, read_captions
+from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.decoding import decode_items
 from evlgen.data.encoder import Encoder, encode_rows
 from evlgen.data.features import BATCH_ROWS, FeatureCache, Report, build_features, open_store
@@ -31,7 +32,7 @@ class ReadSource:
     Attributes:
         name: for logs; unique among the sources of a recipe.
         role: what it is for.
-        config: as the recipe has it.
+        config: as the recipe has it, with captions and media in place of a data set's name.
         items: with captions.
         uncaptioned: items without; they are broken.
         media: their files.
@@ -87,16 +88,20 @@ def read_source(config: DataSource, role: Literal["train", "validation"], *, low
     """Read the captions of a source and open its media.
 
     Raises:
-        UsageError: see `read_captions` and `MediaStore`.
+        UsageError: see `resolve_source`, `read_captions` and `MediaStore`.
     """
+    name = source_name(config)
+    config = resolve_source(config)
     found = read_captions(config, lower_case=lower_case)
     media = MediaStore(config.media)
     bare = [Broken(name, "no-captions", f"{where} has no captions") for name, where in found.uncaptioned.items()]
-    return ReadSource(source_name(config), role, config, found.items, bare, media)
+    return ReadSource(name, role, config, found.items, bare, media)
 
 
 def source_name(config: DataSource) -> str:
-    """The folder of the captions, and the split or else the captions file."""
+    """The folder of the captions, or the data set, and the split or else the captions file."""
+    if config.dataset is not None:
+        return f"{config.dataset}/{config.split}"
     captions = expand_path(config.captions).absolute()
     return f"{captions.parent.name}/{config.split or captions.stem}"
 

@@ -78,7 +78,10 @@ class EvalStep(Step):
 
     kind: Literal["eval"]
     model: str = Field(description="an earlier train step, a packaged model, a checkpoint folder, or a hub name")
-    dataset: str = Field(description="JSONL file of {video|image, captions} or its folder; ${VARIABLES} are expanded")
+    dataset: str = Field(
+        description="JSONL file of {video|image, captions} or its folder, or the folder of a published set (evlgen "
+        "data ls); ${VARIABLES} are expanded"
+    )
     split: str | None = Field(None, description="only rows with this split; null: all rows")
     media: str | None = Field(None, description="folder or tar of the data set; null: beside the captions")
     num_beams: int = Field(3, gt=0, description="beams of the search; 1 is greedy")

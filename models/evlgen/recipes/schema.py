@@ -17,15 +17,26 @@ class DataSource(Strict):
     """Captioned pictures or videos: a file of captions, and the media that it names.
 
     Captions are JSONL rows or a CSV or TSV with a header: `file` (or video, image, path), `caption` (or captions), and
-    perhaps `split`; rows of the same file gather. MSR-VTT's videodatainfo, COCO annotations and Karpathy's JSON are
-    read as they are published.
+    perhaps `split`; rows of the same file gather. MSR-VTT's videodatainfo, COCO and NoCaps annotations, Karpathy's
+    JSON, VATEX, and the texts and tables of MSVD and Flickr30k are read as they are published. Or `dataset`, `root` and
+    `split` instead: the files of a published set are found by themselves.
     """
 
-    captions: str = Field(description="path of the JSONL, CSV, TSV or JSON file; ${VARIABLES} are expanded")
+    captions: str = Field("", description="path of the JSONL, CSV, TSV, JSON or text file; ${VARIABLES} are expanded")
     media: str = Field(
-        "", description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder"
+        "",
+        description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder, or "
+        "where `dataset` has them",
     )
-    split: str | None = Field(None, description="only rows with this split; null: all rows")
+    dataset: str | None = Field(
+        None, description="instead of captions: a published data set by its name (evlgen data ls); needs root and split"
+    )
+    root: str | None = Field(
+        None, description="the folder that holds the files of `dataset`; ${VARIABLES} are expanded"
+    )
+    split: str | None = Field(
+        None, description="only rows with this split, or with one of several (train+restval); null: all rows"
+    )
     weight: float = Field(
         1.0, gt=0, description="how often an item is drawn, relative to items of other sources; grows with their number"
     )
@@ -48,12 +59,21 @@ class DataSource(Strict):
     @model_validator(mode="before")
     @classmethod
     def _beside_the_captions(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("media") and isinstance(values.get("captions"), str):
-            return {**values, "media": str(PurePath(values["captions"]).parent)}
+        captions = values.get("captions") if isinstance(values, dict) else None
+        if captions and isinstance(captions, str) and not values.get("media"):
+            return {**values, "media": str(PurePath(captions).parent)}
         return values
 
     @model_validator(mode="after")
     def _check(self) -> DataSource:
+        if self.dataset is None and not self.captions:
+            raise ValueError("captions is missing (or dataset, root and split of a published set)")
+        if self.dataset is not None and self.captions:
+            raise ValueError("captions and dataset exclude each other: a dataset's captions are looked for in root")
+        if self.dataset is None and self.root is not None:
+            raise ValueError("root is for dataset: name one (evlgen data ls)")
+        if self.dataset is not None and (self.root is None or self.split is None):
+            raise ValueError(f"dataset {self.dataset} needs {'root' if self.root is None else 'split'} as well")
         if self.ratio is not None and self.weight != 1:
             raise ValueError("weight and ratio exclude each other: weight is per item, ratio per source")
         return self

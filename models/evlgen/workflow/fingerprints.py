@@ -13,6 +13,7 @@ from typing import Any
 from evlgen.captioning.captioner import identify_model
 from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
+from evlgen.data.datasets.finding import resolve_source
 from evlgen.recipes import DataSource, Recipe, expand_path
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
 from evlgen.workflow.state import StepRecord
@@ -127,6 +128,7 @@ def _sources(recipe: Recipe) -> list[DataSource]:
 
 
 def _source_facts(source: DataSource) -> list[Any]:
+    source = resolve_source(source)
     captions, media = expand_path(source.captions), expand_path(source.media)
     return [
         file_facts(captions) if captions.exists() else "missing",

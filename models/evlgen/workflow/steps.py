@@ -189,7 +189,7 @@ def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
         return None
     scoring = EvaluationRequest(
         references=found.captions,
-        split=step.split,
+        split=found.split,
         scoring=ScoringOptions(metrics=_in_order(step.metrics)),
         bootstrap=BootstrapOptions(samples=step.bootstrap),
         missing=step.missing,
@@ -240,7 +240,7 @@ def _compare(step: CompareStep, place: Place) -> Outcome:
     found = find_dataset(expand_path(of.dataset), split=of.split, media=media)
     request = EvaluationRequest(
         references=found.captions,
-        split=of.split,
+        split=found.split,
         scoring=ScoringOptions(metrics=_in_order(step.metrics)),
         bootstrap=BootstrapOptions(samples=step.bootstrap),
     )

@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ JSON_LIMIT_BYTES = 2_000_000_000
 _MEMORY_PER_BYTE = 8  # of a JSON file while it is read: its bytes, its text, and the objects made of it
 LINE_LIMIT_CHARACTERS = 1 << 26
 CELL_LIMIT_CHARACTERS = 1 << 24  # the csv module's own limit is 131,072, process-wide; it is never lowered here
+
+_LOST_BAR = re.compile(r"(\d+)\s+(\S.*)")  # one row of Flickr30k's table on Kaggle: 2199200615.jpg| 4   A dog …
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands ("line 3", "entry 3"), and its columns."""
@@ -149,6 +152,8 @@ def _table_rows(source: Source) -> Iterator[Row]:
                     continue
                 if source.delimiter == "|":
                     cells = [cell.strip() for cell in cells]
+                    if len(cells) == len(header) - 1 and (lost := _LOST_BAR.fullmatch(cells[-1])):
+                        cells[-1:] = lost.groups()
                 if not header:
                     header = [cell.strip() for cell in cells]
                     continue

@@ -32,6 +32,7 @@ from evlgen.metrics.files.fields import (
 from evlgen.metrics.files.opening import Source, inspect
 from evlgen.metrics.files.predictions import is_own
 from evlgen.metrics.files.records import Row, json_value, list_rows, rows
+from evlgen.splits import listed_splits
 
 LAYOUTS = (
     "known are COCO and NoCaps annotations, Karpathy's splits, MSR-VTT's videodatainfo, VATEX, {id: [captions]}, "
@@ -44,7 +45,8 @@ def read_references(path: Path | str, *, split: str | None = None) -> References
 
     Args:
         path: the file.
-        split: only this split of a file that has splits; by default all of them, and a note says so.
+        split: only this split of a file that has splits, or several with + between; by default all of them, and a note
+            says so.
 
     Raises:
         UsageError: it cannot be read, is of no known layout, or has no such split; file and line are named.
@@ -139,13 +141,17 @@ def _take_rows(collected: "_Collected", source: Source, read: Iterable[Row]) -> 
     note = None if msvd else id_note(names)
     collected.notes.extend([note] if note else [])
     foreign = 0
+    splits: dict[str, str] | None = None
     for where, row in chain([first], stream):
         key = "_".join(str(row[name]) for name in clip[:3] if name) if msvd else row_id(path, where, row)
         if language is not None and row[language] != "English":
             foreign += 1
             continue
         captions = _row_captions(path, where, row)
-        collected.declare(key, row)
+        if splits is None:  # such files name no splits; lists beside them may
+            plain = msvd or source.form == "text" or source.delimiter == "|"
+            splits = listed_splits(path, key) if plain else {}
+        collected.declare(key, {**row, "split": splits[key]} if key in splits else row)
         collected.add(key, captions)
     if foreign:
         collected.notes.append(f"{counted(foreign, 'caption', 'captions')} in languages other than English left out")
@@ -251,9 +257,10 @@ class _Collected:
             if len(sizes) > 1:
                 notes.append(f"the splits {listed} are used together; choose one with --split")
             return list(self.captions)
-        if self.split not in sizes:
+        wanted = [self.split] if self.split in sizes else self.split.split("+")
+        if not sizes.keys() >= set(wanted):
             have = f"the splits of {self.path} are {listed}" if sizes else f"{self.path} has no splits"
             raise UsageError(f"no split {self.split!r}: {have}")
         if self.split == "train" and "restval" in sizes:
             notes.append(f"split restval ({sizes['restval']}) is often trained on as well, and is not in split train")
-        return [key for key in self.captions if self.splits.get(key) == self.split]
+        return [key for key in self.captions if self.splits.get(key) in wanted]

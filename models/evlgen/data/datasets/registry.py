@@ -1,0 +1,42 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from evlgen.data.datasets.description import PublishedSet, Split
+from evlgen.data.datasets.pictures import COCO, FLICKR30K, NOCAPS
+from evlgen.data.datasets.questions import GQA, OKVQA, VQAV2
+from evlgen.data.datasets.videos import MSRVTT, MSVD, VATEX
+from evlgen.errors import UsageError
+
+SETS = {one.name: one for one in (MSRVTT, MSVD, VATEX, COCO, FLICKR30K, NOCAPS, VQAV2, OKVQA, GQA)}
+
+_OTHER_NAMES = {"validate": "val", "validation": "val", "valid": "val", "dev": "val", "training": "train"}
+
+
+def find_set(name: str) -> PublishedSet:
+    """A data set by its name; case, hyphens and underscores do not matter: MSR-VTT is msrvtt.
+
+    Raises:
+        UsageError: there is none; the nearest names are told.
+    """
+    plain = "".join(c for c in name.casefold() if c.isalnum())
+    if plain in SETS:
+        return SETS[plain]
+    near = difflib.get_close_matches(plain, SETS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(SETS)}: evlgen data ls"
+    raise UsageError(f"no data set is called {name!r}", hint)
+
+
+def find_split(known: PublishedSet, name: str) -> Split:
+    """A split by its name; validation and the like mean val.
+
+    Raises:
+        UsageError: there is none; all are told.
+    """
+    splits = {split.name: split for split in known.splits}
+    found = splits.get(name) or splits.get(_OTHER_NAMES.get(name, name))
+    if found is None:
+        raise UsageError(f"{known.title} has no split {name!r}", f"its splits are {', '.join(splits)}")
+    return found
