@@ -127,6 +127,19 @@ class TemporalConfig(Strict):
     heads: int = Field(8, gt=0)
 
 
+class LoraConfig(Strict):
+    """Low-rank matrices that are trained beside frozen ones of the language model; needs the extra evlgen[lora]."""
+
+    rank: int = Field(8, gt=0, description="inner width of the added matrices")
+    alpha: float = Field(16.0, gt=0, description="what they add is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on their input")
+    targets: list[str] = Field(
+        default_factory=lambda: ["q_proj", "v_proj"],
+        min_length=1,
+        description="last names of the linear maps in every layer that get them",
+    )
+
+
 class LanguageConfig(Strict):
     """The frozen causal language model and how it is addressed."""
 
@@ -140,6 +153,19 @@ class LanguageConfig(Strict):
     learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
     end_text: str = Field("\n", description="one token that ends a caption")
     max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
+    lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
+    quantization: Literal["none", "int8", "nf4"] = Field(
+        "none",
+        description="of the layers' matrices: 8 bit or 4 bit (NF4) with bitsandbytes, the extra evlgen[quantize]",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> LanguageConfig:
+        if self.quantization != "none" and self.source is None and self.architecture is not None:
+            raise ValueError(
+                f"language.quantization {self.quantization} is for weights that are read: set language.source"
+            )
+        return self
 
 
 class EVLGenConfig(Strict):
