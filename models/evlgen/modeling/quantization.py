@@ -7,6 +7,7 @@ gradients pass through to the soft prompts and to LoRA. bitsandbytes is an optio
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ def loading_options(kind: str, dtype: torch.dtype, device: torch.device) -> dict
         raise UsageError(
             f"model.language.quantization {kind} needs the package bitsandbytes", "pip install 'evlgen[quantize]'"
         )
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says in every product that it rounds to float16
     import bitsandbytes
 
     known = bitsandbytes.supported_torch_devices
