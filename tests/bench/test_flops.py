@@ -5,6 +5,7 @@ import torch
 
 from evlgen.bench.counting import count, count_language_caption, count_language_step
 from evlgen.bench.formulas import LanguageSizes, connector_flops, language_caption_flops, language_step_flops
+from evlgen.bench.parameters import parameters_by_part
 from evlgen.bench.run import count_model
 from evlgen.bench.skeleton import Connector, build_skeleton, with_r
 from evlgen.bench.towers import tower_flops
@@ -50,6 +51,8 @@ def test_lora_is_counted_and_in_the_formula(llm: dict[str, object], targets: lis
     added = 3 * 2 * (3 + 4 - 1) * sizes.trained
     assert language_step_flops(sizes, 3, 4) == count_language_step(language, 3, 4) == plain + added
     assert language_caption_flops(sizes, 3, 4) == count_language_caption(language, 3, 4)
+    parts = {one.part: one for one in parameters_by_part(build_skeleton(config))}
+    assert (parts["LoRA"].trained, parts["LoRA"].frozen, parts["language model"].trained) == (sizes.trained, 0, 0)
 
 
 def test_a_tower_without_a_formula_says_so() -> None:

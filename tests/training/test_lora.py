@@ -8,11 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evlgen.data.batches import CaptionSource
+from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes import Recipe
+from evlgen.recipes.schema import ScstConfig
 from evlgen.training import train
 from evlgen.training.estimate import _shown, estimate_run
-from tests.modeling.conftest import TINY_CNN, tiny_config, with_lora
+from evlgen.training.self_critical import SelfCritical
+from evlgen.training.task import CaptionTask, MicroBatch
+from evlgen.training.update import choose_trained
+from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model, with_lora
 from tests.training.conftest import make_recipe
 from tests.training.test_processes import BY_LOSS, close, same, state
 from tests.training.workers import train_together
@@ -53,6 +59,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(pictures: Path) -> No
     same(pictures / "two", pictures / "one")
 
 
+@pytest.mark.slow
 def test_sharded_adapters_are_those_of_one_process(pictures: Path) -> None:
     train(lora_recipe(pictures, accumulation_steps=2), folder=pictures / "one", device="cpu")
     train_together(2, lora_recipe(pictures, sharding="fsdp"), pictures / "two")
@@ -73,6 +80,21 @@ def test_the_estimate_counts_adapters_and_quantized_weights(pictures: Path) -> N
     assert theirs.frozen - own.frozen == matrices * 2 - matrices // 2 - matrices // 64 * 4
     shown = [_shown(one, torch.bfloat16, torch.device("cpu"), 2) for one in (plain, both)]
     assert shown == [[("none", 1), ("ddp", 2), ("fsdp", 2)], [("none", 1), ("ddp", 2)]]
+
+
+def test_samples_that_teach_nothing_give_every_adapter_a_gradient_of_zero() -> None:
+    """So cold that each sample is the greedy caption: DDP waits for gradients of all parameters all the same."""
+    model = tiny_model(with_lora(tiny_config(TINY_CNN), rank=2))
+    source = CaptionSource("s", [CaptionedItem("a", ("a", "b"))], None, [])  # type: ignore[arg-type]
+    config = ScstConfig(samples=2, max_new_tokens=3, temperature=1e-4)
+    task = CaptionTask(model, None, torch.float32, SelfCritical(config, [source]))
+    choose_trained(task, learned_prompt=False)
+    task.learn()
+    sums = task(MicroBatch(torch.randn(1, 2, 9, 64), None, None, 0, [(0, 0)], [5]))
+    sums["scst"].backward()
+    gradients = [p.grad for p in task.parameters() if p.requires_grad and p.grad is not None]
+    assert len(gradients) == sum(p.requires_grad for p in task.parameters())
+    assert not any(g.any() for g in gradients)
 
 
 def test_quantized_weights_are_not_sharded(pictures: Path) -> None:

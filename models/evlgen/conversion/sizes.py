@@ -38,7 +38,10 @@ START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
 """What the tokenizers of OPT and Vicuna put in front of every text; that the authors leave it there is assumed: no
 released checkpoint has been compared."""
 
-OPT_BY_WIDTH = {2560: "hf:facebook/opt-2.7b", 4096: "hf:facebook/opt-6.7b"}
+OPT_BY_WIDTH = {
+    2560: "hf:facebook/opt-2.7b@905a4b602cda5c501f1b3a2650a4152680238254",
+    4096: "hf:facebook/opt-6.7b@a45aa65bbeb77c1558bc99bedc6779195462dab0",
+}
 
 
 @dataclass(frozen=True)
