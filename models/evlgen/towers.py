@@ -140,7 +140,8 @@ def expand(section: Any) -> Any:
     name = given.pop("tower")
     if name not in TOWERS:
         near = difflib.get_close_matches(str(name), TOWERS, n=1)
-        raise ValueError(f"no tower {name!r}; " + (f"did you mean {near[0]!r}?" if near else ", ".join(TOWERS)))
+        known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TOWERS)}"
+        raise ValueError(f"no tower {name!r}; {known}")
     if "name" in given:
         raise ValueError(
             f"tower {name} beside name {given['name']}: one of them is too many; to replace a whole section give the "
