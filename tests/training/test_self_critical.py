@@ -3,6 +3,7 @@
 The loss of a micro-batch is held to a straightforward computation: one sequence a caption, rewards in line.
 """
 
+import copy
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,7 +22,7 @@ from evlgen.training import train
 from evlgen.training.rewards import CaptionReward
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
-from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model, with_lora
 from tests.training.conftest import draw_pictures, make_recipe
 from tests.training.test_processes import close, log, same
 from tests.training.workers import train_together
@@ -169,18 +170,21 @@ def test_a_run_that_gets_worse_ends_at_its_best_checkpoint(begun: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "scst",
+    ("scst", "lora"),
     [
-        {"baseline": "greedy"},
-        {"baseline": "mean", "min_new_tokens": 2, "temperature": 0.8, "rewards": {"cider": 1.0, "bleu4": 2.0}},
-        {"baseline": "none", "top_p": 0.9, "length_normalised": True},
-        {"baseline": "mean", "kl_weight": 0.5, "normalise_advantages": True},
+        ({"baseline": "greedy"}, False),
+        ({"baseline": "mean", "min_new_tokens": 2, "temperature": 0.8, "rewards": {"cider": 1.0, "bleu4": 2.0}}, False),
+        ({"baseline": "none", "top_p": 0.9, "length_normalised": True}, False),
+        ({"baseline": "mean", "kl_weight": 0.5, "normalise_advantages": True}, False),
+        ({"baseline": "mean", "kl_weight": 0.5}, True),
     ],
-    ids=lambda s: s["baseline"],
+    ids=["greedy", "mean", "none", "kl", "kl-lora"],
 )
-def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, Any]) -> None:
+def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, Any], lora: bool) -> None:
+    """With adapters, divergence is that from the language model as it was at the start."""
     config = ScstConfig(samples=3, max_new_tokens=5, **scst)
-    model = tiny_model(tiny_config(TINY_CNN, llm={**TINY_LLAMA, "initializer_range": 0.1}, dropout=0.5))
+    sizes = tiny_config(TINY_CNN, llm={**TINY_LLAMA, "initializer_range": 0.1}, dropout=0.5)
+    model = tiny_model(with_lora(sizes, rank=2, dropout=0.5) if lora else sizes)
     with torch.no_grad():
         model.language.head_weight.mul_(10)  # far from uniform: some samples say what references say
     features = torch.randn(3, 2, 9, 64)
@@ -197,9 +201,13 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
     prefix_before = model.prefix(model.soft_prompts(features)).detach()
     with torch.no_grad():
         model.lm_proj.weight.add_(torch.randn_like(model.lm_proj.weight), alpha=0.02)
+        before = copy.deepcopy(model)
+        for adapter in model.language.adapters():
+            adapter.add_(torch.randn_like(adapter), alpha=0.3)
     items, seeds = [(1, 0), (0, 1), (1, 2)], [5, 6, 7]
     sums = task(MicroBatch(features, None, None, 0, items, seeds))
-    (ours,) = torch.autograd.grad(sums["scst"], model.lm_proj.weight)
+    trained = [model.lm_proj.weight, *model.language.adapters()]
+    ours = torch.autograd.grad(sums["scst"], trained)
 
     prefix = model.prefix(model.soft_prompts(features))
     setting = {"temperature": config.temperature, "top_p": config.top_p, "min_new_tokens": config.min_new_tokens}
@@ -214,8 +222,9 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
         reward = torch.from_numpy(direct.score([3 * s + i] * 3, texts, captions.ended[b].tolist()).total)
         total += reward.sum().item()
         if config.kl_weight:
-            before = [log_probability(model, prefix_before[b], ids, **setting) for ids in captions.token_ids()[b]]
-            reward = reward - config.kl_weight * (log_p.detach() - torch.stack(before).detach())
+            ids_of = captions.token_ids()[b]
+            started = torch.stack([log_probability(before, prefix_before[b], ids, **setting) for ids in ids_of])
+            reward = reward - config.kl_weight * (log_p - started).detach()
         if config.baseline == "greedy":
             words = model.processor.batch_decode(best.sequences[b])
             base = torch.from_numpy(direct.score([3 * s + i], words, best.ended[b].tolist()).total)
@@ -225,10 +234,11 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
         spread = reward.std().clamp(min=1e-4) if config.normalise_advantages else 1.0
         length = captions.token_counts[b] if config.length_normalised else 1
         loss = loss - ((reward - base) / spread * log_p / length).sum()
-    (theirs,) = torch.autograd.grad(loss, model.lm_proj.weight)
+    theirs = torch.autograd.grad(loss, trained)
     assert total > 0.1, "rewards to speak of"
     torch.testing.assert_close(sums["scst"].double(), loss.double(), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
     figures = task.self_critical.figures({name: value.item() for name, value in sums.items()})
     assert figures["reward"] == pytest.approx(total / 9)
     assert figures["scst_loss"] == pytest.approx(loss.item() / 9, rel=1e-3, abs=1e-4)

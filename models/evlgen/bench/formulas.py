@@ -63,6 +63,7 @@ class LanguageSizes:
         attention: heads x width of a head, over which queries meet keys.
         width: of the hidden states.
         vocabulary: rows of the head.
+        trained: entries of `weights` that are trained (LoRA).
     """
 
     weights: int
@@ -70,6 +71,7 @@ class LanguageSizes:
     attention: int
     width: int
     vocabulary: int
+    trained: int = 0
 
     @classmethod
     def of(cls, language: FrozenLanguageModel) -> LanguageSizes:
@@ -78,12 +80,14 @@ class LanguageSizes:
         shape: Any = language.model.config
         vocabulary, width = language.head_weight.shape
         heads = shape.num_attention_heads
+        matrices = [part.weight for part in body.modules() if isinstance(part, nn.Linear)]
         return cls(
-            weights=sum(part.weight.numel() for part in body.modules() if isinstance(part, nn.Linear)),
+            weights=sum(weight.numel() for weight in matrices),
             layers=len(language.layers),
             attention=heads * (getattr(shape, "head_dim", None) or shape.hidden_size // heads),
             width=width,
             vocabulary=vocabulary,
+            trained=sum(weight.numel() for weight in matrices if weight.requires_grad),
         )
 
     def body(self, tokens: int, seen: int) -> int:
@@ -96,7 +100,7 @@ class LanguageSizes:
 
 
 def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> int:
-    """Of a training step with one caption behind a prefix of P tokens: gradients of inputs, none of weights.
+    """Of a training step with one caption behind a prefix of P tokens: gradients of inputs, and of trained weights.
 
     Args:
         sizes: of the language model.
@@ -105,7 +109,7 @@ def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> 
     """
     T = prefix + text_tokens - 1
     attention = sizes.body(T, T) - sizes.body(T, 0)
-    return 2 * sizes.body(T, 0) + 3 * attention + 2 * sizes.head(text_tokens)
+    return 2 * sizes.body(T, 0) + 2 * T * sizes.trained + 3 * attention + 2 * sizes.head(text_tokens)
 
 
 def language_caption_flops(sizes: LanguageSizes, prefix: int, new_tokens: int) -> int:

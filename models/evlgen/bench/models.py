@@ -43,14 +43,18 @@ def _language(source: str, width: int) -> dict[str, Any]:
     return {"model.language": {"source": f"hf:{source}", "width": width}}
 
 
+OPT_67 = "facebook/opt-6.7b@a45aa65bbeb77c1558bc99bedc6779195462dab0"
+VICUNA_7 = "lmsys/vicuna-7b-v1.3@236eeeab96f0dc2e463f2bebb7bb49809279c6d6"
+VICUNA_13 = "lmsys/vicuna-13b-v1.3@6566e9cb1787585d1147dcf4f9bc48f29e1328d2"
+
 _SIX_LAYERS: dict[str, Any] = {"model.connector": {"layers": 6}}
 
 FULL_SIZE = (
     FullSize("pretrain-opt2.7b-55m", "pictures, OPT-2.7b, 6-layer TomeFormer", "55M", {**_IMAGE, **_SIX_LAYERS}),
     FullSize("pretrain-opt2.7b", "pictures, OPT-2.7b, 12-layer TomeFormer", "110M", _IMAGE),
-    FullSize("pretrain-opt6.7b", "pictures, OPT-6.7b", "", {**_IMAGE, **_language("facebook/opt-6.7b", 4096)}),
-    FullSize("pretrain-vicuna7b", "pictures, Vicuna-7b", "", {**_IMAGE, **_language("lmsys/vicuna-7b-v1.1", 4096)}),
-    FullSize("pretrain-vicuna13b", "pictures, Vicuna-13b", "", {**_IMAGE, **_language("lmsys/vicuna-13b-v1.1", 5120)}),
+    FullSize("pretrain-opt6.7b", "pictures, OPT-6.7b", "", {**_IMAGE, **_language(OPT_67, 4096)}),
+    FullSize("pretrain-vicuna7b", "pictures, Vicuna-7b", "", {**_IMAGE, **_language(VICUNA_7, 4096)}),
+    FullSize("pretrain-vicuna13b", "pictures, Vicuna-13b", "", {**_IMAGE, **_language(VICUNA_13, 5120)}),
     FullSize("msrvtt-video", "4 frames, OPT-2.7b, temporal modules in all 39 ViT blocks"),
 )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from evlgen.modeling.adapters import MARK
+
 FROZEN_BYTES = 2
 """Of a frozen parameter: bfloat16."""
 
@@ -52,6 +54,8 @@ def part_of(name: str) -> str:
     """The part that a parameter of EVLGen belongs to."""
     if ".temporal." in name or name.startswith("vision.after."):
         return "temporal modules"
+    if MARK in name:
+        return "LoRA"
     if name.startswith("connector."):
         return "TomeFormer"
     parts = {"vision.": "vision tower", "language.": "language model", "prompt_": "prompt embeddings"}
@@ -65,7 +69,7 @@ def parameters_by_part(model: nn.Module) -> list[PartParameters]:
         counts[part_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
     order = (
         "vision tower", "temporal modules", "LayerNorm and projections", "TomeFormer", "prompt embeddings",
-        "language model",
+        "LoRA", "language model",
     )  # fmt: skip
     return [PartParameters(part, *counts[part]) for part in order if any(counts[part])]
 
@@ -79,8 +83,13 @@ def trained_shapes(model: nn.Module) -> list[ShapeRow]:
     return [ShapeRow(name, shape, count) for (name, shape), count in rows.items()]
 
 
-def memory_bytes(parts: list[PartParameters]) -> MemoryBytes:
-    """What parameters, gradients and optimizer state take."""
+def memory_bytes(parts: list[PartParameters], saved: int = 0) -> MemoryBytes:
+    """What parameters, gradients and optimizer state take.
+
+    Args:
+        parts: of the model.
+        saved: bytes that quantized weights take less than `FROZEN_BYTES` each.
+    """
     frozen, trained = sum(p.frozen for p in parts), sum(p.trained for p in parts)
     size = TRAINED_BYTES * trained
-    return MemoryBytes(FROZEN_BYTES * frozen, size, size, MOMENTS * size)
+    return MemoryBytes(FROZEN_BYTES * frozen - saved, size, size, MOMENTS * size)

@@ -20,7 +20,7 @@ from evlgen.bench.formulas import (
     qformer_flops,
 )
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
-from evlgen.bench.parameters import MemoryBytes, PartParameters, memory_bytes, parameters_by_part
+from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
 from evlgen.bench.skeleton import QUERIES, Connector, QFormer, build_skeleton, with_r
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, machine_facts, time_captions, time_connectors
 from evlgen.bench.towers import tower_flops
@@ -28,6 +28,7 @@ from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.modeling.quantization import saved_bytes
 
 ALL = "full-size"
 """Stands for all full-size models."""
@@ -187,6 +188,7 @@ def bench_model(
     config = model.config
     skeleton = build_skeleton(config, report)
     parts = parameters_by_part(skeleton)
+    saved = saved_bytes(config.language.quantization, skeleton.language.layers, FROZEN_BYTES)
 
     def counted(done: int, total: int) -> None:
         report(f"{model.name}: FLOPs", done, total, "connectors")
@@ -211,7 +213,7 @@ def bench_model(
         )
     return ModelReport(
         model.name, model.what, config.temporal.frames, config.vision.tokens, config.language.max_text_tokens,
-        request.new_tokens, tuple(parts), memory_bytes(parts), connectors, tuple(connector_times),
+        request.new_tokens, tuple(parts), memory_bytes(parts, saved), connectors, tuple(connector_times),
         tuple(caption_times), reason,
     )  # fmt: skip
 

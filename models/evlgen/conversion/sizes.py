@@ -14,11 +14,10 @@ from evlgen.conversion.names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
+from evlgen.towers import TOWERS
 
 NO_NORM = {"use_post_transformer_norm": False, "use_fc_norm": False}
 """timm's EVA ends in a LayerNorm; the authors' has none, `ln_vision` follows it."""
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def eva_vit_g(
@@ -31,25 +30,18 @@ def eva_vit_g(
         layout: their key names.
         image_size: side in pixels, a multiple of 14.
     """
-    other = {} if image_size == 224 else {"img_size": image_size}
-    return VisionConfig(
-        name="eva_giant_patch14_clip_224",
-        arguments={"depth": 39, **NO_NORM, **other},
-        source=source,
-        layout=layout,
-        image_size=image_size,
-        width=1408,
-        tokens=(image_size // 14) ** 2 + 1,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-    )
+    settings = TOWERS["eva-vit-g14"].settings(image_size) | {"source": source, "layout": layout}
+    return VisionConfig.model_validate(settings)
 
 
 START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
 """What the tokenizers of OPT and Vicuna put in front of every text; that the authors leave it there is assumed: no
 released checkpoint has been compared."""
 
-OPT_BY_WIDTH = {2560: "hf:facebook/opt-2.7b", 4096: "hf:facebook/opt-6.7b"}
+OPT_BY_WIDTH = {
+    2560: "hf:facebook/opt-2.7b@905a4b602cda5c501f1b3a2650a4152680238254",
+    4096: "hf:facebook/opt-6.7b@a45aa65bbeb77c1558bc99bedc6779195462dab0",
+}
 
 
 @dataclass(frozen=True)

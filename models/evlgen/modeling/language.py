@@ -1,7 +1,7 @@
 """The frozen causal language model: any OPT- or Llama-like model of transformers behind one small interface.
 
-It is never trained: gradients pass through it to the soft prompts, no weight receives one. GGUF files are converted
-once to safetensors and kept in the cache, since reading one takes many seconds.
+Its own weights are never trained: gradients pass through them to the soft prompts, and to adapters (LoRA) where there
+are any. GGUF files are converted once to safetensors and kept in the cache, since reading one takes many seconds.
 
 Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 """
@@ -24,6 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
+from evlgen.modeling.quantization import loading_options
 from evlgen.weights import derived, fetch
 
 CONVERSION = 1
@@ -58,7 +60,7 @@ class FrozenLanguageModel(nn.Module):
         tokenizer: its tokenizer.
 
     Raises:
-        UsageError: `end_text` is not one token, or `width` is not the model's.
+        UsageError: `end_text` is not one token, `width` is not the model's, or adapters do not fit.
     """
 
     def __init__(self, config: LanguageConfig, model: Any, tokenizer: Any) -> None:
@@ -74,10 +76,14 @@ class FrozenLanguageModel(nn.Module):
         width = self.embedding_weight.shape[1]
         if width != config.width:
             raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
+        if config.lora is not None:
+            add_lora(self.model, self.layers, config.lora)
 
     def train(self, mode: bool = True) -> FrozenLanguageModel:
-        """Frozen: always in evaluation mode."""
+        """Frozen: always in evaluation mode, but for the dropout of adapters."""
         super().train(False)
+        if self.config.lora is not None:
+            set_dropout(self.model, mode)
         return self
 
     @property
@@ -91,6 +97,10 @@ class FrozenLanguageModel(nn.Module):
         """Output embeddings (V, W)."""
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
+
+    def adapters(self) -> list[nn.Parameter]:
+        """Parameters of LoRA; none without it."""
+        return [p for n, p in self.named_parameters() if MARK in n]
 
     @property
     def layers(self) -> Any:
@@ -151,24 +161,32 @@ def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def load_language_model(
-    config: LanguageConfig, *, dtype: torch.dtype = torch.float32, report: Any = None
+    config: LanguageConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    report: Any = None,
 ) -> FrozenLanguageModel:
     """Build the frozen language model that the configuration names.
 
     Args:
         config: `source` (GGUF file, hf: repository, folder) or `architecture` (a random model, for tests).
         dtype: precision of its weights.
+        device: where it will run; quantized weights are loaded there, others on the CPU.
         report: progress callback of `evlgen.weights.fetch`.
 
     Raises:
         WeightsError: the source cannot be had.
-        UsageError: neither source nor architecture is given.
+        UsageError: neither source nor architecture is given; what LoRA or quantization need is missing.
     """
+    if config.lora is not None:
+        check_peft()
+    options = loading_options(config.quantization, dtype, torch.device(device))
     if config.source is None:
         return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
     where = _location(config, report)
     tokenizer = _open(config, transformers.AutoTokenizer, **where)
-    model = _open(config, transformers.AutoModelForCausalLM, dtype=dtype, **where)
+    model = _open(config, transformers.AutoModelForCausalLM, dtype=dtype, **where, **options)
     return FrozenLanguageModel(config, model, tokenizer)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.adapters import MARK
 from evlgen.modeling.distribution import SamplingDistribution
 from evlgen.modeling.generation import CaptionOutput, generate_captions
 from evlgen.modeling.language import FrozenLanguageModel
@@ -88,7 +89,12 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
     def trainable_names(self) -> list[str]:
         """The parameters that training changes and checkpoints hold: an explicit list."""
-        return [n for n, p in self.named_parameters() if not n.startswith(FROZEN_PREFIXES) or ".temporal." in n]
+        inside = (".temporal.", MARK)  # what is trained within the frozen parts
+        return [
+            n
+            for n, _ in self.named_parameters()
+            if not n.startswith(FROZEN_PREFIXES) or any(mark in n for mark in inside)
+        ]
 
     @property
     def device(self) -> torch.device:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from evlgen.configuration import CONFIG_FILE, EVLGenConfig
 from evlgen.errors import WeightsError
+from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.tomeformer import load_bert
 from evlgen.weights import fetch
@@ -67,6 +68,7 @@ class PretrainedMixin:
         config: EVLGenConfig,
         *,
         dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
         initialise: bool = True,
         report: Callable[[str, int, int | None], None] | None = None,
     ) -> Self:
@@ -75,10 +77,12 @@ class PretrainedMixin:
         Args:
             config: the model.
             dtype: precision of the frozen parts.
+            device: where a quantized language model is loaded; the rest is on the CPU.
             initialise: load `connector.source` (not needed when a checkpoint follows).
             report: progress of downloads.
         """
-        model: Any = cls(config, load_language_model(config.language, dtype=dtype, report=report))  # type: ignore[call-arg]
+        language = load_language_model(config.language, dtype=dtype, device=device, report=report)
+        model: Any = cls(config, language)  # type: ignore[call-arg]
         if config.vision.source is not None:
             model.vision.load_weights(read_tensors(fetch(config.vision.source, report=report)))
         model.vision.freeze(dtype)
@@ -121,7 +125,7 @@ class PretrainedMixin:
         except pydantic.ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise WeightsError(f"{folder / CONFIG_FILE}: {where}: {error.errors()[0]['msg']}") from None
-        model: Any = cls.from_config(config, dtype=dtype, initialise=False, report=report)
+        model: Any = cls.from_config(config, dtype=dtype, device=device, initialise=False, report=report)
         model.load_trained(folder / WEIGHTS_FILE)
         model.model_id = Path(str(name_or_path)).name or folder.resolve().name
         model.to(device=device, dtype=dtype)
@@ -136,7 +140,8 @@ class PretrainedMixin:
 
         Args:
             path: the file.
-            start: a start for further training: an image model fits a video model, whose temporal modules stay new.
+            start: a start for further training: an image model fits a video model, whose temporal modules stay new,
+                and one without LoRA a model with it.
 
         Raises:
             WeightsError: the file is damaged, lacks or adds a tensor (the names are given), or was trained against
@@ -146,7 +151,7 @@ class PretrainedMixin:
         own: dict[str, Tensor] = dict(self.named_parameters())  # type: ignore[attr-defined]
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         if start:
-            names = [n for n in names if n in tensors or not n.startswith("vision.")]
+            names = [n for n in names if n in tensors or not (n.startswith("vision.") or MARK in n)]
         if not self.config.language.learned_prompt:
             names = [n for n in names if n in tensors or not n.startswith("prompt_")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))

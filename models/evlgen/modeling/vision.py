@@ -20,12 +20,14 @@ from typing import Any
 import timm
 import torch
 from timm.models.efficientnet import EfficientNet
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
-from evlgen.modeling.blip2 import from_blip2
+from evlgen.modeling.layouts import LAYOUTS, resample_positions
 from evlgen.modeling.temporal import TemporalContextualization
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
@@ -77,12 +79,38 @@ class VisionTower(nn.Module):
             raise EvlgenError(
                 f"vision.name {config.name!r}: {error}", "timm.list_models() names what there is"
             ) from None
+        if getattr(self.trunk, "attn_pool", None) is not None:
+            self.trunk.attn_pool = None  # it pools tokens, which never runs here: its weights are not needed
         self.trunk.requires_grad_(False).eval()
+        self._check_size()
         self.has_head = isinstance(self.trunk, EfficientNet) and isinstance(self.trunk.conv_head, nn.Conv2d)
         self.blocks: list[TemporalBlock] = []
         self.after: TemporalContextualization | None = None
         if temporal is not None:
             self._attach(temporal)
+
+    def _check_size(self) -> None:
+        """What is known without running it: the input size of towers with patches, and the tokens of ViTs."""
+        config = self.config
+        patches: Any = getattr(self.trunk, "patch_embed", None)
+        built_for = getattr(patches, "img_size", None)
+        side = config.image_size
+        if getattr(patches, "strict_img_size", False) and built_for not in (None, (side, side)):
+            raise EvlgenError(
+                f"vision.image_size is {side}, but {config.name} is built for {' x '.join(map(str, built_for))} pixels",
+                f"set vision.arguments.img_size to {side}, or vision.image_size to what it is built for",
+            )
+        if isinstance(self.trunk, VisionTransformer | Eva) and built_for is not None:
+            self._check_tokens(patches.num_patches + self.trunk.num_prefix_tokens, self.trunk.embed_dim)
+
+    def _check_tokens(self, tokens: int, width: int) -> None:
+        config = self.config
+        if (tokens, width) != (config.tokens, config.width):
+            raise EvlgenError(
+                f"vision {config.name} at {config.image_size} px gives {tokens} tokens of width "
+                f"{width}, configured were {config.tokens} of {config.width}",
+                "set vision.tokens and vision.width to what the tower gives",
+            )
 
     def _attach(self, temporal: TemporalConfig) -> None:
         if self.feature_width % temporal.heads:
@@ -143,12 +171,7 @@ class VisionTower(nn.Module):
         if y.dim() == 4:  # a CNN's feature map
             y = y.flatten(2).transpose(1, 2)
         width = self.trunk.conv_head.out_channels if self.has_head else y.shape[2]
-        if (y.shape[1], width) != (self.config.tokens, self.config.width):
-            raise EvlgenError(
-                f"vision {self.config.name} at {self.config.image_size} px gives {y.shape[1]} tokens of width "
-                f"{width}, configured were {self.config.tokens} of {self.config.width}",
-                "set vision.tokens and vision.width to what the tower gives",
-            )
+        self._check_tokens(y.shape[1], width)
         features: Tensor = y.reshape(batch, frames, *y.shape[1:])
         return features
 
@@ -181,14 +204,16 @@ class VisionTower(nn.Module):
     def load_weights(self, tensors: dict[str, Tensor]) -> None:
         """Fill the trunk from a weight file in the configured layout.
 
+        Positions that were learned at another image size are resampled; tensors that the trunk does not have are left.
+
         Raises:
             WeightsError: names or shapes do not fit.
         """
-        own, given = self.frozen_tensors(), tensors
+        own = self.frozen_tensors()
         if self.config.layout == "ordered":
             given = dict(zip(own, tensors.values(), strict=False))
-        elif self.config.layout == "blip2":
-            given = from_blip2(tensors)
+        else:
+            given = self._resampled(LAYOUTS[self.config.layout](tensors), own)
         bad = [k for k, v in own.items() if k not in given or given[k].shape != v.shape]
         if bad:
             raise WeightsError(
@@ -198,6 +223,16 @@ class VisionTower(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(given[name])
+
+    def _resampled(self, given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With learned positions for this tower's image size, as the library whose layout it is does it."""
+        positions = given.get("pos_embed")
+        if "pos_embed" not in own or positions is None or positions.dim() != 3:
+            return given
+        prefix = 0 if getattr(self.trunk, "no_embed_class", False) else self.trunk.num_prefix_tokens
+        smooth = self.config.layout == "timm" or "reg_token" in own
+        tokens = own["pos_embed"].shape[1]
+        return given | {"pos_embed": resample_positions(positions, tokens, prefix, antialias=smooth)}
 
     def freeze(self, dtype: torch.dtype) -> None:
         """Make the frozen trunk cheap: fold every BatchNorm into the convolution before it, then change precision.

@@ -161,6 +161,8 @@ def set_key(content: dict[str, Any], name: str, value: Any, said: str = "--set")
         if isinstance(node, list) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]
         elif isinstance(node, dict):
+            if part == "vision" and isinstance(node.get(part), str):  # a tower by name, which keys come on top of
+                node[part] = {"tower": node[part]}
             node = node.setdefault(part, {})
         else:
             raise UsageError(f"{said} {name}: {part!r} is not a section")

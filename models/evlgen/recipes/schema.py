@@ -129,6 +129,9 @@ class OptimizerConfig(Strict):
     gate_multiplier: float = Field(
         1.0, gt=0, description="factor on the learning rate of the temporal gates, single numbers that start at 0"
     )
+    lora_multiplier: float = Field(
+        1.0, gt=0, description="factor on the learning rate of the language model's adapters (model.language.lora)"
+    )
 
 
 class VocabularyConfig(Strict):
@@ -320,6 +323,8 @@ class Recipe(Strict):
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
         wrong = self._wrong_with_scst() if self.scst.samples else []
+        if self.model.language.quantization != "none" and self.train.sharding == "fsdp":
+            wrong.append("train.sharding fsdp cannot shard quantized weights: set it to auto or ddp")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self

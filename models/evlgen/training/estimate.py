@@ -136,7 +136,8 @@ def _shown(recipe: Recipe, dtype: torch.dtype, place: torch.device, processes: i
         if processes is not None:
             raise
         count = 1
-    shardings = ["ddp"] if recipe.scst.samples or dtype == torch.float16 else ["ddp", "fsdp"]
+    quantized = recipe.model.language.quantization != "none"
+    shardings = ["ddp"] if recipe.scst.samples or quantized or dtype == torch.float16 else ["ddp", "fsdp"]
     return [("none", 1), *((sharding, count) for sharding in shardings if count > 1)]
 
 

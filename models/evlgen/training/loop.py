@@ -89,8 +89,9 @@ class Trainer:
         if self.scst is not None:
             self.scst.remember(self.task)
         sharding = choose_sharding(recipe.train.sharding, processes.count, self.precision)
-        phase = recipe.vocabulary  # it leaves the prompts alone, and without a weight its own parameters rest later
-        unused = phase.steps > 0 and (recipe.model.language.learned_prompt or phase.weight == 0)
+        phase, language = recipe.vocabulary, recipe.model.language
+        # it leaves prompts and adapters alone, and without a weight its own parameters rest later
+        unused = phase.steps > 0 and (language.learned_prompt or language.lora is not None or phase.weight == 0)
         self.module: nn.Module = spread(
             self.task, processes, sharding, cached=model.vision.cacheable, some_unused=unused
         )

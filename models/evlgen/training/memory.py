@@ -15,6 +15,7 @@ from torch._subclasses import FakeTensorMode
 
 from evlgen.data.features import BATCH_ROWS, BATCH_ROWS_ON_A_GPU
 from evlgen.modeling.model import MOST_LENGTH_GROUPS
+from evlgen.modeling.quantization import saved_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.metering import AllocationMeter, bytes_of
 from evlgen.training.sharding import sharded_units
@@ -133,7 +134,10 @@ class MemoryEstimator:
         metered = self._metered(micro_batches_of_a_step(recipe, processes), accumulating or processes > 1, groups)
         share = processes if sharding == "fsdp" else 1
         whole = self._never_sharded() if sharding == "fsdp" else 0
-        frozen, trained = bytes_of(t for t in self.known if not t.requires_grad), bytes_of(self.trained)
+        language = self.task.model.language
+        saved = saved_bytes(language.config.quantization, language.layers, language.embedding_weight.element_size())
+        frozen = bytes_of(t for t in self.known if not t.requires_grad) - saved
+        trained = bytes_of(self.trained)
         copies = int(recipe.train.ema_decay > 0) + int(recipe.scst.samples > 0 and recipe.scst.kl_weight > 0)
         state = {
             "frozen": whole + (frozen - whole) // share,

@@ -102,7 +102,9 @@ def _train(
     loader = Loader(recipe, progress, stop)
     torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
     with processes.first_here():
-        model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
+        model = EVLGenForConditionalGeneration.from_config(
+            recipe.model, dtype=dtype, device=processes.device, report=progress
+        )
     if recipe.train.start_from is not None:
         model.load_trained(find_checkpoint(str(expand_path(recipe.train.start_from))) / WEIGHTS_FILE, start=True)
     model.to(processes.device)

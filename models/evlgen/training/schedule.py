@@ -18,13 +18,15 @@ def learning_rate(step: int, total: int, *, start: float, peak: float, floor: fl
 
 
 def parameter_groups(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:
-    """Matrices decay; biases, norms, embeddings and gates do not; learned prompts and gates have their own rates."""
-    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "others": [], "prompts": [], "gates": []}
+    """Matrices decay; biases, norms, embeddings and gates do not; prompts, gates and LoRA have their own rates."""
+    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "others": [], "prompts": [], "gates": [], "lora": []}
     for name, parameter in named.items():
         if name.startswith("prompt_"):
             group = "prompts"
         elif name.endswith(".alpha"):
             group = "gates"
+        elif ".lora_" in name:
+            group = "lora"
         else:
             group = "decayed" if parameter.dim() > 1 and "embeddings" not in name else "others"
         groups[group].append(parameter)
@@ -33,4 +35,5 @@ def parameter_groups(named: dict[str, nn.Parameter], config: OptimizerConfig) ->
         {"params": groups["others"], "weight_decay": 0.0, "multiplier": 1.0},
         {"params": groups["prompts"], "weight_decay": 0.0, "multiplier": config.prompt_multiplier},
         {"params": groups["gates"], "weight_decay": 0.0, "multiplier": config.gate_multiplier},
+        {"params": groups["lora"], "weight_decay": config.weight_decay, "multiplier": config.lora_multiplier},
     ]

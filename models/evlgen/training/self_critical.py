@@ -14,7 +14,7 @@ Shapes: B items, K samples, P prefix tokens, W language width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ from evlgen.training.scst import SampleReport, advantages, kl_penalty, report, s
 
 if TYPE_CHECKING:
     from evlgen.modeling import EVLGenForConditionalGeneration
+
+WithStart = Callable[[Callable[["EVLGenForConditionalGeneration", Tensor], Tensor]], Tensor]
+"""Calls what it is given with the starting model and its prefixes (B, P, W), without a graph."""
 
 _FIGURE, _PART = "sample.", "reward."
 
@@ -97,7 +100,7 @@ class SelfCritical:
         soft_prompts_BQW: Tensor,
         items: Sequence[tuple[int, int]],
         seeds: Sequence[int],
-        start_prefix_BPW: Tensor | None = None,
+        with_start: WithStart | None = None,
     ) -> dict[str, Tensor]:
         """`scst`: the loss, a sum over captions; and figures to watch, as sums, for `figures`.
 
@@ -106,7 +109,7 @@ class SelfCritical:
             soft_prompts_BQW: of the items, with a graph.
             items: (source, item) of each.
             seeds: of sampling, one an item.
-            start_prefix_BPW: prefixes of the starting model, if divergence from it costs reward.
+            with_start: computes with the starting model, if divergence from it costs reward.
         """
         prefix = model.prefix(soft_prompts_BQW)
         captions, greedy = self.sample(model, prefix.detach(), seeds)
@@ -119,14 +122,15 @@ class SelfCritical:
             numbers += numbers[::count]
         scores = self.reward.submit(numbers, texts, ended)
 
-        wanted = None if start_prefix_BPW is not None else _teaches(self.config.baseline, captions, greedy)
+        wanted = None if with_start is not None else _teaches(self.config.baseline, captions, greedy)
         log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **self._distribution)
         if not log_p.requires_grad:  # DDP waits for every parameter's gradient, if only for a 0
-            log_p = log_p + 0 * prefix.sum()
+            log_p = log_p + 0 * sum((p.sum() for p in model.language.adapters()), prefix.sum())
         penalty = None
-        if start_prefix_BPW is not None:
-            with torch.no_grad():
-                start = sampled_log_probabilities(model, start_prefix_BPW, captions, **self._distribution)
+        if with_start is not None:
+            start = with_start(
+                lambda before, its: sampled_log_probabilities(before, its, captions, **self._distribution)
+            )
             penalty = kl_penalty(log_p, start).cpu().double()
 
         values = scores.result()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,18 +104,17 @@ class CaptionTask(nn.Module):
             sums |= {"words": loss * len(soft), "precision": precision.detach() * len(soft)}
         if batch.sampling_seeds is not None:
             assert self.self_critical is not None
-            start = self._start_prefix(batch.visual)
+            start = partial(self._with_start, batch.visual) if self.self_critical.start else None
             sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start)
         return sums
 
     @torch.no_grad()
-    def _start_prefix(self, visual: Tensor) -> Tensor | None:
-        """What the starting model puts in front of captions, if divergence from it costs reward."""
-        if self.self_critical is None or not self.self_critical.start:
-            return None
+    def _with_start(self, visual: Tensor, work: Callable[[EVLGenForConditionalGeneration, Tensor], Tensor]) -> Tensor:
+        """What `work` makes of the starting model, adapters included, and of its prefixes."""
+        assert self.self_critical is not None
 
-        def prefix(task: CaptionTask) -> Tensor:
-            return task.model.prefix(task.soft_prompts(visual))
+        def with_prefix(task: CaptionTask) -> Tensor:
+            return work(task.model, task.model.prefix(task.soft_prompts(visual)))
 
-        made: Tensor = functional_call(self, self.self_critical.start, (None, prefix))
+        made: Tensor = functional_call(self, self.self_critical.start, (None, with_prefix))
         return made
