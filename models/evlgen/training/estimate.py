@@ -118,7 +118,7 @@ def estimate_run(
         trained_parameters=sum(p.numel() for p in task.parameters() if p.requires_grad),
         memory=memory,
         library_bytes=libraries,
-        feature_bytes=None if data.missing else data.feature_rows * row_bytes * (visual == "features"),
+        feature_bytes=0 if visual == "pixels" else None if data.missing else data.feature_rows * row_bytes,
         captions=_said_of_captions(recipe, data),
         seconds=seconds,
         measured=measured,
