@@ -28,6 +28,16 @@ class Broken:
     reason: str
 
 
+class BrokenItemError(EvlgenError):
+    """An item that was taken for a good one cannot be used."""
+
+    def __init__(self, broken: Broken) -> None:
+        super().__init__(
+            f"{broken.name} cannot be used: {broken.reason}", "mend it or leave it out of the captions, then go on"
+        )
+        self.broken = broken
+
+
 def too_many(broken: int, total: int, share: float) -> bool:
     """Whether so many of `total` items are more than `share` (0 to 1) of them."""
     return broken > share * total

@@ -15,7 +15,9 @@ from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.decoding import decode_items
 from evlgen.data.encoder import Encoder, encode_rows
 from evlgen.data.features import BATCH_ROWS, FeatureCache, Report, build_features, open_store
+from evlgen.data.index import build_index
 from evlgen.data.media import MediaStore
+from evlgen.data.pixels import FrameReader, PixelSource
 from evlgen.data.planning import free_bytes, make_plan
 from evlgen.data.views import make_views
 from evlgen.recipes import DataSource, expand_path
@@ -167,6 +169,53 @@ def prepare_source(
         return None
     assert cache.usable is not None
     return PreparedSource(source, [source.items[n] for n in cache.usable], cache, cache.broken)
+
+
+def open_pixels(
+    source: ReadSource,
+    data: DataConfig,
+    reader: FrameReader,
+    *,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[CaptionedItem], PixelSource] | None:
+    """The usable items of a source with their frames, which are decoded when asked for; None if it was stopped.
+
+    Args:
+        source: what to open; items to validate on are decoded once at first, so that none fails later.
+        data: max_frames and max_broken_share.
+        reader: decodes.
+        report: called with (what, done, total, "items") while frames are counted.
+        stop: asked after every item.
+
+    Raises:
+        EvlgenError: see `build_index`.
+    """
+    names = [item.name for item in source.items]
+    index = build_index(
+        names,
+        source.media,
+        max_frames=data.max_frames,
+        thorough=source.role == "validation",
+        name=source.name,
+        uncaptioned=source.uncaptioned,
+        max_broken_share=data.max_broken_share,
+        report=report,
+        stop=stop,
+    )
+    if index is None:
+        return None
+    pixels = PixelSource(
+        source.name,
+        names,
+        source.media,
+        index,
+        reader,
+        views=source.config.views,
+        total=len(names) + len(source.uncaptioned),
+        max_broken_share=data.max_broken_share,
+    )
+    return [source.items[n] for n in index.usable], pixels
 
 
 def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:

@@ -2,8 +2,8 @@
 
 Parameters, gradients and optimizer state are counted; activations are metered on fake tensors, in the largest
 micro-batch of a sample of the run's own steps. Left out: workspaces inside operations and what the allocator loses
-(on a GPU also the CUDA context), captions that validation and self-critical training generate (their key-value
-caches), loading the weight files, and pages of the feature file, which the system takes back when it needs them.
+(on a GPU also the CUDA context), children that decode frames, captions that validation and self-critical training
+generate (their key-value caches), loading the weight files, and pages of the feature file, which the system takes back.
 Self-critical captions are taken to be as long as they may be. So the total is a lower bound. For mini-msrvtt-video on
 a CPU it is 2.5 GB with libraries; resident were 2.7 GB after the first step and 3.3 GB after ten on one thread (0.5 GB
 of it pages of files), and a run of 70 steps on two threads logged 3.4 GB at its first line and 4.7 GB at its end. What
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensorMode
 
+from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling.hardware import pick_device, pick_dtype
 from evlgen.recipes.schema import Recipe
@@ -49,7 +50,7 @@ class RunEstimate:
         frozen_parameters: how many; trained_parameters: likewise.
         memory: for one process, and for each of several with ddp and fsdp.
         library_bytes: of this process before anything is loaded: Python and its libraries; None where unknown.
-        feature_bytes: of the cached features of all sources, at most; None where captions are missing.
+        feature_bytes: of the cached features of all sources, at most; 0 on pixels; None where captions are missing.
         captions: where the lengths of captions come from.
         seconds: of all optimizer steps, validation not included; None where no step was measured.
         measured: what `seconds` comes from, or why there is none.
@@ -95,7 +96,7 @@ def estimate_run(
         UsageError: unknown device or precision; a step cannot be cut among the processes.
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
-    libraries = _resident_bytes()
+    libraries, visual = _resident_bytes(), choose_visual(recipe)
     place = torch.device(pick_device(device))
     dtype = pick_dtype(recipe.train.precision, place)
     shown = _shown(recipe, dtype, place, processes)
@@ -117,7 +118,7 @@ def estimate_run(
         trained_parameters=sum(p.numel() for p in task.parameters() if p.requires_grad),
         memory=memory,
         library_bytes=libraries,
-        feature_bytes=None if data.missing else data.feature_rows * row_bytes * model.vision.cacheable,
+        feature_bytes=0 if visual == "pixels" else None if data.missing else data.feature_rows * row_bytes,
         captions=_said_of_captions(recipe, data),
         seconds=seconds,
         measured=measured,

@@ -92,6 +92,8 @@ def build_task(
         vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count)
     if recipe.train.checkpoint_language:
         model.language.recompute_layers()
+    if recipe.train.checkpoint_vision:
+        model.vision.recompute_blocks()
     model.language.use_attention("sdpa" if gpu else "eager")
     task = CaptionTask(model, vocabulary, dtype)
     choose_trained(task, learned_prompt=recipe.model.language.learned_prompt)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evlgen.data.batches import CaptionSource, tokenize
+from evlgen.data.batches import CaptionSource, VisualSource, tokenize
 from evlgen.data.captions import CaptionedItem, clean_caption
-from evlgen.data.sources import prepare_source, read_sources
+from evlgen.data.pixels import FrameReader, decoders_here
+from evlgen.data.sources import ReadSource, open_pixels, prepare_source, read_sources
+from evlgen.data.visual import choose_visual
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
 from evlgen.training.consensus import Floats, chances, consensus
@@ -19,16 +21,22 @@ class Loader:
     """Reads what a recipe names, before anything large is loaded.
 
     Args:
-        recipe: its data section.
-        progress: of feature caching.
-        stop: asked while features are computed.
+        recipe: its data section, and the tower.
+        progress: of feature caching, or of counting frames.
+        stop: asked while that is done.
+
+    Attributes:
+        visual: what the frames come to training as.
 
     Raises:
-        UsageError: a captions file or its media are missing or not what they must be.
+        UsageError: a captions file or its media are missing or not what they must be; or features are asked for that
+            cannot be cached.
     """
 
     def __init__(self, recipe: Recipe, progress: Callable[..., None] | None, stop: Callable[[], bool]) -> None:
         self.data, self.progress, self.stop = recipe.data, progress, stop
+        self.visual = choose_visual(recipe)
+        self._reader: FrameReader | None = None
         self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
 
     def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[CaptionSource], list[CaptionSource]] | None:
@@ -39,25 +47,42 @@ class Loader:
         """
         made: list[CaptionSource] = []
         for source in (both := [*self.read[0], *self.read[1]]):
-            prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
-            if prepared is None:
+            opened = self._open(source, model)
+            if opened is None:
                 return None
-            items = self.trained_on(prepared.items)
+            usable, visual = opened
+            items = self.trained_on(usable)
             drawn = source.role == "train" and self.data.consensus > 0
             made.append(
                 CaptionSource(
                     source.name,
                     items,
-                    prepared.cache,
+                    visual,
                     tokenize(items, model.language.encode_caption),
                     source.config.weight,
                     source.config.ratio,
-                    [item.captions for item in prepared.items],
+                    [item.captions for item in usable],
                     self._chances(items) if drawn else None,
                 )
             )
         count = len(both) - len(self.read[1])
         return made[:count], made[count:]
+
+    def _open(
+        self, source: ReadSource, model: EVLGenForConditionalGeneration
+    ) -> tuple[list[CaptionedItem], VisualSource] | None:
+        if self.visual == "features":
+            prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
+            return None if prepared is None else (prepared.items, prepared.cache)
+        if self._reader is None:
+            side = model.config.vision.image_size
+            self._reader = FrameReader(self.data.max_frames, side, workers=decoders_here())
+        return open_pixels(source, self.data, self._reader, report=self.progress, stop=self.stop)
+
+    def close(self) -> None:
+        """End what decodes; the sources are of no use then."""
+        if self._reader is not None:
+            self._reader.close()
 
     def _chances(self, items: Sequence[CaptionedItem]) -> list[Floats]:
         return [chances(scores, self.data.consensus) for scores in consensus([item.captions for item in items])]
