@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from evlgen.bench import FULL_SIZE, find_model
+from evlgen.bench.connectors import CROSS_EVERY, QFORMER_LAYERS, QUERIES
 from evlgen.bench.flops import Work
 from evlgen.bench.parameters import (
     PartParameters,
@@ -21,9 +22,9 @@ from evlgen.bench.parameters import (
     trained_shapes,
 )
 from evlgen.bench.run import ConnectorReport, count_model
-from evlgen.bench.skeleton import CROSS_EVERY, QFORMER_LAYERS, QUERIES, build_skeleton
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.skeleton import build_skeleton
 
 R = (0, 8, 16, 19)
 NEW_TOKENS = 20

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from evlgen.bench.connectors import Connector, with_r
 from evlgen.bench.counting import count, count_language_caption, count_language_step
 from evlgen.bench.formulas import LanguageSizes, connector_flops, language_caption_flops, language_step_flops
 from evlgen.bench.parameters import parameters_by_part
 from evlgen.bench.run import count_model
-from evlgen.bench.skeleton import Connector, build_skeleton, with_r
 from evlgen.bench.towers import tower_flops
 from evlgen.configuration import EVLGenConfig, VisionConfig
+from evlgen.modeling.skeleton import build_skeleton
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, tiny_model, with_lora
 
 PLAIN_CNN = VisionConfig(name="tf_efficientnet_lite0", image_size=64, width=1280, tokens=4)

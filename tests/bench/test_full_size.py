@@ -7,12 +7,13 @@ import torch
 import transformers
 
 from benchmarks import full_size
+from evlgen.bench.connectors import QFormer
 from evlgen.bench.models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part, trained_shapes
-from evlgen.bench.public_sizes import PUBLIC_SIZES, with_public_size
-from evlgen.bench.skeleton import QFormer, build_skeleton
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import UsageError
+from evlgen.modeling.public_sizes import PUBLIC_SIZES, with_public_size
+from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import load_recipe
 from tests.modeling.conftest import tiny_config
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from evlgen.bench.skeleton import CROSS_EVERY, QFORMER_LAYERS, QUERIES
+from evlgen.bench.connectors import CROSS_EVERY, QFORMER_LAYERS, QUERIES
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling.language import FrozenLanguageModel
 

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from evlgen import __version__
+from evlgen.bench.connectors import QUERIES, Connector, QFormer, with_r
 from evlgen.bench.counting import count_connector, count_language_caption, count_language_step, count_tower
 from evlgen.bench.flops import Count, Work
 from evlgen.bench.formulas import (
@@ -21,7 +22,6 @@ from evlgen.bench.formulas import (
 )
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
-from evlgen.bench.skeleton import QUERIES, Connector, QFormer, build_skeleton, with_r
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, machine_facts, time_captions, time_connectors
 from evlgen.bench.towers import tower_flops
 from evlgen.configuration import EVLGenConfig
@@ -29,6 +29,7 @@ from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.modeling.quantization import saved_bytes
+from evlgen.modeling.skeleton import build_skeleton
 
 ALL = "full-size"
 """Stands for all full-size models."""
@@ -186,7 +187,7 @@ def bench_model(
         report: progress.
     """
     config = model.config
-    skeleton = build_skeleton(config, report)
+    skeleton = build_skeleton(config, report=report)
     parts = parameters_by_part(skeleton)
     saved = saved_bytes(config.language.quantization, skeleton.language.layers, FROZEN_BYTES)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from evlgen.bench.skeleton import Connector, QFormer, with_r
+from evlgen.bench.connectors import Connector, QFormer, with_r
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 

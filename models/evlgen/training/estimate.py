@@ -102,7 +102,7 @@ def estimate_run(
     shown = _shown(recipe, dtype, place, processes)
     fake = FakeTensorMode(allow_non_fake_inputs=True)  # captions are real: lengths of packed sequences depend on them
     model = build_model(recipe, dtype, fake, report)
-    data = read_captions_only(recipe, model.language.encode_caption)
+    data = read_captions_only(recipe, model)
     with fake:
         task = build_task(recipe, model, data.items, dtype, gpu=place.type == "cuda")
     estimator = MemoryEstimator(recipe, task, data, fake, gpu=place.type == "cuda")
@@ -147,6 +147,8 @@ def _said_of_captions(recipe: Recipe, data: CaptionData) -> str:
         return "sampled, as long as scst.max_new_tokens"
     if data.missing:
         return f"as long as language.max_text_tokens, vocabulary loss left out: {data.missing}"
+    if not data.sources:
+        return "as long as language.max_text_tokens: nothing is fetched for a language model whose sizes are known"
     return "those of the largest micro-batch among the run's own"
 
 

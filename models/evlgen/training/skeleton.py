@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
@@ -21,7 +20,7 @@ from evlgen.data.media import is_picture
 from evlgen.data.sources import ReadSource
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.language import FrozenLanguageModel, load_config, load_tokenizer
+from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.metering import make_fake
 from evlgen.training.objectives import VocabularyObjective
@@ -44,8 +43,8 @@ def build_model(
 ) -> EVLGenForConditionalGeneration:
     """The recipe's model on fake tensors; made on the meta device first, since fusing layers copies parameters.
 
-    Of the language model only its configuration and its tokenizer are read; a GGUF file is fetched and converted once,
-    as training does.
+    Nothing is read of a language model in the table of public sizes; of others configuration and tokenizer are (a GGUF
+    file is fetched and converted once, as training does).
 
     Args:
         recipe: its model section.
@@ -57,12 +56,7 @@ def build_model(
     Raises:
         EvlgenError: the language model cannot be had, or sizes do not fit each other.
     """
-    language = recipe.model.language
-    tokenizer, config = load_tokenizer(language, report=report), load_config(language, report=report)
-    with torch.device("meta"):
-        body = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
-        model = EVLGenForConditionalGeneration(recipe.model, FrozenLanguageModel(language, body, tokenizer))
-        model.vision.freeze(dtype)
+    model = build_skeleton(recipe.model, dtype, report)
     with fake:
         make_fake(model)
     model.soft_prompts = partial(_within, fake, model.soft_prompts)  # type: ignore[method-assign]
@@ -116,7 +110,7 @@ class CaptionData:
     """The captions of a recipe's training sources, and the size of all its features.
 
     Attributes:
-        sources: to train on, tokenized, without pictures.
+        sources: to train on, tokenized, without pictures; none where captions or the tokenizer are missing.
         feature_rows: items x frames x views of every source, train and validation.
         missing: why the captions could not be read; empty if they could.
     """
@@ -131,12 +125,12 @@ class CaptionData:
         return [item for source in self.sources for item in source.items]
 
 
-def read_captions_only(recipe: Recipe, encode: Callable[[str], list[int]]) -> CaptionData:
+def read_captions_only(recipe: Recipe, model: EVLGenForConditionalGeneration) -> CaptionData:
     """Read the captions that a recipe names, as training does, without opening a picture.
 
     Args:
         recipe: its data section.
-        encode: token ids of a caption.
+        model: of `build_model`; its tokenizer makes captions token ids, unless it counts bytes.
     """
     try:
         loader = Loader(recipe, None, lambda: False)
@@ -144,10 +138,10 @@ def read_captions_only(recipe: Recipe, encode: Callable[[str], list[int]]) -> Ca
         return CaptionData([], 0, str(error))
     train, validation = loader.read
     sources: list[CaptionSource] = []
-    for source in train:
+    for source in [] if counts_bytes(recipe.model) else train:
         items = loader.trained_on(source.items[:SAMPLE_ITEMS])
         visual = _NoPictures([_frames(source, item, recipe.data.max_frames) for item in items], source.config.views)
-        ids = tokenize(items, encode)
+        ids = tokenize(items, model.language.encode_caption)
         sources.append(CaptionSource(source.name, items, visual, ids, source.config.weight, source.config.ratio))
     rows = sum(
         source.config.views * sum(_frames(source, item, recipe.data.max_frames) for item in source.items)

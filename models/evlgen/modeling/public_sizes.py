@@ -49,11 +49,11 @@ def with_public_size(config: LanguageConfig) -> LanguageConfig:
     """The same language model as an architecture without weights, if its hf: source is in the table.
 
     Its tokenizer then is one token a byte, so prompt texts count more tokens than they have; the full-size models have
-    none.
+    none. The end token is a line's end then: it has to be one token.
     """
     source = config.source or ""
     name = source.removeprefix("hf:").partition("@")[0].rpartition("/")[2].lower()
     for key, sizes in PUBLIC_SIZES.items():
         if source.startswith("hf:") and (name == key or name.startswith(f"{key}-")):
-            return config.model_copy(update={"source": None, "architecture": sizes})
+            return config.model_copy(update={"source": None, "architecture": sizes, "end_text": "\n"})
     return config

@@ -1,45 +1,21 @@
-"""Models without memory: the real modules on the meta device, and what stands between the two frozen towers.
+"""What stands between the two frozen towers: EVLGen's connector by itself, and BLIP-2's in its place.
 
 Shapes: B items, N visual tokens, D vision width, Q soft prompts, W language width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
 
-from evlgen.bench.public_sizes import with_public_size
 from evlgen.configuration import EVLGenConfig
-from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.language import FrozenLanguageModel, load_config, load_tokenizer
 from evlgen.modeling.tomeformer import TomeFormer
 
 QUERIES, QFORMER_LAYERS, CROSS_EVERY = 32, 12, 2
 """BLIP-2 (arXiv 2301.12597, section 3.1)."""
-
-
-def build_skeleton(config: EVLGenConfig, report: Callable[..., None] | None = None) -> EVLGenForConditionalGeneration:
-    """A whole model on the meta device.
-
-    Args:
-        config: of the model. Language models of the table of public sizes need no file; of others the configuration
-            and the tokenizer are read (a GGUF file is fetched and converted once).
-        report: progress of downloads.
-
-    Raises:
-        EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
-    """
-    language = with_public_size(config.language)
-    tokenizer, shape = load_tokenizer(language, report=report), load_config(language, report=report)
-    with torch.device("meta"):
-        body = transformers.AutoModelForCausalLM.from_config(shape)
-        model = EVLGenForConditionalGeneration(config, FrozenLanguageModel(language, body, tokenizer))
-        model.vision.freeze(torch.float32)
-    return model
 
 
 def with_r(config: EVLGenConfig, r: int) -> EVLGenConfig:

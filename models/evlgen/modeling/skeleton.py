@@ -1,0 +1,41 @@
+"""A whole model on the meta device: the real modules without memory, for counting parameters, FLOPs and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import transformers
+
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling.language import FrozenLanguageModel, load_config, load_tokenizer
+from evlgen.modeling.model import EVLGenForConditionalGeneration
+from evlgen.modeling.public_sizes import with_public_size
+
+
+def build_skeleton(
+    config: EVLGenConfig, dtype: torch.dtype = torch.float32, report: Callable[..., None] | None = None
+) -> EVLGenForConditionalGeneration:
+    """The model of a configuration, every parameter on the meta device.
+
+    Args:
+        config: of the model. Language models of the table of public sizes need no file; of others the configuration
+            and the tokenizer are read (a GGUF file is fetched and converted once).
+        dtype: of the frozen parts.
+        report: progress of downloads.
+
+    Raises:
+        EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
+    """
+    language = with_public_size(config.language)
+    tokenizer, shape = load_tokenizer(language, report=report), load_config(language, report=report)
+    with torch.device("meta"):
+        body = transformers.AutoModelForCausalLM.from_config(shape).to(dtype)
+        model = EVLGenForConditionalGeneration(config, FrozenLanguageModel(language, body, tokenizer))
+        model.vision.freeze(dtype)
+    return model
+
+
+def counts_bytes(config: EVLGenConfig) -> bool:
+    """Whether the skeleton of this model has one token a byte, since its own tokenizer is not asked for."""
+    return with_public_size(config.language) is not config.language
