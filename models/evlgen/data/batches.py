@@ -3,12 +3,13 @@
 One permutation an epoch; `weight` of a source says how often its items appear per epoch; or sources are mixed at a
 ratio (mixture.py). View, frames and captions of an item are drawn anew each time, by a generator of that position
 alone: however an optimizer step is cut into micro-batches and spread over processes, and wherever a resumed run
-starts, every position holds the same.
+starts, every position holds the same. A source too large to be permuted as a whole brings an order of its own
+(shards/); weights then become ratios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evlgen.data.broken import BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.mixture import Mixture
 
@@ -37,6 +39,39 @@ class VisualSource(Protocol):
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[Any]:
         """Some frames of an item: float16 features (F, N, C), or float32 normalised pixels (F, 3, S, S)."""
+
+
+class Order(Protocol):
+    """The draws of a source with an order of its own."""
+
+    def __call__(self, key: tuple[int, ...], draw: int, broken: Collection[int] = ()) -> int:
+        """The item of the n-th draw; with the items that it gave before and that are broken, another in their place."""
+        ...
+
+
+class Source(Protocol):
+    """What batches are drawn from: `CaptionSource`, or a `ShardSource`, which reads its captions when they are drawn.
+
+    See `CaptionSource` for the attributes; `len` is the number of items.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cache(self) -> VisualSource: ...
+    @property
+    def token_ids(self) -> Sequence[list[list[int]]]: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def ratio(self) -> float | None: ...
+    @property
+    def chances(self) -> Sequence[NDArray[np.float64]] | None: ...
+    @property
+    def order(self) -> Order | None:
+        """None: passes are permutations of all items."""
+
+    def __len__(self) -> int: ...
 
 
 @dataclass
@@ -66,6 +101,14 @@ class CaptionSource:
     def __post_init__(self) -> None:
         self.references = self.references or [item.captions for item in self.items]
 
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def order(self) -> Order | None:
+        """None: see `Source`."""
+        return None
+
 
 @dataclass
 class Batch:
@@ -85,27 +128,29 @@ class BatchMaker:
         seed: of everything.
     """
 
-    def __init__(self, sources: list[CaptionSource], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
+    def __init__(self, sources: Sequence[Source], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
         self.sources, self.min_frames, self.max_frames, self.seed = sources, min_frames, max_frames, seed
         ratios = [s.ratio for s in sources if s.ratio is not None]
         assert len(ratios) in (0, len(sources)), "all sources have a ratio, or none"
-        self._mixture = Mixture(ratios, [len(s.items) for s in sources], seed=seed) if ratios else None
+        if not ratios and any(s.order is not None for s in sources):
+            ratios = [s.weight * len(s) for s in sources]  # the same shares, without an epoch of everything in memory
+        self._mixture = Mixture(ratios, [len(s) for s in sources], seed=seed) if ratios else None
         self._epoch = -1
         self._order: list[tuple[int, int]] = []
 
-    def _repeats(self, source: CaptionSource, epoch: int) -> int:
+    def _repeats(self, source: Source, epoch: int) -> int:
         """Passes over a source in an epoch: the weight on average, exactly."""
         return int(source.weight * (epoch + 1)) - int(source.weight * epoch)
 
     def _length(self, epoch: int) -> int:
-        return sum(len(s.items) * self._repeats(s, epoch) for s in self.sources)
+        return sum(len(s) * self._repeats(s, epoch) for s in self.sources)
 
     def _permutation(self, epoch: int) -> list[tuple[int, int]]:
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, _ORDER, epoch])
             chosen: list[tuple[int, int]] = []
             for s, source in enumerate(self.sources):
-                chosen += [(s, i) for i in range(len(source.items))] * self._repeats(source, epoch)
+                chosen += [(s, i) for i in range(len(source))] * self._repeats(source, epoch)
             self._order = [chosen[i] for i in generator.permutation(len(chosen))]
             self._epoch = epoch
         return self._order
@@ -113,7 +158,7 @@ class BatchMaker:
     def items_at(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, item) of positions start .. start + count of the endless shuffled stream."""
         if self._mixture is not None:
-            return self._mixture.items_at(start, count)
+            return [(s, self._item(s, drawn)) for s, drawn in self._mixture.draws_at(start, count)]
         chosen: list[tuple[int, int]] = []
         epoch, at = 0, start
         while len(chosen) < count:
@@ -124,13 +169,26 @@ class BatchMaker:
             epoch += 1
         return chosen
 
+    def _item(self, source: int, drawn: int, broken: Collection[int] = ()) -> int:
+        assert self._mixture is not None, "only a mixture counts draws"
+        order = self.sources[source].order
+        if order is None:
+            return self._mixture.item(source, drawn)
+        return order((self.seed, source), drawn, broken)
+
+    def _stand_in(self, position: int, source: int, broken: Collection[int]) -> int:
+        """The item in place of some that were drawn at a position and are of no use."""
+        assert self._mixture is not None, "sources with an order of their own are mixed"
+        ((_, drawn),) = self._mixture.draws_at(position, 1)
+        return self._item(source, drawn, broken)
+
     def frames_at(self, start: int) -> int:
         """Frames per item of the optimizer step whose first position is `start`."""
         generator = np.random.default_rng([self.seed, _FRAMES, start])
         return int(generator.integers(self.min_frames, self.max_frames + 1))
 
     def captions_at(self, start: int, count: int, captions_per_item: int) -> list[list[list[int]]]:
-        """The captions that `batch` gives, without touching any visual input."""
+        """The captions that `batch` gives, without touching any visual input: before any turns out to be broken."""
         chosen = self.items_at(start, count)
         return [self._captions(start + k, at, captions_per_item)[0] for k, at in enumerate(chosen)]
 
@@ -160,16 +218,31 @@ class BatchMaker:
         chosen = self.items_at(start, count)
         frames = self.frames_at(start) if frames is None else frames
         features, captions = [], []
-        for k, (s, i) in enumerate(chosen):
-            texts, generator = self._captions(start + k, (s, i), captions_per_item)
-            cache = self.sources[s].cache
-            view = int(generator.integers(cache.views))
-            have = cache.frames[i]
-            spans = np.linspace(0, have, frames + 1)
-            picked = [min(int(generator.uniform(a, b)), have - 1) for a, b in pairwise(spans)]
-            features.append(cache.get(i, picked, view))
+        for k, at in enumerate(chosen):
+            broken: list[int] = []
+            while True:
+                try:
+                    texts, visual = self._made(start + k, chosen[k], captions_per_item, frames)
+                    break
+                except BrokenItemError:
+                    if self.sources[at[0]].order is None:
+                        raise
+                    broken.append(chosen[k][1])
+                    chosen[k] = (at[0], self._stand_in(start + k, at[0], broken))
+            features.append(visual)
             captions.append(texts)
         return Batch(torch.from_numpy(np.stack(features)), captions, chosen)
+
+    def _made(
+        self, position: int, at: tuple[int, int], captions_per_item: int, frames: int
+    ) -> tuple[list[list[int]], NDArray[Any]]:
+        texts, generator = self._captions(position, at, captions_per_item)
+        cache, item = self.sources[at[0]].cache, at[1]
+        view = int(generator.integers(cache.views))
+        have = cache.frames[item]
+        spans = np.linspace(0, have, frames + 1)
+        picked = [min(int(generator.uniform(a, b)), have - 1) for a, b in pairwise(spans)]
+        return texts, cache.get(item, picked, view)
 
 
 def plain_features(source: CaptionSource, items: Sequence[int], max_frames: int) -> Tensor:

@@ -74,11 +74,8 @@ def decode_items(
         name = names[number]
         try:
             return work(name, [decode_picture(store.read(name))])
-        except EvlgenError as error:
-            return Broken(name, "unreadable", str(error))
         except Exception as error:  # Pillow raises whatever it likes on bad input
-            text = " ".join(str(error).split())
-            return Broken(name, "decode-error", f"it cannot be decoded: {type(error).__name__}: {text}")
+            return broken_picture(name, error)
 
     with ThreadPoolExecutor(THREADS) as threads:
         waiting: deque[tuple[int, Future[Result | Broken]]] = deque()
@@ -109,6 +106,19 @@ def missing(store: MediaStore, name: str) -> Broken:
     return Broken(name, "missing", f"{store.path} holds no such file")
 
 
+def broken_picture(name: str, error: Exception) -> Broken:
+    """A picture that cannot be read or decoded, as `decode_picture` said it."""
+    if isinstance(error, EvlgenError):
+        return Broken(name, "unreadable", str(error))
+    return Broken(name, "decode-error", f"it cannot be decoded: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def broken_clip(name: str, failure: DecodeFailure) -> Broken:
+    """A video that the decoder has given up, under the name of its item."""
+    text = failure.message.removeprefix(f"{failure.path}: ").replace(str(failure.path), name)
+    return Broken(name, failure.kind, text)
+
+
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
     """RGB pixels (H, W, 3) of a still picture, turned upright as its EXIF data say.
 
@@ -136,12 +146,12 @@ def decode_frames(name: str, content: bytes, max_frames: int) -> Frames:
         with DecodePool(workers=1, sampler=Sampler(frames=max_frames)) as pool:
             for clip in pool.map([path]):
                 if isinstance(clip, ClipFrames):
-                    return _distinct(clip)
+                    return distinct_frames(clip)
                 raise EvlgenError(f"{name} cannot be decoded: {clip.message.replace(str(path), name)}")
     raise AssertionError("the pool answers for every file")
 
 
-def _distinct(clip: ClipFrames) -> Frames:
+def distinct_frames(clip: ClipFrames) -> Frames:
     """Its frames, each once: a clip with fewer frames than asked for has some of them repeated."""
     places = {index: at for at, index in reversed(list(enumerate(clip.indices)))}
     return [clip.frames[at] for at in sorted(places.values())]
@@ -176,7 +186,7 @@ def _videos(
                         failed.append((number, Broken(name, "unreadable", str(error))))
                         continue
                     path = Path(folder) / f"{number}{path.suffix}"
-                    _unpack(content, path)
+                    unpack(content, path)
                 at.setdefault(path, []).append(number)
                 yield path
 
@@ -188,14 +198,18 @@ def _videos(
                 while failed:
                     yield failed.pop()
                 if isinstance(clip, DecodeFailure):
-                    text = clip.message.removeprefix(f"{clip.path}: ").replace(str(clip.path), names[number])
-                    yield number, Broken(names[number], clip.kind, text)
+                    yield number, broken_clip(names[number], clip)
                 else:
-                    yield number, _distinct(clip)
+                    yield number, distinct_frames(clip)
         yield from failed
 
 
-def _unpack(content: bytes, path: Path) -> None:
+def unpack(content: bytes, path: Path) -> None:
+    """Write a member of an archive to a file of its own, which decoders want.
+
+    Raises:
+        EvlgenError: the disk is full or cannot be written.
+    """
     try:
         path.write_bytes(content)
     except OSError as error:

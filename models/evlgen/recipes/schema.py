@@ -14,14 +14,25 @@ from evlgen.configuration import EVLGenConfig, Strict
 
 
 class DataSource(Strict):
-    """Captioned pictures or videos: a file of captions, and the media that it names.
+    """Captioned pictures or videos: a file of captions, and the media that it names; or shards that hold both.
 
     Captions are JSONL rows or a CSV or TSV with a header: `file` (or video, image, path), `caption` (or captions), and
     perhaps `split`; rows of the same file gather. MSR-VTT's videodatainfo, COCO annotations and Karpathy's JSON are
-    read as they are published.
+    read as they are published. Shards are tar files as img2dataset writes them (WebDataset): KEY.jpg with KEY.txt, or
+    with KEY.json that has a `caption` (and perhaps a `split`).
     """
 
-    captions: str = Field(description="path of the JSONL, CSV, TSV or JSON file; ${VARIABLES} are expanded")
+    captions: str = Field(
+        "", description="path of the JSONL, CSV, TSV or JSON file; ${VARIABLES} are expanded. This or shards"
+    )
+    shards: str = Field(
+        "",
+        description="tar files of captioned pictures, streamed: a path or a URL that fsspec knows (s3://, gs://, "
+        "https://, hf://), with ranges {00000..11499}, lists {a,b} and, where folders can be listed, * and ?",
+    )
+    shard_window: int = Field(
+        16, gt=0, description="so many shards, drawn anew each epoch, have their samples shuffled together"
+    )
     media: str = Field(
         "", description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder"
     )
@@ -49,11 +60,19 @@ class DataSource(Strict):
     @classmethod
     def _beside_the_captions(cls, values: Any) -> Any:
         if isinstance(values, dict) and not values.get("media") and isinstance(values.get("captions"), str):
-            return {**values, "media": str(PurePath(values["captions"]).parent)}
+            captions = values["captions"]
+            return {**values, "media": str(PurePath(captions).parent)} if captions else values
         return values
 
     @model_validator(mode="after")
     def _check(self) -> DataSource:
+        if bool(self.captions) == bool(self.shards):
+            raise ValueError(
+                "captions and shards exclude each other" if self.shards else "captions or shards is missing"
+            )
+        if self.shards and (self.media or self.features is not None):
+            key = "media" if self.media else "features"
+            raise ValueError(f"{key} is for captions; shards hold their pictures, and their features are not cached")
         if self.ratio is not None and self.weight != 1:
             raise ValueError("weight and ratio exclude each other: weight is per item, ratio per source")
         return self
@@ -82,6 +101,9 @@ class DataConfig(Strict):
         description="share of a source's items (0 to 1) that may be missing, undecodable or without captions: so many "
         "are left out and listed, more stop the run",
     )
+    shard_cache_gb: float = Field(
+        50.0, gt=0, description="disk for fetched remote shards, in the cache directory; the least recently used go"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -92,6 +114,8 @@ class DataConfig(Strict):
             raise ValueError(f"train.{without[0]}.ratio is missing: give every source of train a ratio, or none")
         if any(source.ratio is not None for source in self.validation):
             raise ValueError("validation: ratio is for sources of train; validation sources are never mixed")
+        if any(source.shards for source in self.validation):
+            raise ValueError("validation: shards are for sources of train; validate on captions and media")
         return self
 
 
@@ -300,9 +324,20 @@ class Recipe(Strict):
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
         wrong = self._wrong_with_scst() if self.scst.samples else []
+        if any(source.shards for source in self.data.train):
+            wrong += self._wrong_with_shards()
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_with_shards(self) -> list[str]:
+        """What training on shards cannot be together with: what must know all captions before the first step."""
+        wrong = []
+        if self.scst.samples:
+            wrong.append("scst needs all references at once: train it on captions and media, not on shards")
+        if self.vocabulary.steps or self.vocabulary.weight:
+            wrong.append("vocabulary counts words of all captions: set its steps and weight to 0 with shards")
+        return wrong
 
     def _wrong_with_scst(self) -> list[str]:
         """What self-critical training cannot be together with."""
