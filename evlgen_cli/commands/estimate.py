@@ -84,7 +84,7 @@ def _show(title: str, estimate: "RunEstimate") -> None:
     out.print(f"captions: {estimate.captions}")
     unknown = "not known without the captions"
     disk = unknown if estimate.feature_bytes is None else f"at most {human_bytes(estimate.feature_bytes)}"
-    out.print(f"features on disk: {disk if estimate.feature_bytes != 0 else 'none, the tower is trained inside'}")
+    out.print(f"features on disk: {disk if estimate.feature_bytes != 0 else 'none, frames are decoded in every step'}")
     time = "not measured" if estimate.seconds is None else f"{human_seconds(estimate.seconds)}, validation left out"
     out.print(f"time: {time} ({estimate.measured})")
 

@@ -9,17 +9,18 @@ starts, every position holds the same. A source too large to be permuted as a wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evlgen.data.broken import BrokenItemError
+from evlgen.data.broken import Broken, BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.mixture import Mixture
 
@@ -38,7 +39,22 @@ class VisualSource(Protocol):
         """Variants of every frame; 0 is the plain one."""
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[Any]:
-        """Some frames of an item: float16 features (F, N, C), or float32 normalised pixels (F, 3, S, S)."""
+        """Some frames of an item: float16 features (F, N, C), or pixels (F, 3, S, S): uint8, or float32 normalised."""
+
+
+@runtime_checkable
+class AheadSource(VisualSource, Protocol):
+    """A source that takes its time, and is better asked before its answer is needed."""
+
+    def ask(self, item: int, frames: list[int], view: int) -> Callable[[], NDArray[Any]]:
+        """Begin with what `get` gives; it comes, or its error is raised, when the result is called."""
+
+    def news(self) -> list[Broken]:
+        """Items that turned out to be broken since this was last asked."""
+
+
+def _ask(cache: VisualSource, item: int, frames: list[int], view: int) -> Callable[[], NDArray[Any]]:
+    return cache.ask(item, frames, view) if isinstance(cache, AheadSource) else partial(cache.get, item, frames, view)
 
 
 class Order(Protocol):
@@ -176,8 +192,10 @@ class BatchMaker:
             return self._mixture.item(source, drawn)
         return order((self.seed, source), drawn, broken)
 
-    def _stand_in(self, position: int, source: int, broken: Collection[int]) -> int:
-        """The item in place of some that were drawn at a position and are of no use."""
+    def _stand_in(self, position: int, source: int, broken: Sequence[int]) -> int:
+        """The item in place of some that were drawn at a position, one after the other, and are of no use."""
+        if self.sources[source].order is None:
+            return (broken[-1] + 1) % len(self.sources[source])
         assert self._mixture is not None, "sources with an order of their own are mixed"
         ((_, drawn),) = self._mixture.draws_at(position, 1)
         return self._item(source, drawn, broken)
@@ -209,50 +227,83 @@ class BatchMaker:
     def batch(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Batch:
         """The batch that covers positions start .. start + count of the stream.
 
+        An item that turns out to be broken is replaced by the next one of its source, or by what the source's own order
+        has for that, with captions of its own: who takes its place depends on nothing but the files.
+
         Args:
             start: first position.
             count: items.
             captions_per_item: at most so many captions each.
             frames: per item; `frames_at(start)` if not given.
+
+        Raises:
+            EvlgenError: too many items of a source are broken.
         """
+        return self.ask(start, count, captions_per_item, frames)()
+
+    def ask(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Callable[[], Batch]:
+        """Begin with a batch; it is there when the result is called."""
         chosen = self.items_at(start, count)
         frames = self.frames_at(start) if frames is None else frames
-        features, captions = [], []
-        for k, at in enumerate(chosen):
-            broken: list[int] = []
-            while True:
-                try:
-                    texts, visual = self._made(start + k, chosen[k], captions_per_item, frames)
-                    break
-                except BrokenItemError:
-                    if self.sources[at[0]].order is None:
-                        raise
-                    broken.append(chosen[k][1])
-                    chosen[k] = (at[0], self._stand_in(start + k, at[0], broken))
-            features.append(visual)
-            captions.append(texts)
-        return Batch(torch.from_numpy(np.stack(features)), captions, chosen)
+        asked = [self._begin(start + k, at, captions_per_item, frames) for k, at in enumerate(chosen)]
+        return partial(self._gather, start, chosen, asked, captions_per_item, frames)
 
-    def _made(
-        self, position: int, at: tuple[int, int], captions_per_item: int, frames: int
-    ) -> tuple[list[list[int]], NDArray[Any]]:
+    def _begin(self, position: int, at: tuple[int, int], captions_per_item: int, frames: int) -> _Asked:
         texts, generator = self._captions(position, at, captions_per_item)
         cache, item = self.sources[at[0]].cache, at[1]
         view = int(generator.integers(cache.views))
         have = cache.frames[item]
         spans = np.linspace(0, have, frames + 1)
         picked = [min(int(generator.uniform(a, b)), have - 1) for a, b in pairwise(spans)]
-        return texts, cache.get(item, picked, view)
+        return texts, _ask(cache, item, picked, view)
+
+    def _gather(
+        self, start: int, chosen: list[tuple[int, int]], asked: list[_Asked], captions_per_item: int, frames: int
+    ) -> Batch:
+        features, captions, items = [], [], list(chosen)
+        for k, (texts, wait) in enumerate(asked):
+            broken: list[int] = []
+            while True:
+                try:
+                    features.append(wait())
+                    break
+                except BrokenItemError:
+                    source, item = items[k]
+                    broken.append(item)
+                    items[k] = source, self._stand_in(start + k, source, broken)
+                    texts, wait = self._begin(start + k, items[k], captions_per_item, frames)
+            captions.append(texts)
+        return Batch(torch.from_numpy(np.stack(features)), captions, items)
 
 
-def plain_features(source: CaptionSource, items: Sequence[int], max_frames: int) -> Tensor:
-    """Visual input (B, F, ...) for validation: the plain view, all frames in order, short ones spread out."""
-    rows = []
-    for i in items:
-        count = source.cache.frames[i]
-        picked = [int((f + 0.5) * count / max_frames) for f in range(max_frames)] if count > 1 else [0] * max_frames
-        rows.append(source.cache.get(i, picked, 0))
-    return torch.from_numpy(np.stack(rows))
+_Asked = tuple[list[list[int]], Callable[[], NDArray[Any]]]
+"""Captions of a position, and its visual input, which is under way."""
+
+
+def plain_features(source: CaptionSource, batches: Sequence[Sequence[int]], max_frames: int) -> Iterator[Tensor]:
+    """Visual input (B, F, ...) for validation: the plain view, all frames in order, short ones spread out.
+
+    Args:
+        source: to validate on.
+        batches: items of each; while one is computed with, the next is under way.
+        max_frames: F.
+
+    Raises:
+        EvlgenError: an item cannot be decoded.
+    """
+
+    def ask(items: Sequence[int]) -> list[Callable[[], NDArray[Any]]]:
+        asked = []
+        for i in items:
+            count = source.cache.frames[i]
+            picked = [int((f + 0.5) * count / max_frames) for f in range(max_frames)] if count > 1 else [0] * max_frames
+            asked.append(_ask(source.cache, i, picked, 0))
+        return asked
+
+    under_way = [ask(items) for items in batches[:1]]
+    for number in range(len(batches)):
+        under_way += [ask(items) for items in batches[number + 1 : number + 2]]
+        yield torch.from_numpy(np.stack([wait() for wait in under_way.pop(0)]))
 
 
 def tokenize(items: list[CaptionedItem], encode: Callable[[str], list[int]]) -> list[list[list[int]]]:

@@ -9,6 +9,7 @@ import torch
 from evlgen.data.encoder import FrozenTower
 from evlgen.data.features import Report
 from evlgen.data.sources import Estimate, PreparedSource, ReadSource, estimate_source, prepare_source, read_sources
+from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.recipes import Recipe
@@ -33,7 +34,7 @@ def prepare_data(
         The sources that are done.
 
     Raises:
-        UsageError: captions or media are not what they must be, or the tower's features cannot be cached.
+        UsageError: captions or media are not what they must be, or the recipe trains on pixels.
         EvlgenError: too many items are broken, or the disk is full.
     """
     tower, sources = _load(recipe, device, report)
@@ -57,20 +58,16 @@ def estimate_data(recipe: Recipe, *, device: str = "auto", report: Report | None
 
 
 def _load(recipe: Recipe, device: str, report: Report | None) -> tuple[FrozenTower, list[ReadSource]]:
+    if choose_visual(recipe) == "pixels":
+        raise UsageError(
+            f"recipe {recipe.name} trains on the frames themselves (data.visual {recipe.data.visual}): it has no "
+            "features to prepare",
+            "start training; it counts frames first, and keeps the counts",
+        )
     train, validation = read_sources(recipe.data)
     place = torch.device(pick_device(device))
     keep_large_allocations()
     tower = FrozenTower.from_config(
         recipe.model, dtype=pick_dtype(recipe.train.precision, place), device=place, report=report
     )
-    if recipe.model.temporal.fusion == "temporal" and hasattr(tower.vision.trunk, "blocks") and _is_vit(tower):
-        raise UsageError(
-            f"vision {recipe.model.vision.name} with fusion temporal has modules to train inside the tower; its "
-            "features cannot be prepared",
-            "such a recipe trains on the frames themselves: nothing is to be prepared",
-        )
     return tower, [*train, *validation]
-
-
-def _is_vit(tower: FrozenTower) -> bool:
-    return hasattr(tower.vision.trunk.blocks[0], "attn")

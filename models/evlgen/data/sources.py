@@ -14,7 +14,9 @@ from evlgen.data.captions import CaptionedItem, read_captions
 from evlgen.data.decoding import decode_items
 from evlgen.data.encoder import Encoder, encode_rows
 from evlgen.data.features import BATCH_ROWS, FeatureCache, Report, build_features, open_store
+from evlgen.data.index import build_index
 from evlgen.data.media import MediaStore
+from evlgen.data.pixels import FrameReader, PixelSource
 from evlgen.data.planning import free_bytes, make_plan
 from evlgen.data.views import make_views
 from evlgen.recipes import DataSource, expand_path
@@ -102,13 +104,13 @@ def source_name(config: DataSource) -> str:
 
 
 def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
-    """The sources to train on and those to validate on, with names that differ.
+    """The captioned sources to train on and those to validate on, with names that differ; shards are left out.
 
     Raises:
         UsageError: see `read_source`.
     """
     roles: list[tuple[Literal["train", "validation"], DataSource]] = [
-        *(("train", s) for s in data.train),
+        *(("train", s) for s in data.train if s.captions),
         *(("validation", s) for s in data.validation),
     ]
     sources: list[ReadSource] = []
@@ -119,7 +121,8 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
         if taken[read.name] > 1:
             read = ReadSource(**{**vars(read), "name": f"{read.name}#{taken[read.name]}"})
         sources.append(read)
-    return sources[: len(data.train)], sources[len(data.train) :]
+    count = len(sources) - len(data.validation)
+    return sources[:count], sources[count:]
 
 
 def prepare_source(
@@ -162,6 +165,53 @@ def prepare_source(
         return None
     assert cache.usable is not None
     return PreparedSource(source, [source.items[n] for n in cache.usable], cache, cache.broken)
+
+
+def open_pixels(
+    source: ReadSource,
+    data: DataConfig,
+    reader: FrameReader,
+    *,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[CaptionedItem], PixelSource] | None:
+    """The usable items of a source with their frames, which are decoded when asked for; None if it was stopped.
+
+    Args:
+        source: what to open; items to validate on are decoded once at first, so that none fails later.
+        data: max_frames and max_broken_share.
+        reader: decodes.
+        report: called with (what, done, total, "items") while frames are counted.
+        stop: asked after every item.
+
+    Raises:
+        EvlgenError: see `build_index`.
+    """
+    names = [item.name for item in source.items]
+    index = build_index(
+        names,
+        source.media,
+        max_frames=data.max_frames,
+        thorough=source.role == "validation",
+        name=source.name,
+        uncaptioned=source.uncaptioned,
+        max_broken_share=data.max_broken_share,
+        report=report,
+        stop=stop,
+    )
+    if index is None:
+        return None
+    pixels = PixelSource(
+        source.name,
+        names,
+        source.media,
+        index,
+        reader,
+        views=source.config.views,
+        total=len(names) + len(source.uncaptioned),
+        max_broken_share=data.max_broken_share,
+    )
+    return [source.items[n] for n in index.usable], pixels
 
 
 def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:

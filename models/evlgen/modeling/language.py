@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.modeling.recomputing import recomputed
 from evlgen.weights import derived, fetch
 
 CONVERSION = 1
@@ -104,7 +104,7 @@ class FrozenLanguageModel(nn.Module):
         transformers' own switch works in training mode only, which a frozen model is never in.
         """
         for layer in self.layers:
-            layer.forward = partial(_recomputed, layer.forward)
+            layer.forward = partial(recomputed, layer.forward)
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens, except those spelled out in the text."""
@@ -142,12 +142,6 @@ class FrozenLanguageModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         return out
-
-
-def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def load_language_model(

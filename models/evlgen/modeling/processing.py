@@ -62,8 +62,12 @@ class EVLGenProcessor:
             raise UsageError(f"a batch needs clips of one frame count, got {sorted(counts)}", "group clips by frames")
         side = self.config.vision.image_size
         frames = np.stack([np.stack([_square(f, side) for f in clip]) for clip in clips])
-        x = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float().div_(255)
-        return x.sub_(self._mean).div_(self._std)
+        return self.normalise(torch.from_numpy(frames).permute(0, 1, 4, 2, 3))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """float32 pixel values of uint8 ones (B, F, 3, S, S), where those are."""
+        x = pixels.float().div_(255)
+        return x.sub_(self._mean.to(x.device)).div_(self._std.to(x.device))
 
     def batch_decode(self, sequences: Tensor) -> list[str]:
         """Captions of token ids (B, T), up to the end token."""

@@ -14,6 +14,7 @@ Shapes: B batch, F frames, N tokens, D width, C width of features, S image side 
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.modeling.blip2 import from_blip2
+from evlgen.modeling.recomputing import recomputed
 from evlgen.modeling.temporal import TemporalContextualization
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
@@ -44,7 +46,9 @@ class TemporalBlock(nn.Module):
         """x: (B * F, N, D)."""
         block = self.block
         x = x + _branch(block, "1", block.attn(block.norm1(x), *args, **kwargs))
-        mixed = self.temporal(x.reshape(-1, self.frames, *x.shape[1:]).to(self.temporal.alpha.dtype))
+        # the module's parameters stay float32, its matrix products are in the precision of the tower
+        with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != self.temporal.alpha.dtype):
+            mixed = self.temporal(x.reshape(-1, self.frames, *x.shape[1:]).to(self.temporal.alpha.dtype))
         x = mixed.flatten(0, 1).to(x.dtype)
         y: Tensor = x + _branch(block, "2", block.mlp(block.norm2(x)))
         return y
@@ -121,6 +125,11 @@ class VisionTower(nn.Module):
     def cacheable(self) -> bool:
         """Whether `encode` sees every frame alone, so that its output can be computed once and kept."""
         return not self.blocks
+
+    def recompute_blocks(self) -> None:
+        """Keep only the input of each block that has a temporal module for the backward pass: less memory."""
+        for block in self.blocks:
+            block.forward = partial(recomputed, block.forward)  # type: ignore[method-assign]
 
     def train(self, mode: bool = True) -> VisionTower:
         """The tower is frozen: its statistics and dropout always stay in evaluation mode."""

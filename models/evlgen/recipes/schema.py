@@ -47,7 +47,7 @@ class DataSource(Strict):
         "(15 : 4 : 1); in every source or in none, and instead of weight",
     )
     views: int = Field(
-        1, gt=0, description="cached variants per frame: the plain one, then random crops, every second one mirrored"
+        1, gt=0, description="variants per frame: the plain one, then random crops, every second one mirrored"
     )
     limit: int | None = Field(None, gt=0, description="only the first so many items")
     features: str | None = Field(
@@ -84,8 +84,13 @@ class DataConfig(Strict):
     train: list[DataSource] = Field(min_length=1)
     validation: list[DataSource] = Field(min_length=1)
     min_frames: int = Field(1, gt=0, description="fewest frames of a video in an optimizer step; one count a step")
-    max_frames: int = Field(4, gt=0, description="most of them; so many are cached per video, evenly spread")
+    max_frames: int = Field(4, gt=0, description="most of them; so many are chosen of a video, evenly spread")
     captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
+    visual: Literal["auto", "features", "pixels"] = Field(
+        "auto",
+        description="features: what the frozen tower gives, computed once and kept on disk; pixels: frames are decoded "
+        "and encoded in every step; auto: features, or pixels where temporal modules are trained inside the tower",
+    )
     consensus: float = Field(
         0.0,
         ge=0,
@@ -277,6 +282,11 @@ class TrainConfig(Strict):
     checkpoint_language: bool = Field(
         False,
         description="recompute the frozen language model's layers in the backward pass: less memory, same gradients",
+    )
+    checkpoint_vision: bool = Field(
+        False,
+        description="recompute the vision tower's blocks in the backward pass, where modules are trained inside them: "
+        "less memory, same gradients",
     )
     sharding: Literal["auto", "none", "ddp", "fsdp"] = Field(
         "auto",

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch._subclasses import FakeTensorMode
 
+from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling.hardware import pick_device, pick_dtype
 from evlgen.recipes.schema import Recipe
@@ -49,7 +50,7 @@ class RunEstimate:
         frozen_parameters: how many; trained_parameters: likewise.
         memory: for one process, and for each of several with ddp and fsdp.
         library_bytes: of this process before anything is loaded: Python and its libraries; None where unknown.
-        feature_bytes: of the cached features of all sources, at most; None where captions are missing.
+        feature_bytes: of the cached features of all sources, at most; 0 on pixels, or None where captions are missing.
         captions: where the lengths of captions come from.
         seconds: of all optimizer steps, validation not included; None where no step was measured.
         measured: what `seconds` comes from, or why there is none.
@@ -95,7 +96,7 @@ def estimate_run(
         UsageError: unknown device or precision; a step cannot be cut among the processes.
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
-    libraries = _resident_bytes()
+    libraries, visual = _resident_bytes(), choose_visual(recipe)
     place = torch.device(pick_device(device))
     dtype = pick_dtype(recipe.train.precision, place)
     shown = _shown(recipe, dtype, place, processes)
@@ -117,7 +118,7 @@ def estimate_run(
         trained_parameters=sum(p.numel() for p in task.parameters() if p.requires_grad),
         memory=memory,
         library_bytes=libraries,
-        feature_bytes=None if data.missing else data.feature_rows * row_bytes * model.vision.cacheable,
+        feature_bytes=0 if visual == "pixels" else None if data.missing else data.feature_rows * row_bytes,
         captions=_said_of_captions(recipe, data),
         seconds=seconds,
         measured=measured,

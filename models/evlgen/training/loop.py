@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evlgen.data.batches import BatchMaker, CaptionSource
+from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, Source
+from evlgen.data.broken import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
@@ -61,7 +62,7 @@ class Trainer:
 
     recipe: Recipe
     model: EVLGenForConditionalGeneration
-    train: list[CaptionSource]
+    train: list[Source]
     validation: list[CaptionSource]
     folder: Path
     precision: torch.dtype
@@ -71,9 +72,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         recipe, model, processes = self.recipe, self.model, self.processes
+        captioned = [
+            source for source in self.train if isinstance(source, CaptionSource)
+        ]  # objectives need all there is
         vocabulary: VocabularyObjective | None = None
         if recipe.vocabulary.steps or recipe.vocabulary.weight:
-            items = [item for source in self.train for item in source.items]
+            items = [item for source in captioned for item in source.items]
             vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count).to(processes.device)
         batches = BatchMaker(
             self.train, min_frames=recipe.data.min_frames, max_frames=recipe.data.max_frames, seed=recipe.train.seed
@@ -81,9 +85,11 @@ class Trainer:
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
         if recipe.train.checkpoint_language:
             model.language.recompute_layers()
+        if recipe.train.checkpoint_vision:
+            model.vision.recompute_blocks()
         if processes.device.type == "cpu":
             model.language.use_attention("eager")
-        self.scst = SelfCritical(recipe.scst, self.train) if recipe.scst.samples else None
+        self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
         self.task = CaptionTask(model, vocabulary, self.precision, self.scst)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
         if self.scst is not None:
@@ -139,6 +145,7 @@ class Trainer:
                     self._warn(text)
                 if self.step % self.recipe.train.log_every == 0:
                     self._log(self._rated(record))
+                    self._tell_of_broken_items()
                 if self.steps.captioning(self.step - 1) and (self.step % every == 0 or self.step == total):
                     last_report = self._validate()
                 due = time.monotonic() - self.saved > self.recipe.train.checkpoint_seconds
@@ -189,6 +196,16 @@ class Trainer:
         self.update.finish(plan.step)
         self.items, self.captions = self.items + plan.items, self.captions + plan.captions + plan.samples
         return record
+
+    def _tell_of_broken_items(self) -> None:
+        slow = [(source.name, source.cache) for source in self.train if isinstance(source.cache, AheadSource)]
+        if not slow:
+            return  # the same in every process
+        found = self.processes.gather([(name, broken) for name, cache in slow for broken in cache.news()])
+        if found:
+            first = "; ".join(f"{name}: {b.name}: {b.reason}" for name, b in found[:SHOWN])
+            more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+            self._warn(f"{len(found)} items cannot be used, others took their places: {first}{more}")
 
     def _warn(self, text: str) -> None:
         self._log({"step": self.step, "warning": text})

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from evlgen.data.features import BATCH_ROWS, BATCH_ROWS_ON_A_GPU
+from evlgen.data.visual import choose_visual
 from evlgen.modeling.model import MOST_LENGTH_GROUPS
 from evlgen.recipes.schema import Recipe
+from evlgen.training.ahead import ASKED_AHEAD
 from evlgen.training.metering import AllocationMeter, bytes_of
 from evlgen.training.sharding import sharded_units
 from evlgen.training.skeleton import CaptionData, Captions, largest_micro_batch
@@ -37,7 +39,7 @@ class PhaseMemory:
         average: moving average of the trained parameters, and what self-critical training remembers of its start.
         gradients: of the trained parameters.
         gathered: fsdp: whole parameters of the layers that run, and gradients that are not handed out yet.
-        batches: on a CPU, visual input of this step and of the next, but for the micro-batch that is metered.
+        batches: on a CPU, visual input of this step and of those made ahead, but for the micro-batch that is metered.
         activations: the rest: what is kept for the backward pass, and temporaries.
     """
 
@@ -64,7 +66,7 @@ class ProcessMemory:
         sharding: none, ddp or fsdp.
         processes: of the run.
         items: of its largest micro-batch.
-        phases: by name; "features" is there only until the features are cached.
+        phases: by name; "features" is there only until the features are cached, and never on pixels.
     """
 
     sharding: str
@@ -93,7 +95,7 @@ class _Metered:
         validation: peak of a pass.
         features: peak of a pass through the tower.
         visual: on a CPU, visual input of a micro-batch.
-        batches: on a CPU, visual input of this step and of the next, but for one micro-batch.
+        batches: on a CPU, visual input of this step and of those made ahead, but for one micro-batch.
     """
 
     items: int
@@ -119,7 +121,8 @@ class MemoryEstimator:
         self, recipe: Recipe, task: CaptionTask, data: CaptionData, fake: FakeTensorMode, *, gpu: bool
     ) -> None:
         self.recipe, self.task, self.data, self.fake, self.gpu = recipe, task, data, fake, gpu
-        self.cached = task.model.vision.cacheable
+        self.cached = choose_visual(recipe) == "features"
+        self.alone = task.model.vision.cacheable  # fsdp leaves such a tower alone
         self.known = [*task.parameters(), *task.buffers()]
         self.trained = [p for p in self.known if p.requires_grad]
         self.gradients = bytes_of(self.trained)  # of the parameters' own type, which is float32
@@ -178,17 +181,18 @@ class MemoryEstimator:
         )
         self.task.eval()
         visual = 0 if self.gpu else bytes_of([self._visual(len(captions))])
-        batches = (2 * recipe.train.accumulation_steps - 1) * visual
+        ahead = 1 if self.cached else ASKED_AHEAD
+        batches = ((1 + ahead) * recipe.train.accumulation_steps - 1) * visual
         return _Metered(
             len(captions), steps, self._validate(captions), self._encode() if self.cached else 0, visual, batches
         )
 
     def _visual(self, items: int) -> Tensor:
-        """What a micro-batch brings: features, or pixels where the tower is trained inside."""
+        """What a micro-batch brings: features, or pixels as bytes."""
         vision, frames = self.task.model.vision, self.recipe.data.max_frames
         if self.cached:
             return self._empty(items, frames, vision.config.tokens, vision.feature_width, dtype=torch.float16)
-        return self._empty(items, frames, 3, vision.config.image_size, vision.config.image_size)
+        return self._empty(items, frames, 3, vision.config.image_size, vision.config.image_size, dtype=torch.uint8)
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         with self.fake:
@@ -222,8 +226,8 @@ class MemoryEstimator:
         return int(meter.peak)
 
     def _never_sharded(self) -> int:
-        """Of fsdp: buffers, and the tower whose features are cached, which is left alone."""
-        return bytes_of([*self.task.buffers(), *(self.task.model.vision.trunk.parameters() if self.cached else ())])
+        """Of fsdp: buffers, and a tower without trained modules inside, which is left alone."""
+        return bytes_of([*self.task.buffers(), *(self.task.model.vision.trunk.parameters() if self.alone else ())])
 
     def _gathered(self, accumulating: bool) -> int:
         """Of fsdp: the root's parameters, and three layers: one that runs, one that comes, one that is copied out.
@@ -231,9 +235,9 @@ class MemoryEstimator:
         Gradients stay whole while they add up; otherwise the root's do until the backward pass ends, and a layer's
         are there twice while they are handed out.
         """
-        units = sharded_units(self.task, self.cached)
+        units = sharded_units(self.task, self.alone)
         inside = {id(p) for unit in units for p in unit.parameters()}
-        if self.cached:
+        if self.alone:
             inside |= {id(p) for p in self.task.model.vision.trunk.parameters()}
         root = [p for p in self.task.parameters() if id(p) not in inside]
         gathered = bytes_of(root) + 3 * max(bytes_of(unit.parameters()) for unit in units)

@@ -1,25 +1,25 @@
-"""From a recipe to a finished run: load, cache features, train, keep the best."""
+"""From a recipe to a finished run: load, cache features or count frames, train, keep the best."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
 import torch
 
-from evlgen.configuration import EVLGenConfig
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
-from evlgen.modeling.vision import VisionTower
 from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
 from evlgen.training.checkpoints import settle
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
 from evlgen.training.processes import Processes
+from evlgen.training.shard_record import keep_shards
 from evlgen.training.sharding import choose_sharding
 from evlgen.training.sources import Loader
 from evlgen.training.trackers import check_trackers
@@ -28,9 +28,9 @@ from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 Progress = Callable[..., None]
 RECIPE_FILE = "recipe.json"
 _MAY_CHANGE = {
-    "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language", "train.sharding",
-    "train.explode_factor", "train.checkpoint_seconds", "train.log_every", "train.trackers",
-    "scst.cider_drop", "scst.bad_endings_rise", "scst.patience",
+    "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language",
+    "train.checkpoint_vision", "train.sharding", "train.explode_factor", "train.checkpoint_seconds", "train.log_every",
+    "train.trackers", "scst.cider_drop", "scst.bad_endings_rise", "scst.patience",
 }  # fmt: skip
 """Sections and keys that a resumed run may change; the rest decides what the run is."""
 
@@ -56,15 +56,15 @@ def train(
         folder: of the run, on a disk that all processes see; it keeps the recipe, the log and the checkpoints.
         resume: go on from `folder`/last, with the same recipe.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: downloads and feature caching, in the main process.
+        progress: downloads, and feature caching or counting of frames, in the main process.
         report: every log record, in the main process.
         stop: asked after every step; True in any process saves and ends the run.
         on_stop: called in every process when that has happened.
 
     Raises:
         UsageError: the folder already holds a run and `resume` is not set, holds none and it is set, or was started
-            with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes; the
-            tower has modules to train inside.
+            with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes;
+            features are asked for that cannot be cached.
         EvlgenError: see `Trainer.run`.
     """
     check_trackers(recipe)
@@ -98,45 +98,28 @@ def _train(
     processes.on_main(lambda: _check_folder(recipe, folder, resume))
     dtype = _precision(recipe.train.precision, processes.device)
     choose_sharding(recipe.train.sharding, processes.count, dtype)
-    _check_tower(recipe.model)
-    loader = Loader(recipe, progress, stop)
-    torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
-    with processes.first_here():
-        model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
-    if recipe.train.start_from is not None:
-        model.load_trained(find_checkpoint(str(expand_path(recipe.train.start_from))) / WEIGHTS_FILE, start=True)
-    model.to(processes.device)
-    with processes.first_here():
-        sources = loader.sources(model)
-    stopped = processes.sums({"stopped": float(sources is None)})["stopped"]
-    if sources is None or stopped:
-        on_stop()
-        return {}
-    trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
-    processes.on_main(lambda: _keep_recipe(recipe, folder))
-    if resume and processes.on_main(lambda: has_checkpoint(folder)):
-        trainer.resume()
-    report_at_the_end = trainer.run()
-    if trainer.stopped:
-        on_stop()
-    return report_at_the_end
-
-
-def _check_tower(config: EVLGenConfig) -> None:
-    """Whether features of the tower can be cached, which training needs; nothing is loaded.
-
-    Raises:
-        UsageError: temporal modules are to be trained inside the tower; cached features would pass them by.
-    """
-    temporal = config.temporal if config.temporal.fusion == "temporal" else None
-    with torch.device("meta"):
-        tower = VisionTower(config.vision, temporal)
-    if not tower.cacheable:
-        raise UsageError(
-            f"vision {config.vision.name} with fusion temporal has modules to train inside the tower; its features "
-            "cannot be cached, and training without a cache is not there yet",
-            "use a CNN tower, or fusion mean, mean-prompts or concat",
-        )
+    with closing(Loader(recipe, progress, stop)) as loader:
+        torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
+        with processes.first_here():
+            model = EVLGenForConditionalGeneration.from_config(recipe.model, dtype=dtype, report=progress)
+        if recipe.train.start_from is not None:
+            model.load_trained(find_checkpoint(str(expand_path(recipe.train.start_from))) / WEIGHTS_FILE, start=True)
+        model.to(processes.device)
+        with processes.first_here():
+            sources = loader.sources(model)
+        stopped = processes.sums({"stopped": float(sources is None)})["stopped"]
+        if sources is None or stopped:
+            on_stop()
+            return {}
+        processes.on_main(lambda: keep_shards(loader.found, folder, resume))
+        trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
+        processes.on_main(lambda: _keep_recipe(recipe, folder))
+        if resume and processes.on_main(lambda: has_checkpoint(folder)):
+            trainer.resume()
+        report_at_the_end = trainer.run()
+        if trainer.stopped:
+            on_stop()
+        return report_at_the_end
 
 
 def _precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -44,7 +44,8 @@ def spread(task: CaptionTask, processes: Processes, sharding: str, *, cached: bo
         task: on its device; FSDP2 changes it in place.
         processes: who takes part.
         sharding: "none", "ddp" or "fsdp".
-        cached: vision features come from a cache: of the tower a head runs at most, so it is left alone.
+        cached: nothing is trained inside the tower, and features may come from a cache, so that a head of it runs at
+            most: it is left alone.
         some_unused: there are steps that do not touch every trained parameter.
     """
     if sharding == "ddp":
@@ -70,6 +71,9 @@ def _shard(task: CaptionTask, processes: Processes, cached: bool) -> None:
         "ignored_params": set(task.model.vision.trunk.parameters()) if cached else set(),
         "reshard_after_forward": True,
     }
+    if not cached:
+        for parameter in task.model.vision.trunk.parameters():  # frozen convolutions have their channels last
+            parameter.data = parameter.data.contiguous()
     task.model.most_length_groups = 1  # every process must call every layer equally often
     for unit in sharded_units(task, cached):
         fully_shard(unit, **settings)
@@ -77,7 +81,7 @@ def _shard(task: CaptionTask, processes: Processes, cached: bool) -> None:
 
 
 def sharded_units(task: CaptionTask, cached: bool) -> list[nn.Module]:
-    """What fsdp gathers one after the other; the rest is the root's, but for a tower whose features are cached."""
+    """What fsdp gathers one after the other; the rest is the root's, but for a tower that is left alone."""
     model = task.model
     units: list[nn.Module] = [*model.language.layers, *model.connector.encoder.layer]
     return units if cached else units + list(getattr(model.vision.trunk, "blocks", []))

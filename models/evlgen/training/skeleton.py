@@ -92,6 +92,8 @@ def build_task(
         vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count)
     if recipe.train.checkpoint_language:
         model.language.recompute_layers()
+    if recipe.train.checkpoint_vision:
+        model.vision.recompute_blocks()
     model.language.use_attention("sdpa" if gpu else "eager")
     task = CaptionTask(model, vocabulary, dtype)
     choose_trained(task, learned_prompt=recipe.model.language.learned_prompt)
@@ -136,6 +138,8 @@ def read_captions_only(recipe: Recipe, encode: Callable[[str], list[int]]) -> Ca
         recipe: its data section.
         encode: token ids of a caption.
     """
+    if any(source.shards for source in recipe.data.train):
+        return CaptionData([], 0, "captions of shards are read when they are drawn")
     try:
         loader = Loader(recipe, None, lambda: False)
     except UsageError as error:

@@ -7,14 +7,15 @@ processes give what one process gives with twice the accumulation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evlgen.data.batches import BatchMaker, CaptionSource
+from evlgen.data.batches import Batch, BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
@@ -127,20 +128,31 @@ class Steps:
 
     def micro_batches(self, plan: StepPlan) -> Iterator[MicroBatch]:
         """This process's share of a step, in order."""
+        for wait in self.ask(plan):
+            yield wait()
+
+    def ask(self, plan: StepPlan) -> list[Callable[[], MicroBatch]]:
+        """Begin with this process's share of a step; each micro-batch is there when it is called for."""
         own = self.recipe.train.accumulation_steps
+        asked: list[Callable[[], MicroBatch]] = []
         for part in range(self.rank * own, (self.rank + 1) * own):
             first, end = (plan.items * k // self.parts for k in (part, part + 1))
-            batch = self.batches.batch(
+            batch = self.batches.ask(
                 plan.start + first, end - first, self.recipe.data.captions_per_item, frames=plan.frames
             )
-            words = None
-            if plan.words_weight:
-                assert self.vocabulary is not None
-                words = self.vocabulary.targets([self._item(*at) for at in batch.items])
-            captions = batch.captions if plan.tokens else None
-            sampling = [self._seed(_SAMPLING, plan.start + k) for k in range(first, end)] if plan.samples else None
-            dropout = self._seed(_DROPOUT, plan.step, part)
-            yield MicroBatch(batch.features, captions, words, dropout, batch.items, sampling)
+            asked.append(partial(self._micro_batch, plan, part, range(first, end), batch))
+        return asked
+
+    def _micro_batch(self, plan: StepPlan, part: int, positions: range, wait: Callable[[], Batch]) -> MicroBatch:
+        batch = wait()
+        words = None
+        if plan.words_weight:
+            assert self.vocabulary is not None
+            words = self.vocabulary.targets([self._item(*at) for at in batch.items])
+        captions = batch.captions if plan.tokens else None
+        sampling = [self._seed(_SAMPLING, plan.start + k) for k in positions] if plan.samples else None
+        dropout = self._seed(_DROPOUT, plan.step, part)
+        return MicroBatch(batch.features, captions, words, dropout, batch.items, sampling)
 
     def _item(self, source: int, item: int) -> CaptionedItem:
         drawn = self.batches.sources[source]

@@ -28,7 +28,7 @@ class MicroBatch:
     """A part of an optimizer step.
 
     Attributes:
-        visual: features (B, F, N, C) or pixels (B, F, 3, S, S).
+        visual: features (B, F, N, C) or pixels (B, F, 3, S, S), bytes or normalised.
         captions: per item, its captions as token ids; None: the caption loss is not wanted.
         words: (B, C) targets of the vocabulary loss; None: it is not wanted.
         seed: of dropout.
@@ -75,10 +75,22 @@ class CaptionTask(nn.Module):
             return contextlib.nullcontext()
         return torch.autocast(self.model.device.type, self.precision)
 
+    def features(self, visual: Tensor) -> Tensor:
+        """Features (B, F, N, C) of pixels (B, F, 3, S, S), bytes or normalised; features stay as they are.
+
+        With a graph where modules are trained inside the tower. No autocast: the tower is in the run's precision
+        already, as it is when features are cached.
+        """
+        if visual.dim() != PIXEL_DIMENSIONS:
+            return visual
+        if visual.dtype == torch.uint8:
+            visual = self.model.processor.normalise(visual.to(self.model.device))
+        return self.model.encode(visual)
+
     def soft_prompts(self, visual: Tensor) -> Tensor:
         """float32 soft prompts (B, Q, W) of features (B, F, N, C) or pixels (B, F, 3, S, S)."""
+        features = self.features(visual)
         with self.autocast():
-            features = self.model.encode(visual) if visual.dim() == PIXEL_DIMENSIONS else visual
             return self.model.soft_prompts(features).float()
 
     def forward(self, batch: MicroBatch | None, work: Callable[[CaptionTask], Any] | None = None) -> Any:
@@ -93,7 +105,8 @@ class CaptionTask(nn.Module):
             assert work is not None, "give batch or work"
             return work(self)
         torch.manual_seed(batch.seed)
-        soft = self.soft_prompts(batch.visual)
+        features = self.features(batch.visual)
+        soft = self.soft_prompts(features)
         sums: dict[str, Tensor] = {}
         if batch.captions is not None:
             sums["captions"] = -self.model.caption_loss(soft, batch.captions).log_probabilities.sum()
@@ -103,7 +116,8 @@ class CaptionTask(nn.Module):
             sums |= {"words": loss * len(soft), "precision": precision.detach() * len(soft)}
         if batch.sampling_seeds is not None:
             assert self.self_critical is not None
-            start = self._start_prefix(batch.visual)
+            # modules inside the tower were others at the start; a tower without them gives what it gave
+            start = self._start_prefix(features if self.model.vision.cacheable else batch.visual)
             sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start)
         return sums
 

@@ -132,8 +132,9 @@ class Validator:
         needed = sorted({*for_loss, *others.values(), *for_captions})
         prompts: dict[int, Tensor] = {}
         with frames_that_listen(task.model) as heard:
-            for chosen in _batches(needed):
-                rows = task.soft_prompts(plain_features(source, chosen, self.max_frames).to(task.model.device))
+            batches = _batches(needed)
+            for chosen, visual in zip(batches, plain_features(source, batches, self.max_frames), strict=True):
+                rows = task.soft_prompts(visual.to(task.model.device))
                 prompts |= zip(chosen, rows, strict=True)
         sums = {"matched": 0.0, "shuffled": 0.0, "tokens": 0.0}
         for chosen in _batches(for_loss):

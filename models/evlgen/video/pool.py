@@ -9,6 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -102,6 +103,10 @@ class DecodePool:
             child.kill()
         for thread in self._threads:
             thread.join(timeout=10)
+        with suppress(queue.Empty):
+            while True:
+                if (job := self._jobs.get_nowait()) is not None:
+                    job.results.put(_closed())
 
     def map(self, paths: Iterable[str | PathLike[str]]) -> Iterator[ClipFrames | DecodeFailure]:
         """Decode `paths`, in the order in which they get done; the results carry their path.
@@ -129,10 +134,28 @@ class DecodePool:
         finally:
             cancelled.set()  # a consumer that stops early leaves no work behind
 
+    def decode(self, path: str | PathLike[str]) -> ClipFrames | DecodeFailure:
+        """Decode one file; may be called from several threads at once, each waits for its own.
+
+        Raises:
+            EvlgenError: the decoding processes cannot be started, or the pool has been closed.
+        """
+        results: Results = queue.SimpleQueue()
+        self._jobs.put(_Job(Path(path), results))
+        if self._closing:  # perhaps nobody takes the job any more
+            raise _closed()
+        result = results.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
     def _work(self, number: int) -> None:
         """Look after one child until the pool closes. The child dies with this thread (see child.py)."""
         try:
-            while (job := self._jobs.get()) is not None and not self._closing:
+            while (job := self._jobs.get()) is not None:
+                if self._closing:
+                    job.results.put(_closed())
+                    return
                 if job.cancelled.is_set():
                     continue
                 try:
@@ -154,6 +177,10 @@ class DecodePool:
             if self._closing:  # __exit__ may have looked for children before this one was there
                 child.kill()
         return child
+
+
+def _closed() -> EvlgenError:
+    return EvlgenError("the decoding processes have been ended")
 
 
 def _start_failed(error: Exception) -> EvlgenError:

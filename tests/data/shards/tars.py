@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from evlgen.data.shards import FoundShards, ShardSource, find_shards
+from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
 from evlgen.recipes.schema import DataConfig
 
 SIDE = 16
@@ -87,7 +87,7 @@ def at_once(work: Any) -> Future[Any]:
 
 def found(shards: str, folder: Path, source: dict[str, Any] | None = None, **data: Any) -> FoundShards:
     config = data_config(shards, source, **data)
-    made = find_shards(config.train[0], config, folder=folder)
+    made = count_shards(config.train[0], open_reader(config.train[0], config, folder))
     assert made is not None
     return made
 

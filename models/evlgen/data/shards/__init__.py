@@ -5,7 +5,7 @@ a member), `counting` (samples of every shard), `finding` (all of these together
 `source` (what batches are drawn from).
 """
 
-from evlgen.data.shards.finding import FoundShards, find_shards
+from evlgen.data.shards.finding import FoundShards, count_shards, open_reader
 from evlgen.data.shards.source import ShardSource
 
-__all__ = ["FoundShards", "ShardSource", "find_shards"]
+__all__ = ["FoundShards", "ShardSource", "count_shards", "open_reader"]

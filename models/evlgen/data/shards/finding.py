@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,12 @@ class FoundShards:
     reader: ShardReader
     counts: Counts
     samples: Int64
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides which sample every draw gives (64 bits): names and numbers; not where the shards lie."""
+        names = [shard.name for shard in self.reader.files.shards]
+        return hashlib.sha256(json.dumps([names, self.samples.tolist()]).encode()).hexdigest()[:16]
 
 
 def shards_name(config: DataSource) -> str:
@@ -81,20 +89,24 @@ def open_reader(config: DataSource, data: DataConfig, folder: Path | None = None
     )  # fmt: skip
 
 
-def find_shards(
+def count_shards(
     config: DataSource,
-    data: DataConfig,
+    reader: ShardReader,
     *,
-    folder: Path | None = None,
     report: Report | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FoundShards | None:
-    """Look for the shards of a source and count their samples; None if it was stopped.
+    """Count the samples of a source; None if it was stopped.
+
+    Args:
+        config: the source.
+        reader: of `open_reader`.
+        report, stop: see `count_samples`.
 
     Raises:
-        UsageError, EvlgenError: see `open_reader` and `count_samples`; or there are no samples.
+        UsageError, EvlgenError: see `count_samples`; or there are no samples.
     """
-    name, reader = shards_name(config), open_reader(config, data, folder)
+    name = shards_name(config)
     counts = count_samples(reader, name, report=report, stop=stop)
     if counts is None:
         return None

@@ -1,0 +1,134 @@
+"""How many frames each item has, known before training without decoding everything: for runs on pixels.
+
+Videos are counted from their packets' times, which finds what cannot be opened; the answers are kept, beside the
+features, in a store that has no rows (store.py), by name and stamp of the file. A picture has one frame, and there may
+be a hundred million: of one it is only looked whether its file is there. Items to validate on are few, so they are
+decoded once, and that is kept likewise: what is scored must not change on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evlgen.data.broken import Broken, check_share, write_list
+from evlgen.data.decoding import decode_items, missing
+from evlgen.data.features import Report
+from evlgen.data.media import MISSING, MediaStore, is_picture
+from evlgen.data.planning import make_plan
+from evlgen.data.store import Entry, FeatureStore
+from evlgen.data.views import TRANSFORM
+from evlgen.video.counting import COUNTING
+from evlgen.weights.cache import cache_root
+
+LAYOUT = 1  # raise when a count means something else
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The usable items of a source.
+
+    Attributes:
+        usable: their positions among those that were asked for.
+        frames: of each of these.
+        broken: the others, and why.
+        place: folder of the index.
+    """
+
+    usable: list[int]
+    frames: list[int]
+    broken: list[Broken]
+    place: Path
+
+
+def build_index(
+    names: Sequence[str],
+    media: MediaStore,
+    *,
+    max_frames: int,
+    thorough: bool = False,
+    name: str = "",
+    uncaptioned: Sequence[Broken] = (),
+    max_broken_share: float = 0.0,
+    retry: bool = False,
+    report: Report | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    folder: Path | None = None,
+) -> FrameIndex | None:
+    """Open the index of a source, counting first what is not there yet; None if it was stopped.
+
+    Args:
+        names: of the items.
+        media: where the files are.
+        max_frames: frames chosen of a video, as for the feature cache.
+        thorough: decode every item once instead, pictures too.
+        name: of the source, for progress and errors.
+        uncaptioned: broken items of the source that are not among `names`; they count.
+        max_broken_share: so many of the items (0 to 1) may be of no use.
+        retry: try items again whose decoding ran out of time or crashed before.
+        report: called with (what, done, total, "items").
+        stop: asked after every item; what is counted is kept.
+        folder: the cache directory; None: the user's own.
+
+    Raises:
+        EvlgenError: too many items are broken, or the disk is full. What is counted is kept.
+    """
+    name = name or media.path.name
+    facts = {"layout": LAYOUT, "views": 0, "max_frames": max_frames, "frames": TRANSFORM["frames"], "decoded": thorough}
+    digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
+    store = FeatureStore((folder or cache_root()).absolute() / "index" / digest[:24], facts, tokens=1, width=1)
+    broken: dict[int, Broken] = {}
+    frames = dict.fromkeys(range(len(names)), 1)
+    kept = [n for n, one in enumerate(names) if thorough or not is_picture(media.resolve(one) or one)]
+    for n in sorted(set(frames) - set(kept)):
+        stamp = media.stamp(names[n])
+        if stamp == MISSING:
+            broken[n] = missing(media, names[n])
+        elif stamp[0] == 0:
+            broken[n] = Broken(names[n], "empty-file", "the file is empty")
+
+    def check() -> list[Broken]:
+        found = [*uncaptioned, *(broken[n] for n in sorted(broken))]
+        listed = None
+        if store.place.exists():
+            words = "".join(c if c.isalnum() or c in ".-" else "-" for c in name)
+            listed = write_list(store.place / f"broken-{words}.jsonl", found)
+        check_share(name, found, len(names) + len(uncaptioned), max_broken_share, listed)
+        return found
+
+    check()
+    asked = [names[n] for n in kept]
+    plan = make_plan(asked, media, store, retry=retry)
+    if plan.todo:
+        with store.writing(np.zeros(0, np.float16)) as writer:
+            plan = make_plan(asked, media, store, retry=retry)  # another process may have counted while we waited
+            broken |= {kept[at]: why for at, why in plan.broken.items()}
+            check()
+            backend = "pyav" if thorough else COUNTING
+            todo = [asked[at] for at in plan.todo]
+            results = decode_items(
+                todo, media, lambda _, shown: len(shown), max_frames=max_frames, side=64, backend=backend
+            )
+            for done, (number, result) in enumerate(results, start=1):
+                one = todo[number]
+                why = result if isinstance(result, Broken) else None
+                if why is not None:
+                    broken[kept[plan.todo[number]]] = why
+                    check()
+                count = 0 if isinstance(result, Broken) else result
+                kind, reason = ("", "") if why is None else (why.kind, why.reason)
+                writer.add_entry(Entry(one, plan.stamps[one], "", 0, count, kind, reason))
+                if report is not None:
+                    report(f"frames of {name}", done, len(todo), "items")
+                if stop():
+                    return None
+    broken |= {kept[at]: why for at, why in plan.broken.items()}
+    found = check()
+    frames |= {n: store.entries[names[n]].frames for n in kept if n not in broken}
+    usable = [n for n in frames if n not in broken]
+    return FrameIndex(usable, [frames[n] for n in usable], found, store.place)
