@@ -126,3 +126,15 @@ def test_features_of_another_tower_are_one_line(recipe_file: Path) -> None:
         f"error: the features in {place} are of another make: vision.mean is [0.5, 0.5, 0.5] there and [0.1, 0.1, 0.1] "
         "here (name another folder in features, or go back to what made them; nothing was changed there)\n"
     )
+
+
+def test_a_recipe_on_pixels_has_nothing_to_prepare(recipe_file: Path) -> None:
+    for more in ([], ["--estimate"]):
+        done = runner.invoke(
+            app, ["data", "prepare", "--recipe", str(recipe_file), "--set", "data.visual=pixels", *more]
+        )
+        assert done.exit_code == Exit.USAGE
+        assert done.stderr == (
+            "error: recipe tiny trains on the frames themselves (data.visual pixels): it has no features to prepare "
+            "(start training; it counts frames first, and keeps the counts)\n"
+        )

@@ -1,11 +1,15 @@
 """Batches as a function of seed and position, on sources that the tests make."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from evlgen.data.batches import BatchMaker, CaptionSource
+from evlgen.data.batches import BatchMaker, CaptionSource, plain_features
+from evlgen.data.broken import Broken, BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.features import FeatureCache
 
@@ -41,3 +45,65 @@ def test_a_step_has_as_many_frames_as_the_bounds_allow() -> None:
     assert {free.frames_at(k) for k in range(100)} == {1, 2, 3, 4}
     assert {fixed.frames_at(k) for k in range(100)} == {4}
     assert fixed.batch(0, 3, 1).features.shape[:2] == (3, 4)
+
+
+class Slow:
+    """Pixels that are one number, the item's; some items are broken. Notes what is asked for and what is waited for."""
+
+    def __init__(self, count: int, broken: set[int]) -> None:
+        self.frames, self.views, self.broken = [2] * count, 1, broken
+        self.asked: list[int] = []
+        self.seen: list[str] = []
+
+    def ask(self, item: int, frames: list[int], view: int) -> Callable[[], Any]:
+        self.asked.append(item)
+        self.seen.append("ask")
+        return lambda: self._wait(item, len(frames))
+
+    def get(self, item: int, frames: list[int], view: int) -> Any:
+        return self.ask(item, frames, view)()
+
+    def news(self) -> list[Broken]:
+        return []
+
+    def _wait(self, item: int, frames: int) -> Any:
+        self.seen.append("wait")
+        if item in self.broken:
+            raise BrokenItemError(Broken(str(item), "decode-error", "it is cut"))
+        return np.full((frames, 3, 1, 1), item, np.uint8)
+
+
+def slow_source(broken: set[int]) -> tuple[CaptionSource, Slow]:
+    slow = Slow(10, broken)
+    items = [CaptionedItem(str(i), ("x",)) for i in range(10)]
+    return CaptionSource("s", items, slow, [[[i]] for i in range(10)]), slow
+
+
+def test_a_broken_item_is_replaced_by_the_next_with_its_own_caption() -> None:
+    whole, part = (BatchMaker([slow_source(broken)[0]], max_frames=2, seed=0) for broken in (set(), {3, 4, 9}))
+    expected, batch = whole.batch(0, 10, 1), part.batch(0, 10, 1)
+    taken = {3: 5, 4: 5, 9: 0}
+    assert batch.items == [(0, taken.get(i, i)) for _, i in expected.items]
+    assert batch.captions == [[[i]] for _, i in batch.items]
+    assert batch.features[:, 0, 0, 0, 0].tolist() == [i for _, i in batch.items]
+    halves = [part.batch(0, 4, 1, batch.features.shape[1]), part.batch(4, 6, 1, batch.features.shape[1])]
+    assert [at for half in halves for at in half.items] == batch.items, "however the step is cut"
+
+
+def test_all_of_a_batch_is_asked_for_before_any_is_waited_for() -> None:
+    source, slow = slow_source(set())
+    wait = BatchMaker([source], max_frames=2, seed=0).ask(0, 5, 1)
+    assert slow.seen == ["ask"] * 5
+    wait()
+    assert slow.seen[5:] == ["wait"] * 5
+    slow.seen.clear()
+    shown = [batch[:, 0, 0, 0, 0].tolist() for batch in plain_features(source, [[0, 1], [2, 3], [4, 5]], 2)]
+    assert shown == [[0, 1], [2, 3], [4, 5]]
+    assert slow.seen == ["ask"] * 4 + ["wait"] * 2 + ["ask"] * 2 + ["wait"] * 4, "one batch ahead"
+
+
+def test_a_broken_item_to_validate_on_is_an_error() -> None:
+    with pytest.raises(
+        BrokenItemError, match=r"^4 cannot be used: it is cut \(mend it or leave it out of the captions"
+    ):
+        list(plain_features(slow_source({4})[0], [[3], [4]], 2))

@@ -91,21 +91,22 @@ def test_a_wrong_recipe_is_one_line_and_leaves_no_run(recipe_file: Path, what: s
     assert not (recipe_file.parent / "run").exists()
 
 
-def test_a_tower_with_modules_inside_is_refused_before_anything_is_loaded(recipe_file: Path) -> None:
-    """Its features would be cached, and what is to be trained inside would never run."""
+def test_features_of_a_tower_with_modules_inside_are_refused_before_anything_is_loaded(recipe_file: Path) -> None:
+    """They would be cached, and what is to be trained inside would never run."""
     content = yaml.safe_load(recipe_file.read_text())
     content["model"]["vision"] = TINY_VIT.model_dump(mode="json") | {"source": "none.safetensors"}
     content["model"]["temporal"]["fusion"] = "temporal"
     recipe_file.write_text(yaml.safe_dump(content))
-    assert train() == (
+    assert train("--set", "data.visual=features") == (
         Exit.USAGE,
-        "error: vision vit_tiny_patch16_224 with fusion temporal has modules to train inside the tower; its features "
-        "cannot be cached, and training without a cache is not there yet (use a CNN tower, or fusion mean, "
-        "mean-prompts or concat)\n",
+        "error: data.visual features: vision vit_tiny_patch16_224 with fusion temporal has modules to train inside the "
+        "tower, whose features cannot be cached (set data.visual to auto or pixels, or choose a CNN tower or another "
+        "fusion)\n",
     )
+    assert "none.safetensors" in train()[1], "on pixels it goes on to load the weights"
     content["model"]["temporal"]["fusion"] = "mean"
     recipe_file.write_text(yaml.safe_dump(content))
-    assert "none.safetensors" in train()[1], "without such modules it goes on to load the weights"
+    assert "none.safetensors" in train("--set", "data.visual=features")[1], "so it does without such modules"
 
 
 def test_a_missing_video_and_one_without_captions_are_named(recipe_file: Path) -> None:

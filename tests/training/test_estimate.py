@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from evlgen.configuration import LanguageConfig
-from evlgen.data.batches import CaptionSource, tokenize
 from evlgen.data.store import ROWS
 from evlgen.errors import UsageError
 from evlgen.modeling.model import EVLGenForConditionalGeneration
@@ -22,7 +20,6 @@ from evlgen.training.loop import Trainer
 from evlgen.training.memory import PhaseMemory
 from evlgen.training.metering import AllocationMeter
 from evlgen.training.records import machine_facts
-from evlgen.training.sources import Loader
 from evlgen.training.validation import Validator
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_VIT, tiny_config
 from tests.training import workers
@@ -93,46 +90,36 @@ def count(tensors: Any) -> int:
     return sum({id(t): t.numel() * t.element_size() for t in tensors}.values())
 
 
-class Pixels:
-    """Grey pictures of one frame each, for a tower that is trained inside."""
-
-    def __init__(self, items: int, side: int) -> None:
-        self.frames, self.views, self.side = [1] * items, 1, side
-
-    def get(self, item: int, frames: list[int], view: int) -> Any:
-        return np.zeros((len(frames), 3, self.side, self.side), dtype=np.float32)
-
-
-def use_pixels(recipe: Recipe) -> Any:
-    """What to put in the place of `Loader.sources`, so that a run sees pixels; the same where it sees features."""
-    if recipe.model.vision != TINY_VIT:
-        return Loader.sources
-
-    def sources(loader: Loader, model: EVLGenForConditionalGeneration) -> Any:
-        made = []
-        for source in (loader.read[0][0], loader.read[1][0]):
-            items = loader.trained_on(source.items)
-            pixels = Pixels(len(items), model.config.vision.image_size)
-            made.append([CaptionSource(source.name, items, pixels, tokenize(items, model.language.encode_caption))])
-        return tuple(made)
-
-    return sources
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_parts_and_peak_are_those_of_a_real_run(pictures: Path, tower: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = recipe_of(pictures, tower, train={"ema_decay": 0.0})
-    estimated = estimate_run(recipe, folder=pictures / "none", device="cpu").memory[0]
+@pytest.mark.parametrize(
+    ("tower", "visual", "recomputed"),
+    [
+        ("cnn", "auto", False),
+        ("cnn-temporal", "auto", False),
+        ("vit-temporal", "auto", False),
+        pytest.param("cnn-temporal", "pixels", False, marks=pytest.mark.slow),
+        pytest.param("vit-temporal", "auto", True, marks=pytest.mark.slow),
+    ],
+)
+def test_parts_and_peak_are_those_of_a_real_run(
+    pictures: Path, tower: str, visual: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(
+        pictures, tower, train={"ema_decay": 0.0, "checkpoint_vision": recomputed}, data={"visual": visual}
+    )
+    estimate = estimate_run(recipe, folder=pictures / "none", device="cpu")
+    estimated = estimate.memory[0]
     held = Held(monkeypatch)
-    monkeypatch.setattr(Loader, "sources", use_pixels(recipe))
-    if tower == "vit-temporal":  # which a run refuses, because it has no pixels to give
-        monkeypatch.setattr("evlgen.training.run._check_tower", lambda _: None)
     train(recipe, folder=pictures / "run", device="cpu")
     parts = vars(estimated.phases["caption step"])
     assert {name: parts[name] for name in held.parts} == held.parts
     for name, peaks in held.peaks.items():
         ours = max(beyond(estimated.phases[name]), beyond(estimated.phases["update"]))
         assert ours == max(peaks), name
+    on_pixels = visual == "pixels" or tower == "vit-temporal"
+    assert ("features" in estimated.phases) == ((estimate.feature_bytes or 0) > 0) == (not on_pixels)
+    if on_pixels:
+        pixels = 4 * 4 * 3 * recipe.model.vision.image_size**2
+        assert parts["batches"] == 2 * pixels, "bytes of the two steps that are made ahead, 4 items of 4 frames each"
 
 
 def beyond(phase: PhaseMemory) -> int:

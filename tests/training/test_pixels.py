@@ -2,7 +2,9 @@
 
 import json
 import signal
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evlgen.data.decoding import decode_frames
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.vision import VisionTower
 from evlgen.recipes import Recipe
 from evlgen.training import train
+from evlgen.training.ahead import ASKED_AHEAD, StepsAhead
 from evlgen.training.run import Trainer
 from tests.data.media_files import clip
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
@@ -129,10 +132,19 @@ def test_modules_inside_a_vit_are_trained(clips: Path, monkeypatch: pytest.Monke
     assert all(p.grad.abs() > 0 for n, p in alone.named_parameters() if n in GATES)
     trained = load_file(clips / "run" / "last" / "model.safetensors")
     assert all((trained[name] - 0.5).abs() > 1e-4 for name in GATES)
-    assert not any(torch.equal(trained[f"vision.trunk.blocks.{n}.temporal.query.weight"],
-                               started[f"vision.trunk.blocks.{n}.temporal.query.weight"]) for n in range(2))  # fmt: skip
+    queries = [name.replace("alpha", "query.weight") for name in GATES]
+    assert not any(torch.equal(trained[name], started[name]) for name in queries)
 
 
+def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(clips: Path) -> None:
+    run(recipe_of(clips), clips / "whole")
+    calls = iter(range(1, 100))
+    run(recipe_of(clips), clips / "part", stop=lambda: next(calls) == 2)
+    run(recipe_of(clips), clips / "part", resume=True)
+    equal_runs(clips / "part", clips / "whole")
+
+
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_bit_for_bit_the_unbroken_one(clips: Path) -> None:
     """kill -9 in a step, with frames of the next ones under way."""
     recipe = recipe_of(clips, train={"checkpoint_seconds": 1e-9})
@@ -194,16 +206,6 @@ def test_a_broken_file_is_left_out_and_one_that_breaks_later_is_replaced(clips: 
     assert sum("loss" in row for row in rows) == 3, "up to the first validation"
 
 
-def test_features_of_such_a_tower_are_refused(clips: Path) -> None:
-    with pytest.raises(UsageError) as error:
-        run(recipe_of(clips, data={"visual": "features"}), clips / "run")
-    assert str(error.value) == (
-        "data.visual features: vision vit_tiny_patch16_224 with fusion temporal has modules to train inside the tower, "
-        "whose features cannot be cached (set data.visual to auto or pixels, or choose a CNN tower or another fusion)"
-    )
-    assert not (clips / "run").exists()
-
-
 @pytest.mark.parametrize(("fusion", "passes"), [("temporal", 2), ("mean", 1)])
 def test_a_self_critical_step_runs_the_tower_once(
     clips: Path, monkeypatch: pytest.MonkeyPatch, fusion: str, passes: int
@@ -230,3 +232,26 @@ def test_a_self_critical_step_runs_the_tower_once(
     assert sum(row.get("validation") is not None for row in rows) == 2
     assert len(calls) == 2 + 3 * passes
     assert sum(calls) == 3
+
+
+def test_no_more_is_decoded_ahead_than_two_steps(clips: Path) -> None:
+    """Whatever time the step itself takes: pixels of a run must not fill the memory."""
+    asked: list[int] = []
+
+    class Noted:
+        total = 6
+
+        def plan(self, step: int) -> Any:
+            return SimpleNamespace(step=step)
+
+        def ask(self, plan: Any) -> list[Any]:
+            asked.append(plan.step)
+            return [lambda: plan.step]
+
+    with StepsAhead(Noted(), 1) as ahead:  # type: ignore[arg-type]
+        for step in range(1, 6):
+            time.sleep(0.05)
+            assert ahead.take(step)[1] == [step]
+            time.sleep(0.05)
+            assert max(asked) == min(step + ASKED_AHEAD, 5)
+    assert asked == [1, 2, 3, 4, 5]

@@ -31,8 +31,8 @@ class EVLGenProcessor:
 
     def __init__(self, config: EVLGenConfig, tokenizer: Any) -> None:
         self.config, self.tokenizer = config, tokenizer
-        self._mean = torch.tensor(config.vision.mean).view(3, 1, 1)
-        self._std = torch.tensor(config.vision.std).view(3, 1, 1)
+        self._mean = torch.tensor(config.vision.mean, device="cpu").view(3, 1, 1)
+        self._std = torch.tensor(config.vision.std, device="cpu").view(3, 1, 1)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "evlgen-mini", *, report: Any = None) -> Self:

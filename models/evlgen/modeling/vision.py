@@ -14,6 +14,7 @@ Shapes: B batch, F frames, N tokens, D width, C width of features, S image side 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -46,9 +47,10 @@ class TemporalBlock(nn.Module):
         """x: (B * F, N, D)."""
         block = self.block
         x = x + _branch(block, "1", block.attn(block.norm1(x), *args, **kwargs))
+        own = self.temporal.alpha.dtype
         # the module's parameters stay float32, its matrix products are in the precision of the tower
-        with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != self.temporal.alpha.dtype):
-            mixed = self.temporal(x.reshape(-1, self.frames, *x.shape[1:]).to(self.temporal.alpha.dtype))
+        with nullcontext() if x.dtype == own else torch.autocast(x.device.type, x.dtype):
+            mixed = self.temporal(x.reshape(-1, self.frames, *x.shape[1:]).to(own))
         x = mixed.flatten(0, 1).to(x.dtype)
         y: Tensor = x + _branch(block, "2", block.mlp(block.norm2(x)))
         return y
