@@ -22,7 +22,7 @@ def choose_visual(recipe: Recipe) -> Visual:
         EvlgenError: the tower's sizes do not fit each other.
     """
     vision, temporal, wanted = recipe.model.vision, recipe.model.temporal, recipe.data.visual
-    if any(source.shards for source in recipe.data.train):
+    if recipe.data.has_shards:
         if wanted == "features":
             raise UsageError(
                 "data.visual features: pictures of shards are decoded in every step, their features are not cached",

@@ -110,6 +110,11 @@ class DataConfig(Strict):
         50.0, gt=0, description="disk for fetched remote shards, in the cache directory; the least recently used go"
     )
 
+    @property
+    def has_shards(self) -> bool:
+        """Whether some of the training data are streamed from shards."""
+        return any(source.shards for source in self.train)
+
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
         if self.min_frames > self.max_frames:
@@ -334,7 +339,7 @@ class Recipe(Strict):
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
         wrong = self._wrong_with_scst() if self.scst.samples else []
-        if any(source.shards for source in self.data.train):
+        if self.data.has_shards:
             wrong += self._wrong_with_shards()
         if wrong:
             raise ValueError("; ".join(wrong))

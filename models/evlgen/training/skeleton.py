@@ -138,7 +138,7 @@ def read_captions_only(recipe: Recipe, encode: Callable[[str], list[int]]) -> Ca
         recipe: its data section.
         encode: token ids of a caption.
     """
-    if any(source.shards for source in recipe.data.train):
+    if recipe.data.has_shards:
         return CaptionData([], 0, "captions of shards are read when they are drawn")
     try:
         loader = Loader(recipe, None, lambda: False)

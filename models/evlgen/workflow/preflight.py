@@ -7,6 +7,7 @@ from functools import partial
 
 from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
+from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
@@ -38,7 +39,10 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
     looks: list[Callable[[], object]] = []
     if recipe is not None:
         for source in (*recipe.data.train, *recipe.data.validation):
-            looks += [partial(_file, source.captions), partial(_file, source.media)]
+            if source.shards:
+                looks.append(partial(open_reader, source, recipe.data))
+            else:
+                looks += [partial(_file, source.captions), partial(_file, source.media)]
     if isinstance(step, TrainStep):
         assert recipe is not None
         start = recipe.train.start_from
