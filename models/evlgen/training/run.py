@@ -28,9 +28,10 @@ from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 Progress = Callable[..., None]
 RECIPE_FILE = "recipe.json"
 _MAY_CHANGE = {
-    "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language",
-    "train.checkpoint_vision", "train.sharding", "train.explode_factor", "train.checkpoint_seconds", "train.log_every",
-    "train.trackers", "scst.cider_drop", "scst.bad_endings_rise", "scst.patience",
+    "optimizer", "validation", "summary", "data.shard_cache_gb", "train.accumulation_steps",
+    "train.checkpoint_language", "train.checkpoint_vision", "train.sharding", "train.explode_factor",
+    "train.checkpoint_seconds", "train.log_every", "train.trackers", "scst.cider_drop", "scst.bad_endings_rise",
+    "scst.patience",
 }  # fmt: skip
 """Sections and keys that a resumed run may change; the rest decides what the run is."""
 

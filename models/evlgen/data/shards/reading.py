@@ -50,6 +50,7 @@ class ShardReader:
         self._going: dict[int, Future[None]] = {}
         self._jobs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._closed = False
         self._kept: deque[set[Path]] = deque(maxlen=2)  # a step may still draw from the window before
 
     def address(self, number: int) -> str:
@@ -118,6 +119,7 @@ class ShardReader:
     def close(self) -> None:
         """Close all files and end the threads, a fetch in progress not waited for."""
         with self._lock:
+            self._closed = True
             for _ in self._threads:
                 self._jobs.put(None)
             self._threads.clear()
@@ -128,7 +130,7 @@ class ShardReader:
     def _work(self) -> None:
         while (number := self._jobs.get()) is not None:
             with suppress(Exception):  # whoever needs the shard tries again, and hears why
-                path = self._path(number, wanted=False)
+                path = None if self._closed else self._path(number, wanted=False)
                 if path is not None and self.known_index(number) is None:
                     self._scan(number, path)
             with self._lock:
