@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 HELP = (
     "Only say what memory and disk a run would take, and its time where the log in --out has measured it. Left out of "
-    "memory: workspaces inside operations, what the allocator loses, the CUDA context, captions that validation and "
-    "self-critical training generate, loading the weights, and feature pages that the system caches. So it is a lower "
-    "bound: one run on a CPU held 1.1 times as much after its first step, another 1.9 times at its end."
+    "memory: workspaces inside operations, what the allocator loses, the CUDA context, children that decode frames, "
+    "captions that validation and self-critical training generate, loading the weights, and feature pages that the "
+    "system caches. So it is a lower bound: one run on a CPU held 1.1 times as much after its "
+    "first step, another 1.9 times at its end."
 )
 
 _PARTS = {

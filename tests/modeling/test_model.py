@@ -314,3 +314,24 @@ def test_mean_prompts_is_the_mean_of_the_prompts_of_concat() -> None:
     features = torch.randn(2, 3, late.config.vision.tokens, late.config.vision.width)
     per_frame = every.soft_prompts(features).unflatten(1, (3, -1))
     torch.testing.assert_close(late.soft_prompts(features), per_frame.mean(dim=1))
+
+
+def test_a_temporal_vit_in_bfloat16_is_the_float32_one_up_to_rounding() -> None:
+    """Output and gradients; the modules' own parameters stay float32, and so do their gradients."""
+    features, gradients = [], []
+    torch.manual_seed(0)
+    pixels, weights = torch.randn(2, 3, 3, 48, 48), torch.randn(32)
+    for dtype in (torch.float32, torch.bfloat16):
+        vision = tiny_model(tiny_config(fusion="temporal")).vision
+        for block in vision.blocks:
+            block.temporal.alpha.data.fill_(0.5)
+        vision.freeze(dtype)
+        out = vision.encode(pixels.to(dtype))
+        assert out.dtype == dtype
+        (out.float() * weights).sum().backward()
+        features.append(out.detach().float())
+        parameters = [p for block in vision.blocks for p in block.temporal.parameters()]
+        assert all(p.grad.dtype == torch.float32 for p in parameters)
+        gradients.append(torch.cat([p.grad.flatten() for p in parameters]))
+    for exact, rounded in (features, gradients):
+        assert 0 < (rounded - exact).norm() / exact.norm() < 0.03

@@ -154,7 +154,27 @@ def test_a_killed_and_resumed_run_is_bit_for_bit_the_unbroken_one(clips: Path) -
     equal_runs(clips / "part", clips / "whole")
 
 
-def test_recomputed_blocks_give_the_same(clips: Path) -> None:
+def test_recomputed_blocks_keep_less_and_give_the_same_gradients() -> None:
+    gradients, kept = [], []
+    for recomputing in (False, True):
+        vision = tiny_model(tiny_config(fusion="temporal")).vision
+        for block in vision.blocks:
+            block.temporal.alpha.data.fill_(0.5)
+        if recomputing:
+            vision.recompute_blocks()
+        sizes: list[int] = []
+        pixels = torch.randn(2, 3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            out = vision.encode(pixels)
+        out[..., ::3].sum().backward()
+        gradients.append([p.grad for block in vision.blocks for p in block.temporal.parameters()])
+        kept.append(sum(sizes))
+    assert all(torch.equal(a, b) and a.abs().sum() > 0 for a, b in zip(*gradients, strict=True))
+    assert kept[1] < kept[0] / 4
+
+
+@pytest.mark.slow
+def test_a_run_with_recomputed_blocks_is_the_same(clips: Path) -> None:
     plain = run(recipe_of(clips), clips / "plain")
     again = run(recipe_of(clips, train={"checkpoint_vision": True}), clips / "again")
     assert again == plain
@@ -183,7 +203,9 @@ def test_sharded_blocks_train_and_resume_like_one_process(clips: Path, precision
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if precision == "float32" else 2e-2)
 
 
-def test_a_broken_file_is_left_out_and_one_that_breaks_later_is_replaced(clips: Path) -> None:
+def test_a_broken_file_is_left_out_and_one_that_breaks_later_is_replaced(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (clips / "media" / "a.mp4").write_bytes(b"no video")
     (clips / "media" / "d.mp4").unlink()
     recipe = recipe_of(clips, data={"max_broken_share": 0.25})
@@ -194,19 +216,22 @@ def test_a_broken_file_is_left_out_and_one_that_breaks_later_is_replaced(clips: 
     recipe = recipe_of(clips, data={"max_broken_share": 0.75, "items_per_step": 2})
     rows: list[Any] = []
 
-    def spoil(record: Any) -> None:
-        rows.append(record)
-        if record["step"] == 0:
-            (clips / "media" / "b.mp4").write_bytes(b"no video")
+    def spoil(trainer: Trainer) -> Any:
+        (clips / "media" / "b.mp4").write_bytes(b"no video")
+        return real(trainer)
 
+    real = Trainer.run
+    monkeypatch.setattr(Trainer, "run", spoil)
     with pytest.raises(EvlgenError, match=r"^b.mp4 cannot be used: .* \(mend it or leave it out"):
-        run(recipe, clips / "run", report=spoil)  # it is validated on as well
+        run(recipe, clips / "run", report=rows.append)  # it is validated on as well
     (warning,) = [row["warning"] for row in rows if "warning" in row]
-    assert warning.startswith(f"1 items cannot be used, others took their places: {clips.name}/captions: b.mp4: ")
+    assert warning.startswith(
+        f"broken items, from now on replaced by others of their source: 1 ({clips.name}/captions: b.mp4: "
+    )
     assert sum("loss" in row for row in rows) == 3, "up to the first validation"
 
 
-@pytest.mark.parametrize(("fusion", "passes"), [("temporal", 2), ("mean", 1)])
+@pytest.mark.parametrize(("fusion", "passes"), [("temporal", 2), pytest.param("mean", 1, marks=pytest.mark.slow)])
 def test_a_self_critical_step_runs_the_tower_once(
     clips: Path, monkeypatch: pytest.MonkeyPatch, fusion: str, passes: int
 ) -> None:

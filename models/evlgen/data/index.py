@@ -84,13 +84,14 @@ def build_index(
     store = FeatureStore((folder or cache_root()).absolute() / "index" / digest[:24], facts, tokens=1, width=1)
     broken: dict[int, Broken] = {}
     frames = dict.fromkeys(range(len(names)), 1)
-    kept = [n for n, one in enumerate(names) if thorough or not is_picture(media.resolve(one) or one)]
-    for n in sorted(set(frames) - set(kept)):
-        stamp = media.stamp(names[n])
-        if stamp == MISSING:
-            broken[n] = missing(media, names[n])
+    kept = []
+    for n, one in enumerate(names):
+        if thorough or not is_picture(media.resolve(one) or one):
+            kept.append(n)
+        elif (stamp := media.stamp(one)) == MISSING:
+            broken[n] = missing(media, one)
         elif stamp[0] == 0:
-            broken[n] = Broken(names[n], "empty-file", "the file is empty")
+            broken[n] = Broken(one, "empty-file", "the file is empty")
 
     def check() -> list[Broken]:
         found = [*uncaptioned, *(broken[n] for n in sorted(broken))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
 
+from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.vision import VisionTower
 from evlgen.recipes import Recipe
@@ -31,9 +33,7 @@ def choose_visual(recipe: Recipe) -> Visual:
         return "pixels"
     if wanted == "pixels":
         return wanted
-    with torch.device("meta"):
-        tower = VisionTower(vision, temporal if temporal.fusion == "temporal" else None)
-    if tower.cacheable:
+    if _cacheable(vision.model_dump_json(), temporal.model_dump_json() if temporal.fusion == "temporal" else None):
         return "features"
     if wanted == "features":
         raise UsageError(
@@ -42,3 +42,14 @@ def choose_visual(recipe: Recipe) -> Visual:
             "set data.visual to auto or pixels, or choose a CNN tower or another fusion",
         )
     return "pixels"
+
+
+@cache
+def _cacheable(vision: str, temporal: str | None) -> bool:
+    """Of configurations as JSON; building a large tower takes a second, even without its memory."""
+    with torch.device("meta"):
+        tower = VisionTower(
+            VisionConfig.model_validate_json(vision),
+            None if temporal is None else TemporalConfig.model_validate_json(temporal),
+        )
+    return tower.cacheable

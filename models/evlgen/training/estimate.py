@@ -2,8 +2,8 @@
 
 Parameters, gradients and optimizer state are counted; activations are metered on fake tensors, in the largest
 micro-batch of a sample of the run's own steps. Left out: workspaces inside operations and what the allocator loses
-(on a GPU also the CUDA context), captions that validation and self-critical training generate (their key-value
-caches), loading the weight files, and pages of the feature file, which the system takes back when it needs them.
+(on a GPU also the CUDA context), children that decode frames, captions that validation and self-critical training
+generate (their key-value caches), loading the weight files, and pages of the feature file, which the system takes back.
 Self-critical captions are taken to be as long as they may be. So the total is a lower bound. For mini-msrvtt-video on
 a CPU it is 2.5 GB with libraries; resident were 2.7 GB after the first step and 3.3 GB after ten on one thread (0.5 GB
 of it pages of files), and a run of 70 steps on two threads logged 3.4 GB at its first line and 4.7 GB at its end. What

@@ -205,7 +205,7 @@ class Trainer:
         if found:
             first = "; ".join(f"{name}: {b.name}: {b.reason}" for name, b in found[:SHOWN])
             more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-            self._warn(f"{len(found)} items cannot be used, others took their places: {first}{more}")
+            self._warn(f"broken items, from now on replaced by others of their source: {len(found)} ({first}{more})")
 
     def _warn(self, text: str) -> None:
         self._log({"step": self.step, "warning": text})
