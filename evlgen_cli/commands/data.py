@@ -15,9 +15,11 @@ from evlgen_cli.texts import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.data.checking import SourceCheck
+    from evlgen.data.shards.checking import PreparedShards
     from evlgen.data.sources import Estimate, PreparedSource
 
 SHOWN = 3
+SHOWN_CHARACTERS = 400
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False)
@@ -148,14 +150,17 @@ def prepare(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the vision features of a recipe's data; stopped or killed, the same command goes on from there."""
-    from evlgen.data.prepare import estimate_data, prepare_data
+    """Compute the features of a recipe's data, or the index of its shards; stopped or killed, it goes on from there."""
+    from evlgen.data.prepare import estimate_data, prepare_all_shards, prepare_data
     from evlgen.recipes import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     stop = Event()
+    indexed: list[PreparedShards] = []
     with stop_on_signals(stop, _say_stopping), download_progress() as report:
-        if estimate:
+        if loaded.data.has_shards and not estimate:
+            indexed, prepared = prepare_all_shards(loaded, report=report, stop=stop.is_set), []
+        elif estimate:
             estimates = estimate_data(loaded, device=device, report=report)
         else:
             prepared = prepare_data(loaded, device=device, report=report, stop=stop.is_set)
@@ -163,7 +168,10 @@ def prepare(
         _show_estimates(estimates, as_json)
         return
     if as_json:
-        print_json([_prepared_row(one) for one in prepared])
+        print_json([_indexed_row(one) for one in indexed] or [_prepared_row(one) for one in prepared])
+    elif loaded.data.has_shards:
+        columns = ["source", "shards", "samples", "size", "indexed", "index"]
+        table(columns, [_indexed_cells(one) for one in indexed])
     else:
         columns = ["source", "for", "items", "frames", "broken", "size", "features"]
         table(columns, [_prepared_cells(one) for one in prepared])
@@ -193,6 +201,7 @@ def _check_cells(one: "SourceCheck") -> list[str]:
 def _findings(one: "SourceCheck") -> list[str]:
     """What is wrong with a source, a line each."""
     lines = [f"{one.name}: {one.error}"] if one.error else []
+    lines += _shard_lines(one)
     lines += [f"{one.name}: {b.name}: {b.reason}" for b in one.broken[:SHOWN]]
     if len(one.broken) > SHOWN:
         lines.append(f"{one.name}: and {len(one.broken) - SHOWN} more (--json lists them)")
@@ -201,6 +210,28 @@ def _findings(one: "SourceCheck") -> list[str]:
             more = ", ..." if len(names) > SHOWN else ""
             lines.append(f"{one.name}: {len(names)} items {what}: {', '.join(names[:SHOWN])}{more}")
     return lines
+
+
+def _shard_lines(one: "SourceCheck") -> list[str]:
+    """What there is of shards, and what is wrong with them."""
+    from evlgen.data.shards.patterns import spans
+
+    if one.shards is None:
+        return []
+    facts = one.shards
+    counted = " and ".join(f"{n} by {what}" for what, n in facts.counted.items())
+    lines = [f"{one.name}: {facts.shards} shards, {human_bytes(facts.bytes)}; samples counted: {counted}"]
+    for paths, what in ((facts.gaps, "missing in the numbering"), (facts.truncated, "truncated")):
+        if paths:
+            lines.append(f"{one.name}: {what} ({len(paths)}): {_short(spans(paths))}")
+    if facts.other_numbers:
+        each = [f"{path} has {has}, not {said}" for path, (said, has) in facts.other_numbers.items()]
+        lines.append(f"{one.name}: other numbers of samples ({len(each)}): {_short(', '.join(each))}")
+    return lines
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ... (--json lists them)"
 
 
 def _prepared_row(one: "PreparedSource") -> dict[str, Any]:
@@ -222,6 +253,18 @@ def _prepared_cells(one: "PreparedSource") -> list[str]:
     row = _prepared_row(one)
     counts = [str(row[key]) for key in ("items", "frames")]
     return [row["source"], row["role"], *counts, str(len(one.broken)), human_bytes(row["bytes"]), row["features"]]
+
+
+def _indexed_row(one: "PreparedShards") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(one), "index": str(one.index)}
+
+
+def _indexed_cells(one: "PreparedShards") -> list[str]:
+    facts = one.facts
+    size = human_bytes(facts.bytes)
+    return [one.name, str(facts.shards), str(one.samples), size, str(one.scanned), str(one.index)]
 
 
 def _show_estimates(estimates: "list[Estimate]", as_json: bool) -> None:

@@ -84,11 +84,11 @@ def test_wrong_sources_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({}, "captions is missing (or dataset, root and split of a published set)"),
+        ({}, "captions is missing (or dataset, root and split of a published set, or shards)"),
         ({"dataset": "msvd", "root": "x"}, "dataset msvd needs split as well"),
         ({"dataset": "msvd", "split": "train"}, "dataset msvd needs root as well"),
         ({"captions": "c.jsonl", "dataset": "msvd", "root": "x", "split": "val"},
-         "captions and dataset exclude each other: a dataset's captions are looked for in root"),
+         "captions and dataset exclude each other"),
         ({"captions": "c.jsonl", "root": "x"}, "root is for dataset: name one (evlgen data ls)"),
     ],
 )  # fmt: skip

@@ -3,12 +3,13 @@
 One permutation an epoch; `weight` of a source says how often its items appear per epoch; or sources are mixed at a
 ratio (mixture.py). View, frames and captions of an item are drawn anew each time, by a generator of that position
 alone: however an optimizer step is cut into micro-batches and spread over processes, and wherever a resumed run
-starts, every position holds the same.
+starts, every position holds the same. A source too large to be permuted as a whole brings an order of its own
+(shards/); weights then become ratios.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -56,6 +57,39 @@ def _ask(cache: VisualSource, item: int, frames: list[int], view: int) -> Callab
     return cache.ask(item, frames, view) if isinstance(cache, AheadSource) else partial(cache.get, item, frames, view)
 
 
+class Order(Protocol):
+    """The draws of a source with an order of its own."""
+
+    def __call__(self, key: tuple[int, ...], draw: int, broken: Collection[int] = ()) -> int:
+        """The item of the n-th draw; with the items that it gave before and that are broken, another in their place."""
+        ...
+
+
+class Source(Protocol):
+    """What batches are drawn from: `CaptionSource`, or a `ShardSource`, which reads its captions when they are drawn.
+
+    See `CaptionSource` for the attributes; `len` is the number of items.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cache(self) -> VisualSource: ...
+    @property
+    def token_ids(self) -> Sequence[list[list[int]]]: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def ratio(self) -> float | None: ...
+    @property
+    def chances(self) -> Sequence[NDArray[np.float64]] | None: ...
+    @property
+    def order(self) -> Order | None:
+        """None: passes are permutations of all items."""
+
+    def __len__(self) -> int: ...
+
+
 @dataclass
 class CaptionSource:
     """Items with their visual input and tokenized captions.
@@ -83,6 +117,14 @@ class CaptionSource:
     def __post_init__(self) -> None:
         self.references = self.references or [item.captions for item in self.items]
 
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def order(self) -> Order | None:
+        """None: see `Source`."""
+        return None
+
 
 @dataclass
 class Batch:
@@ -102,27 +144,29 @@ class BatchMaker:
         seed: of everything.
     """
 
-    def __init__(self, sources: list[CaptionSource], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
+    def __init__(self, sources: Sequence[Source], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
         self.sources, self.min_frames, self.max_frames, self.seed = sources, min_frames, max_frames, seed
         ratios = [s.ratio for s in sources if s.ratio is not None]
         assert len(ratios) in (0, len(sources)), "all sources have a ratio, or none"
-        self._mixture = Mixture(ratios, [len(s.items) for s in sources], seed=seed) if ratios else None
+        if not ratios and any(s.order is not None for s in sources):
+            ratios = [s.weight * len(s) for s in sources]  # the same shares, without an epoch of everything in memory
+        self._mixture = Mixture(ratios, [len(s) for s in sources], seed=seed) if ratios else None
         self._epoch = -1
         self._order: list[tuple[int, int]] = []
 
-    def _repeats(self, source: CaptionSource, epoch: int) -> int:
+    def _repeats(self, source: Source, epoch: int) -> int:
         """Passes over a source in an epoch: the weight on average, exactly."""
         return int(source.weight * (epoch + 1)) - int(source.weight * epoch)
 
     def _length(self, epoch: int) -> int:
-        return sum(len(s.items) * self._repeats(s, epoch) for s in self.sources)
+        return sum(len(s) * self._repeats(s, epoch) for s in self.sources)
 
     def _permutation(self, epoch: int) -> list[tuple[int, int]]:
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, _ORDER, epoch])
             chosen: list[tuple[int, int]] = []
             for s, source in enumerate(self.sources):
-                chosen += [(s, i) for i in range(len(source.items))] * self._repeats(source, epoch)
+                chosen += [(s, i) for i in range(len(source))] * self._repeats(source, epoch)
             self._order = [chosen[i] for i in generator.permutation(len(chosen))]
             self._epoch = epoch
         return self._order
@@ -130,7 +174,7 @@ class BatchMaker:
     def items_at(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, item) of positions start .. start + count of the endless shuffled stream."""
         if self._mixture is not None:
-            return self._mixture.items_at(start, count)
+            return [(s, self._item(s, drawn)) for s, drawn in self._mixture.draws_at(start, count)]
         chosen: list[tuple[int, int]] = []
         epoch, at = 0, start
         while len(chosen) < count:
@@ -141,13 +185,28 @@ class BatchMaker:
             epoch += 1
         return chosen
 
+    def _item(self, source: int, drawn: int, broken: Collection[int] = ()) -> int:
+        assert self._mixture is not None, "only a mixture counts draws"
+        order = self.sources[source].order
+        if order is None:
+            return self._mixture.item(source, drawn)
+        return order((self.seed, source), drawn, broken)
+
+    def _stand_in(self, position: int, source: int, broken: Sequence[int]) -> int:
+        """The item in place of some that were drawn at a position, one after the other, and are of no use."""
+        if self.sources[source].order is None:
+            return (broken[-1] + 1) % len(self.sources[source])
+        assert self._mixture is not None, "sources with an order of their own are mixed"
+        ((_, drawn),) = self._mixture.draws_at(position, 1)
+        return self._item(source, drawn, broken)
+
     def frames_at(self, start: int) -> int:
         """Frames per item of the optimizer step whose first position is `start`."""
         generator = np.random.default_rng([self.seed, _FRAMES, start])
         return int(generator.integers(self.min_frames, self.max_frames + 1))
 
     def captions_at(self, start: int, count: int, captions_per_item: int) -> list[list[list[int]]]:
-        """The captions that `batch` gives, without touching any visual input."""
+        """The captions that `batch` gives, without touching any visual input: before any turns out to be broken."""
         chosen = self.items_at(start, count)
         return [self._captions(start + k, at, captions_per_item)[0] for k, at in enumerate(chosen)]
 
@@ -168,8 +227,8 @@ class BatchMaker:
     def batch(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Batch:
         """The batch that covers positions start .. start + count of the stream.
 
-        An item that turns out to be broken is replaced by the next one of its source, with captions of its own: who
-        takes its place depends on nothing but the files.
+        An item that turns out to be broken is replaced by the next one of its source, or by what the source's own order
+        has for that, with captions of its own: who takes its place depends on nothing but the files.
 
         Args:
             start: first position.
@@ -203,13 +262,15 @@ class BatchMaker:
     ) -> Batch:
         features, captions, items = [], [], list(chosen)
         for k, (texts, wait) in enumerate(asked):
+            broken: list[int] = []
             while True:
                 try:
                     features.append(wait())
                     break
                 except BrokenItemError:
                     source, item = items[k]
-                    items[k] = source, (item + 1) % len(self.sources[source].items)
+                    broken.append(item)
+                    items[k] = source, self._stand_in(start + k, source, broken)
                     texts, wait = self._begin(start + k, items[k], captions_per_item, frames)
             captions.append(texts)
         return Batch(torch.from_numpy(np.stack(features)), captions, items)

@@ -49,12 +49,21 @@ def check_share(what: str, broken: Sequence[Broken], total: int, share: float, l
     Raises:
         EvlgenError: names the share and the first items with their reasons.
     """
-    if not too_many(len(broken), total, share):
+    check_count(what, len(broken), broken[:SHOWN], total, share, listed)
+
+
+def check_count(what: str, count: int, shown: Sequence[Broken], total: int, share: float, listed: Path | None) -> None:
+    """The same where only the number of broken items is kept, and the first of them to be shown.
+
+    Raises:
+        EvlgenError: as for `check_share`.
+    """
+    if not too_many(count, total, share):
         return
-    first = "; ".join(f"{b.name}: {b.reason}" for b in broken[:SHOWN])
-    more = len(broken) - min(len(broken), SHOWN)
+    first = "; ".join(f"{b.name}: {b.reason}" for b in shown)
+    more = count - len(shown)
     raise EvlgenError(
-        f"{what}: {len(broken)} of {total} items ({len(broken) / total:.1%}) cannot be used, data.max_broken_share "
+        f"{what}: {count} of {total} items ({count / total:.1%}) cannot be used, data.max_broken_share "
         f"allows {share:.1%}: {first}" + (f"; and {more} more" if more else ""),
         (f"all are listed in {listed}; " if listed is not None else "")
         + "mend them and run again, what is computed is kept; or raise data.max_broken_share",

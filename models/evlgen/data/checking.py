@@ -14,8 +14,10 @@ from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.decoding import decode_items, missing
 from evlgen.data.features import Report
 from evlgen.data.media import MISSING, MediaStore, file_path
+from evlgen.data.shards.checking import ShardFacts, check_shards
+from evlgen.data.shards.finding import shards_name
 from evlgen.data.sources import source_name
-from evlgen.errors import UsageError
+from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import DataSource
 from evlgen.recipes.schema import DataConfig
 
@@ -38,6 +40,7 @@ class SourceCheck:
         repeated: names whose captions are given twice.
         shared: names of validation items that are trained on as well.
         share_allowed: data.max_broken_share.
+        shards: of a source of shards, what there is of them.
         checked: False when the check was stopped before all files were looked at.
     """
 
@@ -52,11 +55,13 @@ class SourceCheck:
     shared: list[str] = field(default_factory=list)
     share_allowed: float = 0.0
     checked: bool = True
+    shards: ShardFacts | None = None
 
     @property
     def is_fine(self) -> bool:
         """Nothing is wrong with it."""
-        return not (self.error or self.broken or self.repeated or self.shared)
+        fine_shards = self.shards is None or self.shards.is_fine
+        return fine_shards and not (self.error or self.broken or self.repeated or self.shared)
 
     @property
     def stops_a_run(self) -> bool:
@@ -79,7 +84,8 @@ def check_data(
 
     Args:
         data: the recipe's data section.
-        decode: decode every file, and count frames; otherwise a file must be there and not be empty.
+        decode: decode every file, and count frames; otherwise a file must be there and not be empty, and shards must
+            be there and whole.
         report: called with (what, done, total, "items").
         stop: asked after every item; True ends the check early.
     """
@@ -91,6 +97,9 @@ def check_data(
     for role, config in sources:
         check = SourceCheck("", role, share_allowed=data.max_broken_share)
         checks.append(check)
+        if config.shards:
+            _shards(check, config, data, decode, report, stop)
+            continue
         try:
             check.name = source_name(config)
             config = resolve_source(config)
@@ -119,6 +128,29 @@ def check_data(
             check.broken += looked.broken
             check.checked = looked.whole
     return checks
+
+
+def _shards(
+    check: SourceCheck,
+    config: DataSource,
+    data: DataConfig,
+    decode: bool,
+    report: Report | None,
+    stop: Callable[[], bool],
+) -> None:
+    check.name = config.shards
+    try:
+        check.name = shards_name(config)
+        found = check_shards(config, data, decode=decode, report=report, stop=stop)
+    except EvlgenError as error:
+        check.error = str(error)
+        return
+    if found is None:
+        check.checked = False
+        return
+    check.shards, check.items, check.broken, check.checked = found.facts, found.samples, found.broken, found.checked
+    check.captions = found.samples if found.captions is None else found.captions
+    check.frames = found.pictures
 
 
 @dataclass(frozen=True)

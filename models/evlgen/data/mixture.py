@@ -56,11 +56,15 @@ class Mixture:
     def _make_order(self, source: int, number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.random.default_rng([self.seed, _PASS, source, number]).permutation(self.sizes[source])
 
+    def draws_at(self, start: int, count: int) -> list[tuple[int, int]]:
+        """(source, how often it was drawn before) of positions start .. start + count of the stream."""
+        return [self._block(p // BLOCK_DRAWS)[p % BLOCK_DRAWS] for p in range(start, start + count)]
+
+    def item(self, source: int, drawn: int) -> int:
+        """The item of a source's draw, where its order is a permutation of all items."""
+        number, at = divmod(drawn, self.sizes[source])
+        return int(self._order(source, number)[at])
+
     def items_at(self, start: int, count: int) -> list[tuple[int, int]]:
         """(source, item) of positions start .. start + count of the stream."""
-        chosen = []
-        for position in range(start, start + count):
-            source, drawn = self._block(position // BLOCK_DRAWS)[position % BLOCK_DRAWS]
-            number, at = divmod(drawn, self.sizes[source])
-            chosen.append((source, int(self._order(source, number)[at])))
-        return chosen
+        return [(source, self.item(source, drawn)) for source, drawn in self.draws_at(start, count)]

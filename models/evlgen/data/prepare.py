@@ -1,4 +1,5 @@
-"""The features of all of a recipe's data, by its frozen tower alone: what `evlgen data prepare` does."""
+"""The features of all of a recipe's data, by its frozen tower alone, or the index of its shards: what
+`evlgen data prepare` does."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import torch
 
 from evlgen.data.encoder import FrozenTower
 from evlgen.data.features import Report
+from evlgen.data.shards.checking import PreparedShards, prepare_shards
 from evlgen.data.sources import Estimate, PreparedSource, ReadSource, estimate_source, prepare_source, read_sources
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
@@ -41,6 +43,33 @@ def prepare_data(
     done: list[PreparedSource] = []
     for source in sources:
         prepared = prepare_source(tower, source, recipe.data, retry=True, report=report, stop=stop)
+        if prepared is None:
+            break
+        done.append(prepared)
+    return done
+
+
+def prepare_all_shards(
+    recipe: Recipe, *, report: Report | None = None, stop: Callable[[], bool] = lambda: False
+) -> list[PreparedShards]:
+    """Make the index of every source of shards; pictures are decoded in every step, so there are no features.
+
+    Args:
+        recipe: a validated recipe.
+        report: told of shards.
+        stop: asked after every shard; True ends early, and what is done is kept.
+
+    Returns:
+        The sources that are done.
+
+    Raises:
+        UsageError, EvlgenError: see `prepare_shards`.
+    """
+    done: list[PreparedShards] = []
+    for config in recipe.data.train:
+        if not config.shards:
+            continue
+        prepared = prepare_shards(config, recipe.data, report=report, stop=stop)
         if prepared is None:
             break
         done.append(prepared)

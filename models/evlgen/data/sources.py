@@ -109,13 +109,13 @@ def source_name(config: DataSource) -> str:
 
 
 def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
-    """The sources to train on and those to validate on, with names that differ.
+    """The captioned sources to train on and those to validate on, with names that differ; shards are left out.
 
     Raises:
         UsageError: see `read_source`.
     """
     roles: list[tuple[Literal["train", "validation"], DataSource]] = [
-        *(("train", s) for s in data.train),
+        *(("train", s) for s in data.train if s.captions),
         *(("validation", s) for s in data.validation),
     ]
     sources: list[ReadSource] = []
@@ -126,7 +126,8 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
         if taken[read.name] > 1:
             read = ReadSource(**{**vars(read), "name": f"{read.name}#{taken[read.name]}"})
         sources.append(read)
-    return sources[: len(data.train)], sources[len(data.train) :]
+    count = len(sources) - len(data.validation)
+    return sources[:count], sources[count:]
 
 
 def prepare_source(

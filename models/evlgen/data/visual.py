@@ -19,11 +19,18 @@ def choose_visual(recipe: Recipe) -> Visual:
     """What `data.visual` of a recipe comes to for its tower.
 
     Raises:
-        UsageError: features are asked for, but temporal modules are trained inside the tower: features that were
-            computed before would pass them by.
+        UsageError: features are asked for, but there are shards, or temporal modules are trained inside the tower:
+            features that were computed before would pass them by.
         EvlgenError: the tower's sizes do not fit each other.
     """
     vision, temporal, wanted = recipe.model.vision, recipe.model.temporal, recipe.data.visual
+    if recipe.data.has_shards:
+        if wanted == "features":
+            raise UsageError(
+                "data.visual features: pictures of shards are decoded in every step, their features are not cached",
+                "set data.visual to auto or pixels",
+            )
+        return "pixels"
     if wanted == "pixels":
         return wanted
     if _cacheable(vision.model_dump_json(), temporal.model_dump_json() if temporal.fusion == "temporal" else None):

@@ -1,7 +1,7 @@
 """Recipes: schema, chains of them, lookup by name, overrides, errors with the nearest name."""
 
 from evlgen.recipes.chains import Chain, is_chain, load_any, load_chain
-from evlgen.recipes.loading import expand_path, find_recipe, load_recipe, recipe_folder, recipe_names
+from evlgen.recipes.loading import expand_path, expand_variables, find_recipe, load_recipe, recipe_folder, recipe_names
 from evlgen.recipes.schema import DataSource, Recipe
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "DataSource",
     "Recipe",
     "expand_path",
+    "expand_variables",
     "find_recipe",
     "is_chain",
     "load_any",

@@ -205,8 +205,8 @@ def _siblings(location: Sequence[int | str], schema: Any) -> list[str]:
     return list(node.model_fields) if node is not None else []
 
 
-def expand_path(text: str) -> Path:
-    """A path with ~ and ${VARIABLES} replaced.
+def expand_variables(text: str) -> str:
+    """A text with ${VARIABLES} replaced.
 
     Raises:
         UsageError: a variable is not set.
@@ -216,4 +216,13 @@ def expand_path(text: str) -> Path:
         raise UsageError(
             f"{text}: the environment variable {missing[0]} is not set", "set it to the folder of the data"
         )
-    return Path(os.path.expandvars(text)).expanduser()
+    return os.path.expandvars(text)
+
+
+def expand_path(text: str) -> Path:
+    """A path with ~ and ${VARIABLES} replaced.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    return Path(expand_variables(text)).expanduser()

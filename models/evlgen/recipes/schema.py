@@ -14,15 +14,27 @@ from evlgen.configuration import EVLGenConfig, Strict
 
 
 class DataSource(Strict):
-    """Captioned pictures or videos: a file of captions, and the media that it names.
+    """Captioned pictures or videos: a file of captions, and the media that it names; or shards that hold both.
 
     Captions are JSONL rows or a CSV or TSV with a header: `file` (or video, image, path), `caption` (or captions), and
     perhaps `split`; rows of the same file gather. MSR-VTT's videodatainfo, COCO and NoCaps annotations, Karpathy's
     JSON, VATEX, and the texts and tables of MSVD and Flickr30k are read as they are published. Or `dataset`, `root` and
-    `split` instead: the files of a published set are found by themselves.
+    `split` instead: the files of a published set are found by themselves. Shards are tar files as img2dataset writes
+    them (WebDataset): KEY.jpg with KEY.txt, or with KEY.json that has a `caption` (and perhaps a `split`).
     """
 
-    captions: str = Field("", description="path of the JSONL, CSV, TSV, JSON or text file; ${VARIABLES} are expanded")
+    captions: str = Field(
+        "",
+        description="path of the JSONL, CSV, TSV, JSON or text; ${VARIABLES} are expanded. This, dataset, or shards",
+    )
+    shards: str = Field(
+        "",
+        description="tar files of captioned pictures, streamed: a path or a URL that fsspec knows (s3://, gs://, "
+        "https://, hf://), with ranges {00000..11499}, lists {a,b} and, where folders can be listed, * and ?",
+    )
+    shard_window: int = Field(
+        16, gt=0, description="so many shards, drawn anew each epoch, have their samples shuffled together"
+    )
     media: str = Field(
         "",
         description="folder, .tar or .zip that holds the files named there; if not given, the captions' own folder, or "
@@ -66,14 +78,20 @@ class DataSource(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> DataSource:
-        if self.dataset is None and not self.captions:
-            raise ValueError("captions is missing (or dataset, root and split of a published set)")
-        if self.dataset is not None and self.captions:
-            raise ValueError("captions and dataset exclude each other: a dataset's captions are looked for in root")
+        if sum((bool(self.captions), bool(self.shards), self.dataset is not None)) != 1:
+            given = [name for name in ("captions", "dataset", "shards") if getattr(self, name)]
+            raise ValueError(
+                f"{' and '.join(given)} exclude each other"
+                if given
+                else "captions is missing (or dataset, root and split of a published set, or shards)"
+            )
         if self.dataset is None and self.root is not None:
             raise ValueError("root is for dataset: name one (evlgen data ls)")
         if self.dataset is not None and (self.root is None or self.split is None):
             raise ValueError(f"dataset {self.dataset} needs {'root' if self.root is None else 'split'} as well")
+        if self.shards and (self.media or self.features is not None):
+            key = "media" if self.media else "features"
+            raise ValueError(f"{key} is for captions; shards hold their pictures, and their features are not cached")
         if self.ratio is not None and self.weight != 1:
             raise ValueError("weight and ratio exclude each other: weight is per item, ratio per source")
         return self
@@ -107,6 +125,14 @@ class DataConfig(Strict):
         description="share of a source's items (0 to 1) that may be missing, undecodable or without captions: so many "
         "are left out and listed, more stop the run",
     )
+    shard_cache_gb: float = Field(
+        50.0, gt=0, description="disk for fetched remote shards, in the cache directory; the least recently used go"
+    )
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether some of the training data are streamed from shards."""
+        return any(source.shards for source in self.train)
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -117,6 +143,8 @@ class DataConfig(Strict):
             raise ValueError(f"train.{without[0]}.ratio is missing: give every source of train a ratio, or none")
         if any(source.ratio is not None for source in self.validation):
             raise ValueError("validation: ratio is for sources of train; validation sources are never mixed")
+        if any(source.shards for source in self.validation):
+            raise ValueError("validation: shards are for sources of train; validate on captions and media")
         return self
 
 
@@ -335,9 +363,20 @@ class Recipe(Strict):
         wrong = self._wrong_with_scst() if self.scst.samples else []
         if self.model.language.quantization != "none" and self.train.sharding == "fsdp":
             wrong.append("train.sharding fsdp cannot shard quantized weights: set it to auto or ddp")
+        if self.data.has_shards:
+            wrong += self._wrong_with_shards()
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_with_shards(self) -> list[str]:
+        """What training on shards cannot be together with: what must know all captions before the first step."""
+        wrong = []
+        if self.scst.samples:
+            wrong.append("scst needs all references at once: train it on captions and media, not on shards")
+        if self.vocabulary.steps or self.vocabulary.weight:
+            wrong.append("vocabulary counts words of all captions: set its steps and weight to 0 with shards")
+        return wrong
 
     def _wrong_with_scst(self) -> list[str]:
         """What self-critical training cannot be together with."""

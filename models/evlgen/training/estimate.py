@@ -50,7 +50,7 @@ class RunEstimate:
         frozen_parameters: how many; trained_parameters: likewise.
         memory: for one process, and for each of several with ddp and fsdp.
         library_bytes: of this process before anything is loaded: Python and its libraries; None where unknown.
-        feature_bytes: of the cached features of all sources, at most; 0 on pixels; None where captions are missing.
+        feature_bytes: of the cached features of all sources, at most; 0 on pixels, or None where captions are missing.
         captions: where the lengths of captions come from.
         seconds: of all optimizer steps, validation not included; None where no step was measured.
         measured: what `seconds` comes from, or why there is none.

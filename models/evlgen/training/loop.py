@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource
+from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, Source
 from evlgen.data.broken import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -62,7 +62,7 @@ class Trainer:
 
     recipe: Recipe
     model: EVLGenForConditionalGeneration
-    train: list[CaptionSource]
+    train: list[Source]
     validation: list[CaptionSource]
     folder: Path
     precision: torch.dtype
@@ -72,9 +72,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         recipe, model, processes = self.recipe, self.model, self.processes
+        captioned = [
+            source for source in self.train if isinstance(source, CaptionSource)
+        ]  # objectives need all there is
         vocabulary: VocabularyObjective | None = None
         if recipe.vocabulary.steps or recipe.vocabulary.weight:
-            items = [item for source in self.train for item in source.items]
+            items = [item for source in captioned for item in source.items]
             vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count).to(processes.device)
         batches = BatchMaker(
             self.train, min_frames=recipe.data.min_frames, max_frames=recipe.data.max_frames, seed=recipe.train.seed
@@ -86,7 +89,7 @@ class Trainer:
             model.vision.recompute_blocks()
         if processes.device.type == "cpu":
             model.language.use_attention("eager")
-        self.scst = SelfCritical(recipe.scst, self.train) if recipe.scst.samples else None
+        self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
         self.task = CaptionTask(model, vocabulary, self.precision, self.scst)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
         if self.scst is not None:

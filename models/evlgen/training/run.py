@@ -19,6 +19,7 @@ from evlgen.training.checkpoints import settle
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
 from evlgen.training.processes import Processes
+from evlgen.training.shard_record import keep_shards
 from evlgen.training.sharding import choose_sharding
 from evlgen.training.sources import Loader
 from evlgen.training.trackers import check_trackers
@@ -27,9 +28,10 @@ from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 Progress = Callable[..., None]
 RECIPE_FILE = "recipe.json"
 _MAY_CHANGE = {
-    "optimizer", "validation", "summary", "train.accumulation_steps", "train.checkpoint_language",
-    "train.checkpoint_vision", "train.sharding", "train.explode_factor", "train.checkpoint_seconds", "train.log_every",
-    "train.trackers", "scst.cider_drop", "scst.bad_endings_rise", "scst.patience",
+    "optimizer", "validation", "summary", "data.shard_cache_gb", "train.accumulation_steps",
+    "train.checkpoint_language", "train.checkpoint_vision", "train.sharding", "train.explode_factor",
+    "train.checkpoint_seconds", "train.log_every", "train.trackers", "scst.cider_drop", "scst.bad_endings_rise",
+    "scst.patience",
 }  # fmt: skip
 """Sections and keys that a resumed run may change; the rest decides what the run is."""
 
@@ -112,6 +114,7 @@ def _train(
         if sources is None or stopped:
             on_stop()
             return {}
+        processes.on_main(lambda: keep_shards(loader.found, folder, resume))
         trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
         processes.on_main(lambda: _keep_recipe(recipe, folder))
         if resume and processes.on_main(lambda: has_checkpoint(folder)):

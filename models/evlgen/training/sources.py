@@ -1,4 +1,4 @@
-"""The sources of a recipe, from captions files to what batches are drawn from.
+"""The sources of a recipe, from captions files and shards to what batches are drawn from.
 
 Captions are kept twice: as people wrote them, to score against, and as the recipe wants them trained on.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evlgen.data.batches import CaptionSource, VisualSource, tokenize
+from evlgen.data.batches import CaptionSource, Source, VisualSource, tokenize
 from evlgen.data.captions import CaptionedItem, clean_caption
 from evlgen.data.pixels import FrameReader, decoders_here
+from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
 from evlgen.data.sources import ReadSource, open_pixels, prepare_source, read_sources
 from evlgen.data.visual import choose_visual
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -27,10 +28,12 @@ class Loader:
 
     Attributes:
         visual: what the frames come to training as.
+        read: captioned sources to train on, and to validate on.
+        found: the shards to train on, once `sources` has counted them.
 
     Raises:
-        UsageError: a captions file or its media are missing or not what they must be; or features are asked for that
-            cannot be cached.
+        UsageError: a captions file, its media or shards are missing or not what they must be; or features are asked
+            for that cannot be cached.
     """
 
     def __init__(self, recipe: Recipe, progress: Callable[..., None] | None, stop: Callable[[], bool]) -> None:
@@ -38,13 +41,39 @@ class Loader:
         self.visual = choose_visual(recipe)
         self._reader: FrameReader | None = None
         self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
+        self.found: list[FoundShards] = []
+        self._shards = [(s, open_reader(s, recipe.data)) for s in recipe.data.train if s.shards]
 
-    def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[CaptionSource], list[CaptionSource]] | None:
+    def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[Source], list[CaptionSource]] | None:
         """Training and validation sources with their visual input; None when asked to stop.
 
         Raises:
             EvlgenError: too many items are broken, or the cache cannot be written.
         """
+        captioned = self._captioned(model)
+        if captioned is None:
+            return None
+        for config, reader in self._shards:
+            found = count_shards(config, reader, report=self.progress, stop=self.stop)
+            if found is None:
+                return None
+            self.found.append(found)
+        in_memory, streamed = iter(captioned[0]), iter([self._streamed(found, model) for found in self.found])
+        return [next(streamed) if s.shards else next(in_memory) for s in self.data.train], captioned[1]
+
+    def _streamed(self, found: FoundShards, model: EVLGenForConditionalGeneration) -> ShardSource:
+        return ShardSource(
+            found,
+            model.language.encode_caption,
+            self._frame_reader(model).submit,
+            side=model.config.vision.image_size,
+            lower_case=self.data.lower_case,
+            max_broken_share=self.data.max_broken_share,
+        )
+
+    def _captioned(
+        self, model: EVLGenForConditionalGeneration
+    ) -> tuple[list[CaptionSource], list[CaptionSource]] | None:
         made: list[CaptionSource] = []
         for source in (both := [*self.read[0], *self.read[1]]):
             opened = self._open(source, model)
@@ -74,15 +103,20 @@ class Loader:
         if self.visual == "features":
             prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
             return None if prepared is None else (prepared.items, prepared.cache)
+        return open_pixels(source, self.data, self._frame_reader(model), report=self.progress, stop=self.stop)
+
+    def _frame_reader(self, model: EVLGenForConditionalGeneration) -> FrameReader:
         if self._reader is None:
             side = model.config.vision.image_size
             self._reader = FrameReader(self.data.max_frames, side, workers=decoders_here())
-        return open_pixels(source, self.data, self._reader, report=self.progress, stop=self.stop)
+        return self._reader
 
     def close(self) -> None:
-        """End what decodes; the sources are of no use then."""
+        """End what decodes and fetches; the sources are of no use then."""
         if self._reader is not None:
             self._reader.close()
+        for _, shards in self._shards:
+            shards.close()
 
     def _chances(self, items: Sequence[CaptionedItem]) -> list[Floats]:
         return [chances(scores, self.data.consensus) for scores in consensus([item.captions for item in items])]

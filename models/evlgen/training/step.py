@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evlgen.data.batches import Batch, BatchMaker
+from evlgen.data.batches import Batch, BatchMaker, CaptionSource
+from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
 from evlgen.training.objectives import VocabularyObjective
@@ -147,11 +148,16 @@ class Steps:
         words = None
         if plan.words_weight:
             assert self.vocabulary is not None
-            words = self.vocabulary.targets([self.batches.sources[s].items[i] for s, i in batch.items])
+            words = self.vocabulary.targets([self._item(*at) for at in batch.items])
         captions = batch.captions if plan.tokens else None
         sampling = [self._seed(_SAMPLING, plan.start + k) for k in positions] if plan.samples else None
         dropout = self._seed(_DROPOUT, plan.step, part)
         return MicroBatch(batch.features, captions, words, dropout, batch.items, sampling)
+
+    def _item(self, source: int, item: int) -> CaptionedItem:
+        drawn = self.batches.sources[source]
+        assert isinstance(drawn, CaptionSource), "recipes have no vocabulary loss with shards"
+        return drawn.items[item]
 
     def _seed(self, *what: int) -> int:
         return int(np.random.SeedSequence([self.recipe.train.seed, *what]).generate_state(1)[0])

@@ -1,12 +1,14 @@
 """What the result of a step depends on, as plain values: its settings, the data it reads, the model it starts from.
 
-Captions files count by their content, archives of media by their size, folders of media by their name alone: to look at
-every file would take longer than some steps. Who changes pictures inside a folder removes the step's folder.
+Captions files count by their content, archives of media by their size, shards by size and time, folders of media by
+their name alone: to look at every file would take longer than some steps. Who changes pictures inside a folder removes
+the step's folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from evlgen.captioning.captioner import identify_model
 from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.shards.files import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
 from evlgen.workflow.state import StepRecord
@@ -128,6 +131,9 @@ def _sources(recipe: Recipe) -> list[DataSource]:
 
 
 def _source_facts(source: DataSource) -> list[Any]:
+    if source.shards:
+        listed = [[s.path, s.size, s.stamp] for s in ShardFiles(source.shards).shards]
+        return [hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]]
     source = resolve_source(source)
     captions, media = expand_path(source.captions), expand_path(source.media)
     return [

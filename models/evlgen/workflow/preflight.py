@@ -8,6 +8,7 @@ from functools import partial
 from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
@@ -39,7 +40,9 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
     looks: list[Callable[[], object]] = []
     if recipe is not None:
         for source in (*recipe.data.train, *recipe.data.validation):
-            if source.dataset is not None:
+            if source.shards:
+                looks.append(partial(open_reader, source, recipe.data))
+            elif source.dataset is not None:
                 looks.append(partial(resolve_source, source))
             else:
                 looks += [partial(_file, source.captions), partial(_file, source.media)]

@@ -14,7 +14,7 @@ from evlgen.captioning.dataset import caption_dataset, find_dataset
 from evlgen.configuration import CONFIG_FILE
 from evlgen.data.checking import check_data
 from evlgen.data.features import Report
-from evlgen.data.prepare import prepare_data
+from evlgen.data.prepare import prepare_all_shards, prepare_data
 from evlgen.errors import EvlgenError
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
@@ -138,6 +138,8 @@ def _check(step: CheckStep, place: Place, hands: Hands) -> Outcome | None:
 
 def _prepare(place: Place, hands: Hands) -> Outcome | None:
     assert place.recipe is not None
+    if place.recipe.data.has_shards:
+        return _prepare_shards(place, place.recipe, hands)
     done = prepare_data(place.recipe, device=hands.device, report=hands.progress, stop=hands.stop.is_set)
     if hands.stop.is_set():
         return None
@@ -154,6 +156,15 @@ def _prepare(place: Place, hands: Hands) -> Outcome | None:
     report = _write_json(place.folder / "prepare.json", rows)
     figures = {"items": sum(len(one.items) for one in done), "bytes": sum(one.cache.bytes_used for one in done)}
     return Outcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
+
+
+def _prepare_shards(place: Place, recipe: Recipe, hands: Hands) -> Outcome | None:
+    done = prepare_all_shards(recipe, report=hands.progress, stop=hands.stop.is_set)
+    if hands.stop.is_set():
+        return None
+    report = _write_json(place.folder / "prepare.json", [{**asdict(one), "index": str(one.index)} for one in done])
+    figures = {"items": sum(one.samples for one in done), "shards": sum(one.facts.shards for one in done)}
+    return Outcome((report,), figures, f"index of {figures['items']} samples in {figures['shards']} shards")
 
 
 def _train(place: Place, hands: Hands) -> Outcome | None:

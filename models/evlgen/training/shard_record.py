@@ -1,0 +1,61 @@
+"""Which shards a run draws from, kept in its folder: with other ones a resumed run would draw other samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evlgen.data.shards import FoundShards
+from evlgen.errors import EvlgenError, UsageError
+
+SHARDS_FILE = "shards.json"
+
+
+def keep_shards(found: Sequence[FoundShards], folder: Path, resume: bool) -> None:
+    """Write down the shards of a new run; of a resumed one, look whether they are still the same.
+
+    Args:
+        found: the sources of shards, in the order of the recipe; none: nothing is done.
+        folder: of the run.
+        resume: whether it goes on.
+
+    Raises:
+        UsageError: the run was started on other shards.
+        EvlgenError: the folder cannot be written, or what was kept is damaged.
+    """
+    if not found:
+        return
+    path = folder / SHARDS_FILE
+    now = [
+        {"shards": len(one.samples), "samples": int(one.samples.sum()), "digest": one.digest, "name": one.name}
+        for one in found
+    ]
+    if resume and path.is_file():
+        for before, here in zip(_kept(path), now, strict=False):
+            if before["digest"] != here["digest"]:
+                raise UsageError(
+                    f"{folder} was started on other shards: {here['name']} has {here['samples']} samples in "
+                    f"{here['shards']} shards, it had {before['samples']} in {before['shards']}",
+                    "bring back the shards and the files with their numbers, or start a new run in another --out",
+                )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".{SHARDS_FILE}.new"
+        aside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "free some disk, or name another") from None
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    try:
+        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        if not all({"digest", "samples", "shards"} <= one.keys() for one in kept):
+            raise ValueError("it does not say which shards there were")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise EvlgenError(f"{path} is damaged: {reason}", "start a new run in another --out") from None
+    return kept
