@@ -10,11 +10,11 @@ from benchmarks import full_size
 from evlgen.bench.connectors import QFormer
 from evlgen.bench.models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part, trained_shapes
-from evlgen.configuration import LanguageConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.public_sizes import PUBLIC_SIZES, with_public_size
 from evlgen.modeling.skeleton import build_skeleton
-from evlgen.recipes import load_recipe
+from evlgen.recipes import is_chain, load_recipe, recipe_names
 from tests.modeling.conftest import tiny_config
 
 DOCUMENT = Path(full_size.__file__).parent.parent / "docs" / "full-size.md"
@@ -47,14 +47,21 @@ def test_public_sizes_are_found_by_repository() -> None:
         assert found(other).architecture is None
 
 
-def test_every_full_size_model_is_a_variant_of_the_recipe() -> None:
-    base = load_recipe("msrvtt-scst").model
-    for one in FULL_SIZE:
-        config = find_model(one.name).config
-        assert config.vision == base.vision
+def test_every_full_size_recipe_trains_one_of_the_models() -> None:
+    known = {one.name: find_model(one.name).config for one in FULL_SIZE}
+    whole = [n for n in recipe_names() if not is_chain(n) and not n.startswith("mini-")]
+    assert set(known) < set(whole)
+    for name in whole:
+        config = load_recipe(name).model
+        assert any(_same_parts(config, other) for other in known.values()), name
         assert config.language.width == with_public_size(config.language).architecture["hidden_size"]
-    assert find_model("msrvtt-video").config == base
-    assert find_model("pretrain-opt2.7b-55m").config.connector.layers == 6
+    assert known["pretrain-opt2.7b-55m"].connector.layers == 6
+
+
+def _same_parts(config: EVLGenConfig, other: EVLGenConfig) -> bool:
+    """Alike but for the number of frames, and for how frames without a temporal module are averaged or put in a row."""
+    alike = (config.vision, config.connector, config.language) == (other.vision, other.connector, other.language)
+    return alike and (config.temporal.fusion == "temporal") == (other.temporal.fusion == "temporal")
 
 
 def test_find_model_names_the_nearest() -> None:
