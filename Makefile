@@ -18,7 +18,7 @@ demo: venv
 	@$(BIN)/python -c "import json; [print(row['video'], '|', row['caption']) for row in map(json.loads, open('demo.jsonl'))]"
 
 test: venv
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .
