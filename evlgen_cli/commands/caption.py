@@ -15,7 +15,7 @@ import typer
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
-from evlgen_cli.options import DeviceOption, JsonOption, ModelOption
+from evlgen_cli.options import DeviceOption, JsonOption, ModelOption, PromptOption
 from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_seconds
 
@@ -42,6 +42,7 @@ def caption(
     num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = CaptionRequest.num_beams,
     max_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = CaptionRequest.max_length,
     min_length: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = CaptionRequest.min_length,
+    prompt: PromptOption = CaptionRequest.prompt,
     frames: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
     ] = CaptionRequest.frames,
@@ -93,6 +94,7 @@ def caption(
         num_beams=num_beams,
         max_length=max_length,
         min_length=min_length,
+        prompt=prompt,
         frames=frames,
         sampler=sampler,
         backend=backend,

@@ -74,11 +74,25 @@ class Generation:
         num_beams: beams; one is greedy.
         max_length: most tokens of a caption.
         min_length: fewest tokens of a caption.
+        prompt: text that captions go on from.
+        length_penalty: exponent of the length that beam scores are divided by.
     """
 
     num_beams: int
     max_length: int
     min_length: int
+    prompt: str = ""
+    length_penalty: float = 1.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As arguments of `EVLGenForConditionalGeneration.generate`; the prompt is not among them."""
+        return {
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_length,
+            "min_new_tokens": self.min_length,
+            "length_penalty": self.length_penalty,
+        }
 
 
 def identify_model(model: str) -> ModelIdentity:
@@ -158,9 +172,8 @@ class ModelCaptioner:
         with torch.inference_mode():
             output = self.model.generate(
                 self.model.processor(list(clips)),
-                num_beams=self.generation.num_beams,
-                max_new_tokens=self.generation.max_length,
-                min_new_tokens=self.generation.min_length,
+                prompt=self.generation.prompt,
+                **self.generation.options,
             )
         texts = self.model.processor.batch_decode(output.sequences)
         numbers = zip(output.log_probabilities.tolist(), output.token_counts.tolist(), strict=True)

@@ -58,7 +58,7 @@ class Row:
     model: str
     model_hash: str
     settings_hash: str
-    settings: Mapping[str, str | int]
+    settings: Mapping[str, str | int | float]
     fingerprint: str | None
     error: RowError | None
     warnings: tuple[str, ...]
