@@ -96,13 +96,13 @@ def caption_dataset(
     """
     source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
     names = list(dict.fromkeys(item.name for item in read_items(source, lower_case=False)))
-    with _unpacked(dataset.media, names) as root:
+    with unpacked(dataset.media, names) as root:
         sources = [str(root / name) for name in names]
         return caption_videos(replace(request, sources=sources, root=root), listener, stop)
 
 
 @contextmanager
-def _unpacked(media: Path, names: list[str]) -> Iterator[Path]:
+def unpacked(media: Path, names: list[str]) -> Iterator[Path]:
     """The media as files below a folder, while this is open: the folder itself, or what `names` needs of a tar."""
     if media.is_dir():
         yield media.absolute()
