@@ -83,3 +83,17 @@ def test_what_is_several_tokens_everywhere_is_refused(text: str, tokens: int) ->
         end_token(sentencepiece_like("normalizer"), text)
     assert str(caught.value).startswith(f"language.end_text {text!r} is ")
     assert "expected one (name a special token of the tokenizer, or a line break)" in str(caught.value)
+
+
+def test_answers_have_the_tokens_that_they_have_behind_the_prompt() -> None:
+    tokenizer = sentencepiece_like("metaspace")
+    config = tiny_config(llm={**TINY_LLAMA, "vocab_size": len(tokenizer)})
+    llm = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(**config.language.architecture)  # type: ignore[arg-type]
+    )
+    language = FrozenLanguageModel(config.language, llm, tokenizer)
+    for prompt, blank in (("a", " "), ("a ", ""), ("a\n", "")):
+        ids = language.encode_caption("dog runs", prompt)
+        whole = tokenizer.encode(f"{prompt}{blank}dog runs\n")
+        assert [*ids.prompt, *ids] == whole  # type: ignore[attr-defined]
+    assert len(language.encode_caption("dog " * 50, "a")) == 32

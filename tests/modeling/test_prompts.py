@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.packing import pack_captions
+from evlgen.modeling.packing import PromptedIds, pack_captions
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model
 
 PROMPTS = ["Question: how many? Short answer:", "a photo of", "", "Question: is it a dog or a cat? Short answer:"]
@@ -107,7 +107,12 @@ def test_packed_prompts_equal_separate_sequences_with_the_loss_on_the_answer_alo
     model.language.requires_grad_(False)
     prompts = [[[7, 8, 9, 4], [5]], [[], [6, 6, 6]], [[3, 3]]]
     answers = [[[20, 21, 10], [10]], [[9, 3, 10], [4, 4, 10]], [[30, 10]]]
-    packed = pack_captions(answers, prompts)
+    packed = pack_captions(
+        [
+            [PromptedIds(i, p) if p else i for i, p in zip(*both, strict=True)]
+            for both in zip(answers, prompts, strict=True)
+        ]
+    )
     assert packed.place.tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 1, 2, 0, 1]
     assert packed.input_ids[0].tolist() == [7, 8, 9, 4, 20, 21, 5]
 

@@ -26,12 +26,13 @@ from evlgen.captioning.run import Task, make_row, run_task
 from evlgen.captioning.settings import CaptionSettings
 from evlgen.captioning.state import ANSWERS, read_captions
 from evlgen.captioning.summary import Summary
+from evlgen.data.layouts import QUESTION_PROMPT
 from evlgen.data.media import MediaStore
 from evlgen.data.questions import Question, read_questions
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.metrics.vqa import normalise_answer
 
-PROMPT = "Question: {} Short answer:"
+PROMPT = QUESTION_PROMPT
 BEAMS = 5
 LEAST_TOKENS, MOST_TOKENS = 1, 10
 LENGTH_PENALTY = -1.0

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.modeling.packing import PromptedIds
 from evlgen.weights import derived, fetch
 
 CONVERSION = 1
@@ -108,9 +109,18 @@ class FrozenLanguageModel(nn.Module):
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def encode_caption(self, caption: str) -> list[int]:
-        """Token ids of a caption with its end token, at most `max_text_tokens`."""
-        return [*self.encode(caption)[: self.config.max_text_tokens - 1], self.end_token_id]
+    def encode_caption(self, caption: str, prompt: str = "") -> list[int]:
+        """Token ids of a caption with its end token, at most `max_text_tokens`; with a prompt, `PromptedIds`."""
+        before = self.encode_prompt(prompt)
+        ids = self._encode_behind(prompt.rstrip(" "), before, caption) if before else self.encode(caption)
+        ids = [*ids[: self.config.max_text_tokens - 1], self.end_token_id]
+        return PromptedIds(ids, before) if before else ids
+
+    def _encode_behind(self, prompt: str, before: list[int], text: str) -> list[int]:
+        """Token ids that a text has where it goes on from a prompt: its first word brings the blank between them."""
+        blank = "" if prompt[-1:].isspace() else " "
+        both = self.encode(f"{prompt}{blank}{text}")
+        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Token ids of a text that a caption goes on from. Blanks at its end are dropped: words bring their own."""

@@ -25,6 +25,7 @@ from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.packing import (
     PackedCaptions,
+    PromptedIds,
     length_groups,
     pack_captions,
     packed_mask,
@@ -157,7 +158,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         """Teacher-forced loss; all captions of an item share one prefix.
 
         Args:
-            captions: per item, its captions as token ids that end with the end token (`language.encode_caption`).
+            captions: per item, its captions as token ids that end with the end token (`language.encode_caption`); those
+                that follow a prompt have no loss on it.
             pixel_values: normalised frames (B, F, 3, S, S), or
             features: cached frame features (B, F, N, C).
         """
@@ -237,7 +239,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         prompts = self._prompts(prompt, prefix, decoding)
         prompted, mask = append_prompts(self.language, prefix, prompts)
         output = generate_captions(self.language, prompted, mask_BP=mask, **decoding)
-        packed = pack_captions([[ids] for ids in output.token_ids()], [[ids] for ids in prompts]).to(self.device)
+        given = [[PromptedIds(ids, prompt)] for ids, prompt in zip(output.token_ids(), prompts, strict=True)]
+        packed = pack_captions(given).to(self.device)
         scores = torch.zeros(packed.captions, device=self.device)
         output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()
         output.texts = self.processor.batch_decode(output.sequences)

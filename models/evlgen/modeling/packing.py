@@ -10,7 +10,7 @@ Shapes: B items, P prefix tokens, T caption tokens of the longest item, K captio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,18 @@ import torch
 from torch import Tensor
 
 LEAST_GROUP_ITEMS = 4
+
+
+class PromptedIds(list[int]):
+    """Token ids to predict, end token included, and the prompt that they follow, which is read only.
+
+    Attributes:
+        prompt: token ids.
+    """
+
+    def __init__(self, ids: Iterable[int], prompt: Sequence[int]) -> None:
+        super().__init__(ids)
+        self.prompt = prompt
 
 
 @dataclass
@@ -53,19 +65,23 @@ class PackedCaptions:
         return replace(self, **moved)
 
 
-def pack_captions(
-    items: Sequence[Sequence[Sequence[int]]], prompts: Sequence[Sequence[Sequence[int]]] | None = None
-) -> PackedCaptions:
+def packed_tokens(ids: Sequence[int]) -> int:
+    """Tokens that a caption takes of a packed sequence: its prompt and all but its end token."""
+    return len(_prompt(ids)) + len(ids) - 1
+
+
+def _prompt(ids: Sequence[int]) -> Sequence[int]:
+    return ids.prompt if isinstance(ids, PromptedIds) else ()
+
+
+def pack_captions(items: Sequence[Sequence[Sequence[int]]]) -> PackedCaptions:
     """Lay out token ids.
 
     Args:
-        items: for every item its captions, each a list of token ids that ends with the end token.
-        prompts: for every item the token ids that stand before each of its captions, one list a caption; None: none do.
+        items: for every item its captions, each a list of token ids that ends with the end token; those with a prompt
+            are `PromptedIds`.
     """
-    if prompts is None:
-        prompts = [[()] * len(captions) for captions in items]
-    rows = [list(zip(p, c, strict=True)) for p, c in zip(prompts, items, strict=True)]
-    longest = max(sum(len(prompt) + len(ids) - 1 for prompt, ids in row) for row in rows)
+    longest = max(sum(packed_tokens(ids) for ids in captions) for captions in items)
     shape = (len(items), max(1, longest))
     input_ids, offset = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     caption_of = torch.full(shape, -1, dtype=torch.int64)
@@ -75,10 +91,10 @@ def pack_captions(
     sequence: list[int] = []
     place: list[int] = []
     count = 0
-    for b, row in enumerate(rows):
+    for b, captions in enumerate(items):
         at = 0
-        for k, (prompt, ids) in enumerate(row):
-            n = len(prompt) + len(ids) - 1
+        for k, ids in enumerate(captions):
+            prompt, n = _prompt(ids), packed_tokens(ids)
             input_ids[b, at : at + n] = torch.tensor([*prompt, *ids[:-1]], dtype=torch.int64)
             offset[b, at : at + n] = torch.arange(n)
             caption_of[b, at : at + n] = k
