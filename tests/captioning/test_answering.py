@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import tarfile
 import time
 from collections.abc import Sequence
@@ -156,6 +157,27 @@ def test_a_stopped_run_goes_on_and_says_how(folder: Path, answerer: FakeAnswerer
     assert len(answerer.asked) == 4
     done = evlgen("--questions", "q.json", "--references", "a.json", "--out", "out.jsonl")
     assert "VQA accuracy  55.00" in done.stdout
+
+
+def test_ctrl_c_ends_after_the_batch_and_the_same_command_goes_on(
+    folder: Path, answerer: FakeAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question_id": n, "image_id": 1, "question": f"{n}?"} for n in range(20)]
+    Path("q.json").write_text(json.dumps({"data_subtype": "val2014", "questions": rows}))
+    caption = answerer.caption
+    monkeypatch.setattr(answerer, "caption", lambda asked: (os.kill(os.getpid(), signal.SIGINT), caption(asked))[1])
+    done = evlgen("--questions", "q.json")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr.endswith(
+        "interrupted; answers so far are in q-tiny.jsonl, run the same command again to go on\n"
+    )
+    assert len(fakes.rows_of(Path("q-tiny.jsonl"))) == 16
+    assert not Path("q-tiny.json").exists()
+    monkeypatch.setattr(answerer, "caption", caption)
+    done = evlgen("--questions", "q.json")
+    assert done.exit_code == 0
+    assert "20 of 20 questions are answered" in done.stderr
+    assert len(answerer.asked) == 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
