@@ -22,6 +22,7 @@ from evlgen.data.sources import ReadSource
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language import FrozenLanguageModel, load_config, load_tokenizer
+from evlgen.modeling.packing import packed_tokens
 from evlgen.recipes.schema import Recipe
 from evlgen.training.metering import make_fake
 from evlgen.training.objectives import VocabularyObjective
@@ -131,12 +132,12 @@ class CaptionData:
         return [item for source in self.sources for item in source.items]
 
 
-def read_captions_only(recipe: Recipe, encode: Callable[[str], list[int]]) -> CaptionData:
+def read_captions_only(recipe: Recipe, encode: Callable[[str, str], list[int]]) -> CaptionData:
     """Read the captions that a recipe names, as training does, without opening a picture.
 
     Args:
         recipe: its data section.
-        encode: token ids of a caption.
+        encode: token ids of a caption and its prompt.
     """
     try:
         loader = Loader(recipe, None, lambda: False)
@@ -190,5 +191,5 @@ def largest_micro_batch(recipe: Recipe, data: CaptionData, end_token_id: int, pa
 
 def _tokens(batch: Captions) -> tuple[int, int]:
     """Of the packed sequences with their padding; and those that are predicted."""
-    each = [sum(len(c) for c in captions) for captions in batch]
-    return len(batch) * max(n - len(captions) for n, captions in zip(each, batch, strict=True)), sum(each)
+    longest = max(sum(packed_tokens(ids) for ids in captions) for captions in batch)
+    return len(batch) * longest, sum(len(ids) for captions in batch for ids in captions)
