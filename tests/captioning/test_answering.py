@@ -19,6 +19,7 @@ from evlgen.captioning.answering import answer_questions, answer_request, find_q
 from evlgen.captioning.captioner import Asked, Caption, Generation, ModelAnswerer
 from evlgen.captioning.state import ANSWERS, read_captions
 from evlgen_cli.main import app
+from tests.data.published_sets import SETS
 
 from . import fakes
 
@@ -228,6 +229,57 @@ def test_gqa_stands_in_one_file_and_a_tar_will_do(folder: Path, answerer: FakeAn
     assert json.loads(Path("g.json").read_text()) == [
         {"question_id": "07", "answer": "yes"}, {"question_id": 8, "answer": "2"},
     ]  # fmt: skip
+
+
+def test_the_folder_of_a_published_set_is_answered(
+    tmp_path: Path, answerer: FakeAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("vqav2", "okvqa", "gqa"):
+        SETS[name](tmp_path / name)
+    for path in tmp_path.rglob("*.jpg"):
+        fakes.write_video(path, path.stem)
+    vqa = evlgen("--dataset", "vqav2", "--split", "val", "--max-length", "4", "--min-length", "2", "--num-beams", "1")
+    assert vqa.exit_code == 0, vqa.stderr
+    assert vqa.stdout.startswith(
+        "vqav2-val-tiny.json (VQA results) against v2_mscoco_val2014_annotations.json (VQA annotations): 2 scored\n"
+    )
+    assert [one["question_id"] for one in json.loads(Path("vqav2-val-tiny.json").read_text())] == [42001, 42002]
+    settings = fakes.rows_of(Path("vqav2-val-tiny.jsonl"))[0]["settings"]
+    assert (settings["min_length"], settings["max_length"], settings["num_beams"]) == (2, 4, 1)
+    okvqa = evlgen("--dataset", "okvqa", "--split", "val", "--media", "coco/val2014", "--out", "o.jsonl")
+    assert "o.json (VQA results) against mscoco_val2014_annotations.json (VQA annotations): 1 scored" in okvqa.stdout
+    gqa = evlgen("--dataset", "gqa", "--split", "testdev")
+    assert "against testdev_balanced_questions.json (GQA questions): 2 scored" in gqa.stdout
+    for words, says in (
+        (["--split", "dev2"], "error: GQA has no split 'dev2' (its splits are train, val, testdev, test)\n"),
+        ([], "error: gqa is GQA, of which split? (--split train or val or testdev)\n"),
+        (
+            ["--split", "test"],
+            "error: gqa: GQA test: no questions: looked for test_balanced_questions.json, here or in ",
+        ),
+        (["--split", "val", "--references", "a.json"], "error: --model and --dataset make the predictions and name "),
+    ):
+        done = evlgen("--dataset", "gqa", *words)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(says)
+
+
+def test_pictures_without_suffix_and_those_that_lead_out(folder: Path, answerer: FakeAnswerer) -> None:
+    rows = [{"question_id": n, "image": name, "question": f"{n}?"} for n, name in enumerate(("n1", "../n2.jpg"))]
+    Path("q.json").write_text(json.dumps(rows[:1]))
+    fakes.write_video(folder / "n1.jpg", "n1")
+    with tarfile.open(folder / "images.tar", "w") as tar:
+        tar.add(folder / "n1.jpg", arcname="images/n1.jpg")
+        tar.add(folder / "n1.jpg", arcname="../n2.jpg")
+    for media in ("images.tar", "."):
+        found = find_questions(folder / "q.json", media=Path(media))
+        out = folder / f"{len(media)}.jsonl"
+        assert answer_questions(found, answer_request(out, "tiny")).ok == 1
+        assert fakes.rows_of(out)[0]["image"] == "n1"
+    Path("q.json").write_text(json.dumps(rows))
+    done = evlgen("--questions", "q.json", "--media", "images.tar")
+    assert (done.exit_code, done.stderr) == (2, "error: ../n2.jpg leads out of the data set (names must be relative)\n")
 
 
 def test_without_answers_of_people_the_answers_are_written_and_not_scored(folder: Path, answerer: FakeAnswerer) -> None:
