@@ -15,6 +15,16 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps: where the model runs.", show_default=True)
 ]
 
+PromptOption = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        show_default="none",
+        help='Text that captions go on from, such as "a video of"; a caption is what follows it. It stands behind the '
+        "visual prompts; evlgen-mini, which answers in a chat, takes it for the beginning of its answer.",
+    ),
+]
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the recipe, e.g. optimizer.lr=1e-4."),

@@ -6,6 +6,7 @@ With --out the file is the result and stdout carries the summary; without --out 
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Annotated
@@ -15,7 +16,7 @@ import typer
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
-from evlgen_cli.options import DeviceOption, JsonOption, ModelOption
+from evlgen_cli.options import DeviceOption, JsonOption, ModelOption, PromptOption
 from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_seconds
 
@@ -42,6 +43,7 @@ def caption(
     num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = CaptionRequest.num_beams,
     max_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = CaptionRequest.max_length,
     min_length: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = CaptionRequest.min_length,
+    prompt: PromptOption = CaptionRequest.prompt,
     frames: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
     ] = CaptionRequest.frames,
@@ -93,6 +95,7 @@ def caption(
         num_beams=num_beams,
         max_length=max_length,
         min_length=min_length,
+        prompt=prompt,
         frames=frames,
         sampler=sampler,
         backend=backend,
@@ -119,8 +122,20 @@ def caption(
         raise typer.Exit(Exit.SOME_FAILED)
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a run is about, as the command says it."""
+
+    items: str = "videos"
+    made: str = "captions"
+    doing: str = "captioning"
+    done: str = "captioned"
+
+
 class CaptionView(Listener):
     """Shows a run on standard error while it goes on."""
+
+    words = Words()
 
     def __init__(self, stack: ExitStack, stop: Event, *, quiet: bool, rows_to_stdout: bool) -> None:
         self._stack, self._stop = stack, stop
@@ -131,7 +146,7 @@ class CaptionView(Listener):
         self._bar: Bar | None = None
 
     def on_plan(self, plan: Plan) -> None:
-        text = _describe_plan(plan)
+        text = _describe_plan(plan, self.words)
         if text and not self._quiet:
             err.print(text)
 
@@ -142,7 +157,7 @@ class CaptionView(Listener):
     def on_start(self, videos: int) -> None:
         self._downloads.close()
         if not self._quiet:
-            self._bar = self._stack.enter_context(progress("captioning", videos))
+            self._bar = self._stack.enter_context(progress(self.words.doing, videos, unit=self.words.items))
         self._stack.enter_context(stop_on_signals(self._stop, _say_stopping))
 
     def on_row(self, row: Row) -> None:
@@ -152,9 +167,9 @@ class CaptionView(Listener):
         if self._bar is None:
             return
         if row.error is not None:
-            self._bar.note(_one_line(f"{row.video}: {row.error.kind}: {row.error.message}"))
+            self._bar.note(_one_line(f"{row.label}: {row.error.kind}: {row.error.message}"))
         elif err.is_terminal:
-            self._bar.note(_one_line(f"{row.video}: {row.caption}"))
+            self._bar.note(_one_line(f"{row.label}: {row.caption}"))
         self._bar.advance()
 
     def on_note(self, text: str) -> None:
@@ -171,19 +186,19 @@ def _say_stopping() -> None:
     os.write(2, show_cursor + b"\nstopping after the batch in the model; once more to stop at once\n")
 
 
-def _describe_plan(plan: Plan) -> str:
+def _describe_plan(plan: Plan, words: Words = CaptionView.words) -> str:
     from evlgen.captioning import Decision
 
     lines = []
     if again := plan.count(Decision.OTHER_SETTINGS):
         lines.append(
-            f"{again} videos have captions made with other settings ({plan.difference}); "
-            "they are captioned again, and the new lines count"
+            f"{again} {words.items} have {words.made} made with other settings ({plan.difference}); "
+            f"they are {words.done} again, and the new lines count"
         )
     if changed := plan.count(Decision.CHANGED):
-        lines.append(f"{changed} videos have changed since they were captioned; they are captioned again")
+        lines.append(f"{changed} {words.items} have changed since they were {words.done}; they are {words.done} again")
     if failed := plan.count(Decision.FAILED_BEFORE):
-        lines.append(f"{failed} videos failed before and are left alone; --retry-failed tries them again")
+        lines.append(f"{failed} {words.items} failed before and are left alone; --retry-failed tries them again")
     return "\n".join(lines)
 
 

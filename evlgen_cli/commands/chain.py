@@ -49,7 +49,7 @@ def run_chain_recipe(
         return _train_here(recipe, place, resume_step, device, stop, talk.report)
 
     with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
-        hands = Hands(train_step, device, stop, talk.report, lambda: _Captions(talk))
+        hands = Hands(train_step, device, stop, talk.report, lambda: _Captions(talk), lambda: _Answers(talk))
         result = run_chain(chain, folder=folder, hands=hands, resume=resume, tell=talk.tell)
     if result.interrupted:
         err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
@@ -132,6 +132,8 @@ class _Talk:
 class _Captions(Listener):
     """A bar for the captions of a step, and lines for the videos that failed."""
 
+    words = ("captioning", "videos")
+
     def __init__(self, talk: _Talk) -> None:
         self._talk = talk
         self._bar: Bar | None = None
@@ -141,17 +143,23 @@ class _Captions(Listener):
 
     def on_start(self, videos: int) -> None:
         self._talk.close()
-        self._bar = self._talk.bars().enter_context(progress("captioning", videos))
+        self._bar = self._talk.bars().enter_context(progress(self.words[0], videos, unit=self.words[1]))
 
     def on_row(self, row: Row) -> None:
         if self._bar is None:
             return
         if row.error is not None:
-            self._bar.note(printable(f"{row.video}: {row.error.kind}: {row.error.message}"))
+            self._bar.note(printable(f"{row.label}: {row.error.kind}: {row.error.message}"))
         self._bar.advance()
 
     def on_note(self, text: str) -> None:
         err.print(text)
+
+
+class _Answers(_Captions):
+    """The same for questions."""
+
+    words = ("answering", "questions")
 
 
 def _say_stopping() -> None:

@@ -1,13 +1,11 @@
 """`evlgen eval`: scores of captions against references, from files or of a model on a data set."""
 
-from contextlib import ExitStack
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlgen_cli.commands.caption import CaptionView
+from evlgen_cli.commands.predict import Prediction, predict_first
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
@@ -42,27 +40,58 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Caption --dataset with this model first: evlgen-mini, a folder, a hub name.")
+        str | None,
+        typer.Option(
+            help="Caption --dataset, or answer --questions, with this model first: evlgen-mini, a folder, a hub name."
+        ),
     ] = None,
     dataset: Annotated[
         Path | None,
         typer.Option(
             help="Captioned data set for --model: a JSONL file of {video|image, captions}, or its folder, or the "
-            "folder of a published set (evlgen data ls)."
+            "folder of a published set of captions or questions (evlgen data ls)."
+        ),
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Questions for --model: JSON of VQAv2 or OK-VQA, with their annotations in --references, or of GQA."
         ),
     ] = None,
     media: Annotated[
         Path | None,
-        typer.Option(show_default="beside the captions", help="Folder or tar with the data set's videos or pictures."),
+        typer.Option(show_default="beside the captions", help="Folder, tar or zip with the videos or pictures."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--out", show_default="DATASET-SPLIT-MODEL.jsonl", help="Captions of --model; run again to go on."
+            "--out",
+            show_default="DATASET-SPLIT-MODEL.jsonl",
+            help="Captions or answers of --model; run again to go on. Answers stand beside it as .json as well, "
+            "[{question_id, answer}].",
         ),
     ] = None,
     split: SplitOption = None,
-    num_beams: Annotated[int, typer.Option(help="Beams of --model's search; 1 is greedy.", min=1)] = 3,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            show_default='none; "Question: {} Short answer:" for questions',
+            help="Text that captions of --model go on from; for questions {} stands for the question.",
+        ),
+    ] = None,
+    num_beams: Annotated[
+        int | None,
+        typer.Option(show_default="3; 5 for questions", help="Beams of --model's search; 1 is greedy.", min=1),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(show_default="30; 10 for questions", help="Most tokens of a caption or answer.")
+    ] = None,
+    min_length: Annotated[
+        int | None, typer.Option(show_default="0; 1 for questions", help="Fewest tokens of a caption or answer.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in --out before.")
+    ] = False,
     device: DeviceOption = "auto",
     metrics: MetricsOption = "cider,bleu,rouge-l",
     missing: Annotated[
@@ -89,7 +118,9 @@ def evaluate(
 ) -> None:
     """Score captions: CIDEr, BLEU-1 to 4 and ROUGE-L equal to pycocoevalcap, without Java; METEOR and SPICE with it.
 
-    Two ways: --predictions and --references, or --model and --dataset, which captions first.
+    Three ways: --predictions and --references; --model and --dataset, which captions first; or --model and
+    --questions (or a --dataset of questions), which answers first: 1 to 10 tokens, length penalty -1, as BLIP-2, and
+    scored in VQA's normal form.
     All scores are points (x100), with bootstrap intervals over videos. Exit code 3: references without a prediction
     were left out, or a score had to be skipped; the report says which.
     """
@@ -101,14 +132,18 @@ def evaluate(
     scoring = ScoringOptions(metrics=parse_metrics(metrics), deadline_seconds=deadline)
     options = BootstrapOptions(bootstrap, seed, level)
     on_missing = parse_missing(missing)
-    if model is not None or dataset is not None:
-        predictions, references, split = _caption_first(
-            model, dataset, predictions, references, media, output, split, num_beams, device
-        )
+    if model is not None or dataset is not None or questions is not None:
+        asked = Prediction(
+            model, dataset, questions, predictions, references, media, output, split, prompt, num_beams, min_length,
+            max_length, device, retry_failed,
+        )  # fmt: skip
+        predictions, references, split = predict_first(asked)
     if predictions is None or references is None:
         from evlgen.errors import UsageError
 
-        raise UsageError("nothing to score", "give --predictions and --references, or --model and --dataset")
+        raise UsageError(
+            "nothing to score", "give --predictions and --references, or --model and --dataset or --questions"
+        )
     request = EvaluationRequest(
         references=references,
         split=split,
@@ -137,41 +172,6 @@ def evaluate(
     _warn(done)
     if not done.result.complete:
         raise typer.Exit(Exit.SOME_FAILED)
-
-
-def _caption_first(
-    model: str | None,
-    dataset: Path | None,
-    predictions: Path | None,
-    references: Path | None,
-    media: Path | None,
-    output: Path | None,
-    split: str | None,
-    num_beams: int,
-    device: str,
-) -> tuple[Path, Path, str | None]:
-    """Caption a data set; gives its captions, its references, and what these call the split."""
-    from evlgen.captioning import CaptionRequest
-    from evlgen.captioning.dataset import caption_dataset, find_dataset
-    from evlgen.errors import UsageError
-
-    if model is None or dataset is None:
-        raise UsageError("--model and --dataset go together", "or give --predictions and --references")
-    if predictions is not None or references is not None:
-        raise UsageError(
-            "--model and --dataset make the predictions and name the references", "leave the other two away"
-        )
-    found = find_dataset(dataset, split=split, media=media)
-    output = output or Path(f"{found.name}-{Path(model).name}.jsonl")
-    stop = Event()
-    with ExitStack() as stack:
-        view = CaptionView(stack, stop, quiet=False, rows_to_stdout=False)
-        request = CaptionRequest(sources=(), out=output, model=model, num_beams=num_beams, device=device)
-        summary = caption_dataset(found, request, view, stop)
-    if summary.interrupted:
-        err.print(f"interrupted; captions so far are in {output}, run the same command again to go on")
-        raise typer.Exit(Exit.INTERRUPTED)
-    return output, found.captions, found.split
 
 
 def _source(done: "FileEvaluation") -> str:

@@ -151,7 +151,7 @@ class LanguageConfig(Strict):
     prompt_before: str = Field("", description="text in front of the soft prompts")
     prompt_after: str = Field("", description="text between soft prompts and caption")
     learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
-    end_text: str = Field("\n", description="one token that ends a caption")
+    end_text: str = Field("\n", description="ends a caption; one token where it follows a word")
     max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
     lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
     quantization: Literal["none", "int8", "nf4"] = Field(

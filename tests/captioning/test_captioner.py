@@ -29,7 +29,9 @@ class Model:
     processor = Processor()
 
     def generate(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
-        assert options == {"num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1}
+        assert options == {
+            "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0, "prompt": "a video of",
+        }  # fmt: skip
         assert torch.is_inference_mode_enabled()
         count, frames = pixel_values.shape[:2]
         letters = torch.arange(count)[:, None].expand(count, frames) + ord("a")
@@ -41,7 +43,7 @@ class Model:
 
 
 def test_captions_keep_the_order_of_the_clips() -> None:
-    captioner = ModelCaptioner(Model(), Generation(2, 9, 1))
+    captioner = ModelCaptioner(Model(), Generation(2, 9, 1, "a video of", -1.0))
     clips = [np.zeros((3, 2, 2, 3), dtype=np.uint8)] * 2
     assert captioner.caption(clips) == [Caption("aaa", 0.0, 3), Caption("bbb", -1.0, 3)]
     captioner.release_memory()

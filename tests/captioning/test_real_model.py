@@ -2,41 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
 from evlgen.captioning.captioner import identify_model
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
 
 from .test_real_decoder import write_clip
-
-LANGUAGE = {
-    "model_type": "llama",
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "vocab_size": 256,
-    "max_position_embeddings": 128,
-}
-VISION = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 3}
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of a few thousand parameters."""
-    from evlgen.modeling import EVLGenForConditionalGeneration
-
-    config = EVLGenConfig(
-        vision=VisionConfig(name="vit_tiny_patch16_224", image_size=32, width=48, tokens=5, arguments=VISION),
-        connector=ConnectorConfig(layers=1, width=32, heads=2, intermediate=64, r=1),
-        temporal=TemporalConfig(frames=3),
-        language=LanguageConfig(architecture=LANGUAGE, width=32),
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    EVLGenForConditionalGeneration.from_config(config, initialise=False).save_pretrained(folder)
-    return folder
 
 
 def test_the_identity_is_that_of_the_loaded_model(model_folder: Path) -> None:

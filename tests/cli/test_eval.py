@@ -197,7 +197,7 @@ def test_answers(here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("eval", "nothing to score (give --predictions and --references, or --model and --dataset)"),
+        ("eval", "nothing to score (give --predictions and --references, or --model and --dataset or --questions)"),
         ("eval --predictions a.jsonl", "nothing to score"),
         ("eval --model evlgen-mini", "--model and --dataset go together"),
         ("eval --model m --dataset refs.jsonl --predictions a.jsonl", "leave the other two away"),

@@ -169,3 +169,52 @@ def test_items_without_captions_are_told_apart_and_refused_where_all_must_have_s
     assert found.repeated == ["b"]
     with pytest.raises(UsageError, match=r"c.jsonl line 1: a has no captions"):
         read_items(source(tmp_path, lines(*rows)), lower_case=False)
+
+
+def test_prompts_and_questions(tmp_path: Path) -> None:
+    asked = "Question: Is it  a dog? Short answer:".replace("  ", " ")
+    rows = lines(
+        {"image": "a", "question": "Is it  a dog?", "answer": "No ."},
+        {"image": "a", "question": "How many?", "answers": ["2", "two", " "], "prompt": "Q: {} A:"},
+        {"image": "a", "prompt": "a photo of", "captions": ["A cat", "cats"]},
+        {"image": "a", "caption": "plain", "question": "another column"},
+        {"image": "b", "caption": "no prompt", "prompt": None},
+        {"image": "c", "question": "unanswered?", "answers": []},
+    )
+    found = read_captions(source(tmp_path, rows), lower_case=True)
+    assert found.items == [
+        CaptionedItem(
+            "a",
+            ("no", "2", "two", "a cat", "cats", "plain"),
+            (asked, "Q: How many? A:", "Q: How many? A:", "a photo of", "a photo of", ""),
+        ),
+        CaptionedItem("b", ("no prompt",)),
+    ]
+    assert (found.uncaptioned, found.repeated) == ({"c": "line 6"}, [])
+    assert found.items[0].references == ("no",)
+    table = source(tmp_path, 'image,question,answer\na,Is it  a dog?,No .\nb,"red, or blue?",red\n', "c.csv")
+    assert read_items(table, lower_case=False) == [
+        CaptionedItem("a", ("No .",), (asked,)),
+        CaptionedItem("b", ("red",), ("Question: red, or blue? Short answer:",)),
+    ]
+    prompted = source(tmp_path, "file\tprompt\tcaption\na\ta video of\ta dog\nb\t\ta cat\n", "c.tsv")
+    assert read_items(prompted, lower_case=False) == [
+        CaptionedItem("a", ("a dog",), ("a video of",)),
+        CaptionedItem("b", ("a cat",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": 3, "caption": "x"}, "line 1: prompt is 3, expected a text"),
+        ({"question": ["what?"], "answer": "x"}, 'line 1: question is ["what?"], expected a text'),
+        ({"question": " ", "answer": "x"}, "line 1: the question is empty (expected a text)"),
+        ({"question": "what?"}, "line 1: expected a video, image, file or path (a name) and its captions (texts), not"),
+        ({"question": "what?", "answer": 3}, "and its captions (texts); answer is 3"),
+    ],
+)
+def test_bad_prompts_and_questions(tmp_path: Path, row: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_items(source(tmp_path, lines({"image": "a", **row})), lower_case=False)
+    assert said in str(caught.value)

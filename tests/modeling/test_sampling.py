@@ -8,7 +8,7 @@ import torch
 
 from evlgen.errors import UsageError
 from evlgen.modeling.distribution import SamplingDistribution, draw
-from evlgen.modeling.packing import pack_captions, target_offsets
+from evlgen.modeling.packing import pack_captions
 from evlgen.modeling.prefix_cache import SharedPrefix
 from evlgen.modeling.rescoring import sampled_log_probabilities
 from evlgen.modeling.sampling import sample_captions
@@ -183,7 +183,7 @@ def test_reordered_continuations_equal_whole_sequences(llm: dict[str, object]) -
 
 def test_positions_of_targets() -> None:
     packed = pack_captions([[[5, 6, 3], [3]], [[7, 3]]])
-    assert target_offsets(packed).tolist() == [0, 1, 2, 0, 0, 1]
+    assert packed.place.tolist() == [0, 1, 2, 0, 0, 1]
 
 
 def test_nucleus_of_many_tokens_and_ties() -> None:

@@ -6,15 +6,11 @@ A failure then costs the one clip that caused it. The smaller batch is kept for 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from evlgen.captioning.captioner import Caption, Captioner
 from evlgen.captioning.rows import RowError
 from evlgen.errors import EvlgenError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MOST_FAILURES_IN_A_ROW = 10
 """After so many the model itself is broken (a device in error state, say), not the clips."""
@@ -39,7 +35,7 @@ class CarefulCaptioner:
         self._note = note
         self._failures_in_a_row = 0
 
-    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption | RowError]:
+    def caption(self, clips: Sequence[Any]) -> list[Caption | RowError]:
         """A caption or a reason for every clip, in order.
 
         Raises:
@@ -60,7 +56,7 @@ class CarefulCaptioner:
                 results.append(self._give_up(failure))
         return results
 
-    def _try(self, clips: Sequence[NDArray[np.uint8]]) -> tuple[list[Caption] | None, RowError]:
+    def _try(self, clips: Sequence[Any]) -> tuple[list[Caption] | None, RowError]:
         try:
             captions = self._captioner.caption(clips)
             if len(captions) != len(clips):
@@ -75,7 +71,7 @@ class CarefulCaptioner:
             self._captioner.release_memory()
         return None, failure
 
-    def _one_by_one(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption | RowError]:
+    def _one_by_one(self, clips: Sequence[Any]) -> list[Caption | RowError]:
         results: list[Caption | RowError] = []
         for index in range(len(clips)):
             captions, failure = self._try(clips[index : index + 1])

@@ -56,11 +56,24 @@ class ModelIdentity:
     image_size_pixels: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question about a clip.
+
+    Attributes:
+        frames: RGB (F, H, W, 3); questions about one clip share one array.
+        question: as people wrote it, without a prompt around it.
+    """
+
+    frames: NDArray[np.uint8]
+    question: str
+
+
 class Captioner(Protocol):
     """A loaded model."""
 
-    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
-        """Caption clips (F, H, W, 3), RGB, that all have the same number of frames."""
+    def caption(self, clips: Sequence[Any]) -> list[Caption]:
+        """Caption clips (F, H, W, 3), RGB, or answer what is `Asked`; all have the same number of frames."""
 
     def release_memory(self) -> None:
         """Give cached memory back after an out-of-memory failure."""
@@ -74,11 +87,25 @@ class Generation:
         num_beams: beams; one is greedy.
         max_length: most tokens of a caption.
         min_length: fewest tokens of a caption.
+        prompt: text that captions go on from.
+        length_penalty: exponent of the length that beam scores are divided by.
     """
 
     num_beams: int
     max_length: int
     min_length: int
+    prompt: str = ""
+    length_penalty: float = 1.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As arguments of `EVLGenForConditionalGeneration.generate`; the prompt is not among them."""
+        return {
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_length,
+            "min_new_tokens": self.min_length,
+            "length_penalty": self.length_penalty,
+        }
 
 
 def identify_model(model: str) -> ModelIdentity:
@@ -132,36 +159,30 @@ def load_captioner(
         UsageError: no such model or device.
         WeightsError: a weight file is missing or damaged.
     """
+    return ModelCaptioner(load_model(model, device, dtype, report), generation)
+
+
+def load_model(model: str, device: str, dtype: str, report: DownloadReport | None = None) -> Any:
+    """Load an EVLGen model where and as `load_captioner` does."""
     from evlgen.modeling import EVLGenForConditionalGeneration
     from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 
     keep_large_allocations()
     where = pick_device(device)
     cap_threads()
-    loaded = EVLGenForConditionalGeneration.from_pretrained(
+    return EVLGenForConditionalGeneration.from_pretrained(
         model, device=where, dtype=pick_dtype(dtype, where), report=report
     )
-    return ModelCaptioner(loaded, generation)
 
 
-class ModelCaptioner:
-    """A `Captioner` around an `EVLGenForConditionalGeneration`."""
+class _OfModel:
+    """What wraps an `EVLGenForConditionalGeneration`."""
 
     def __init__(self, model: Any, generation: Generation) -> None:
         self.model = model
         self.generation = generation
 
-    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
-        """Caption clips (F, H, W, 3) that all have the same number of frames."""
-        import torch
-
-        with torch.inference_mode():
-            output = self.model.generate(
-                self.model.processor(list(clips)),
-                num_beams=self.generation.num_beams,
-                max_new_tokens=self.generation.max_length,
-                min_new_tokens=self.generation.min_length,
-            )
+    def _captions(self, output: Any) -> list[Caption]:
         texts = self.model.processor.batch_decode(output.sequences)
         numbers = zip(output.log_probabilities.tolist(), output.token_counts.tolist(), strict=True)
         return [Caption(text, p, n) for text, (p, n) in zip(texts, numbers, strict=True)]
@@ -175,3 +196,40 @@ class ModelCaptioner:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+class ModelCaptioner(_OfModel):
+    """A `Captioner` around an `EVLGenForConditionalGeneration`."""
+
+    def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
+        """Caption clips (F, H, W, 3) that all have the same number of frames."""
+        import torch
+
+        with torch.inference_mode():
+            output = self.model.generate(
+                self.model.processor(list(clips)), prompt=self.generation.prompt, **self.generation.options
+            )
+        return self._captions(output)
+
+
+class ModelAnswerer(_OfModel):
+    """The same for questions: the prompt is a pattern, in which {} stands for the question.
+
+    A clip goes through vision tower and connector once for all questions of a batch that are about it.
+    """
+
+    def caption(self, clips: Sequence[Asked]) -> list[Caption]:
+        """Answer questions about clips that all have the same number of frames."""
+        import torch
+
+        distinct = {id(one.frames): one.frames for one in clips}
+        place = {key: number for number, key in enumerate(distinct)}
+        with torch.inference_mode():
+            pixels = self.model.processor(list(distinct.values()))
+            soft_prompts = self.model.soft_prompts(self.model.encode(pixels))
+            output = self.model.generate_from(
+                soft_prompts[[place[id(one.frames)] for one in clips]],
+                prompt=[self.generation.prompt.replace("{}", one.question) for one in clips],
+                **self.generation.options,
+            )
+        return self._captions(output)

@@ -20,7 +20,7 @@ from evlgen.captioning.request import CaptionRequest
 from evlgen.captioning.run import caption_videos
 from evlgen.captioning.summary import Summary
 from evlgen.data.captions import MediaStore, read_items
-from evlgen.data.datasets.finding import recognise
+from evlgen.data.datasets.finding import Located, recognise
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.schema import DataSource
 
@@ -65,7 +65,7 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
     """
     captions = path
     if path.is_dir():
-        found = [path / name.format(split=split) for name in _CAPTION_FILES if split or "{" not in name]
+        found = _captions_files(path, split)
         captions = next((one for one in found if one.is_file()), found[-1])
         if not captions.is_file():
             if (known := _published(path, split, media)) is not None:
@@ -84,6 +84,30 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
     return Dataset(captions, media, split)
 
 
+def find_question_files(path: Path, *, split: str | None = None, media: Path | None = None) -> Located | None:
+    """The published set of questions in a folder, if it holds one and no captions, which come first; arguments and
+    errors as of `find_dataset`."""
+    if not path.is_dir() or any(one.is_file() for one in _captions_files(path, split)) or recognise(path, split):
+        return None
+    found = recognise(path, split, "questions")
+    if found is not None:
+        found = _elsewhere(found, media)
+        found.check()
+    return found
+
+
+def _captions_files(folder: Path, split: str | None) -> list[Path]:
+    return [folder / name.format(split=split) for name in _CAPTION_FILES if split or "{" not in name]
+
+
+def _elsewhere(found: Located, media: Path | None) -> Located:
+    if media is None:
+        return found
+    if not media.exists():
+        raise _no_media(str(media))
+    return found.with_media(media)
+
+
 def _no_media(looked: str) -> UsageError:
     return UsageError(f"no pictures or videos: looked for {looked}", "name the folder or the tar with --media")
 
@@ -93,11 +117,7 @@ def _published(path: Path, split: str | None, media: Path | None) -> Dataset | N
     found = recognise(path, split) or recognise(path, split, "questions")  # these are refused with their name
     if found is None:
         return None
-    if media is not None:
-        if not media.exists():
-            raise _no_media(str(media))
-        found = found.with_media(media)
-    source = found.source()
+    source = _elsewhere(found, media).source()
     return Dataset(Path(source.captions), Path(source.media), source.split, found.split.name)
 
 
@@ -123,7 +143,7 @@ def caption_dataset(
     source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
     names = list(dict.fromkeys(item.name for item in read_items(source, lower_case=False)))
     names = _present(dataset, names, listener or Listener())
-    with _unpacked(dataset.media, names) as (root, files):
+    with unpacked(dataset.media, names) as (root, files):
         sources = [str(root / file) for file in files]
         return caption_videos(replace(request, sources=sources, root=root), listener, stop)
 
@@ -134,9 +154,8 @@ def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str
     Those of an archive are unpacked under their names later, so that none may lead out of a folder.
     """
     with MediaStore(str(dataset.media)) as store:
-        for name in [] if store.is_folder else names:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise UsageError(f"{name} leads out of the data set", "names must be relative")
+        if not store.is_folder:
+            _check_names(names)
         left_out = [name for name in names if store.resolve(name) is None]
     if len(left_out) == len(names):
         what = f"{dataset.media} holds none of the {len(names)} files that {dataset.captions} names, such as {names[0]}"
@@ -151,18 +170,29 @@ def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str
     return [name for name in names if name not in missing]
 
 
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UsageError(f"{name} leads out of the data set", "names must be relative")
+
+
 @contextmanager
-def _unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
+def unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """The media as files below a folder while this is open, and what the named ones are called there.
 
     It is the folder of the media itself, or what `names` needs of an archive. Files are called as the data set names
     them, with their suffix where a name lacks it.
+
+    Raises:
+        UsageError: a name leads out of an archive.
+        EvlgenError: an archive cannot be unpacked.
     """
     with MediaStore(str(media)) as store:
         files = [_with_suffix(name, store.resolve(name)) for name in names]
         if store.is_folder:
             yield media.absolute(), files
             return
+        _check_names(names)
         folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
         try:
             for name, file in zip(names, files, strict=True):

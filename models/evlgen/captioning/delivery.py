@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from evlgen.captioning.captioner import Asked
 from evlgen.captioning.discover import Video
 from evlgen.captioning.fingerprint import fingerprint_or_none
 from evlgen.captioning.rows import RowError
@@ -39,6 +40,12 @@ class Decoded:
     fingerprint: str | None
     clip: ClipFrames
     seconds: float
+
+    @property
+    def model_input(self) -> Any:
+        """What a captioner takes: the frames (F, H, W, 3), with the question if one is asked."""
+        frames = self.clip.frames
+        return frames if self.video.question is None else Asked(frames, self.video.question)
 
 
 @dataclass(frozen=True)

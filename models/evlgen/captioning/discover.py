@@ -32,15 +32,17 @@ VIDEO_EXTENSIONS = frozenset(
 
 @dataclass(frozen=True)
 class Video:
-    """One video that the user asked for.
+    """One video that the user asked for, or one question about a picture or video.
 
     Attributes:
-        name: key of the video in the journal: a path with forward slashes, relative to the root.
+        name: key in the journal: a path with forward slashes, relative to the root; or the question's id.
         path: absolute path.
+        question: to be answered; None: a caption is asked for.
     """
 
     name: str
     path: Path
+    question: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from evlgen.captioning.locking import AlreadyLockedError, lock_exclusively
 from evlgen.captioning.rows import Row
-from evlgen.captioning.state import JournalState, check_regular, read_state
+from evlgen.captioning.state import CAPTIONS, JournalState, Kind, check_regular, read_state
 from evlgen.errors import EvlgenError
 
 
@@ -28,12 +28,16 @@ class Journal:
         locked: False where the file system knows no locks.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: Kind = CAPTIONS) -> None:
         """Open, lock, read, and cut off a torn last line.
+
+        Args:
+            path: the file; it may be missing.
+            kind: what its lines are about.
 
         Raises:
             JournalError: the file is locked by another run, or cannot be opened.
-            UsageError: the file holds something else than captions.
+            UsageError: the file holds something else.
         """
         self.path = path
         check_regular(path)
@@ -45,7 +49,7 @@ class Journal:
             raise JournalError(f"cannot open {path}: {error.strerror}", "choose another --out") from error
         try:
             self.locked = lock_exclusively(self._descriptor)
-            self.state: JournalState = read_state(path)
+            self.state: JournalState = read_state(path, kind)
             self._mend()
             if not existed:
                 _sync_folder(path.parent)

@@ -106,7 +106,7 @@ def run_pipeline(
 
 def _caption(batch: list[Decoded], captioner: CarefulCaptioner, clock: Clock) -> Iterator[Outcome]:
     started = time.monotonic()
-    results = captioner.caption([item.clip.frames for item in batch])
+    results = captioner.caption([item.model_input for item in batch])
     seconds = time.monotonic() - started
     clock.model_seconds += seconds
     for item, result in zip(batch, results, strict=True):

@@ -90,19 +90,14 @@ def make_plan(
     comparable = [
         video for video in videos if (old := state.entries.get(video.name)) and old.settings_hash == settings.hash
     ]
+    paths = list(dict.fromkeys(video.path for video in comparable))  # many questions may be about one picture
     with ThreadPoolExecutor(_FINGERPRINT_THREADS) as threads:
-        now = dict(
-            zip(
-                (video.name for video in comparable),
-                threads.map(fingerprint_or_none, [video.path for video in comparable]),
-                strict=True,
-            )
-        )
+        now = dict(zip(paths, threads.map(fingerprint_or_none, paths), strict=True))
     planned: list[PlannedVideo] = []
     work = 0
     for video in videos:
         entry = state.entries.get(video.name)
-        decision = _decide(entry, settings.hash, now.get(video.name), retry_failed)
+        decision = _decide(video, entry, settings.hash, now.get(video.path), retry_failed)
         if decision.is_work:
             if limit is not None and work >= limit:
                 decision = Decision.BEYOND_LIMIT
@@ -111,12 +106,14 @@ def make_plan(
     return Plan(planned, _difference(planned, state, settings.as_dict()))
 
 
-def _decide(entry: Entry | None, settings_hash: str, fingerprint: str | None, retry_failed: bool) -> Decision:
+def _decide(
+    video: Video, entry: Entry | None, settings_hash: str, fingerprint: str | None, retry_failed: bool
+) -> Decision:
     if entry is None:
         return Decision.NEW
     if entry.settings_hash != settings_hash:
         return Decision.OTHER_SETTINGS
-    if entry.fingerprint != fingerprint:
+    if entry.fingerprint != fingerprint or entry.question != video.question:
         return Decision.CHANGED
     if entry.status == "error":
         return Decision.RETRY if retry_failed else Decision.FAILED_BEFORE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model, resolve_dtype
 from evlgen.captioning.sampling import parse_sampler
@@ -23,6 +24,8 @@ class CaptionRequest:
         num_beams: beams of the search; one is greedy.
         max_length: most tokens of a caption.
         min_length: fewest tokens of a caption.
+        prompt: text that captions go on from; a caption holds what follows it.
+        length_penalty: exponent of the length that beam scores are divided by; below 0 favours short captions.
         frames: frames a video; None for what the model was trained with.
         sampler: rule that picks them.
         backend: decoder.
@@ -43,6 +46,8 @@ class CaptionRequest:
     num_beams: int = 3
     max_length: int = 30
     min_length: int = 0
+    prompt: str = ""
+    length_penalty: float = 1.0
     frames: int | None = None
     sampler: str = "uniform"
     backend: str = "pyav"
@@ -82,7 +87,7 @@ class CaptionRequest:
     @property
     def generation(self) -> Generation:
         """How captions are searched for."""
-        return Generation(self.num_beams, self.max_length, self.min_length)
+        return Generation(self.num_beams, self.max_length, self.min_length, self.prompt, self.length_penalty)
 
     def resolve(self) -> tuple[ModelIdentity, CaptionSettings]:
         """The model and everything that changes a caption, with every `auto` decided; loads no model.
@@ -104,5 +109,12 @@ class CaptionRequest:
             max_length=self.max_length,
             min_length=self.min_length,
             dtype=resolve_dtype(self.dtype, self.device),
+            prompt=self.prompt,
+            length_penalty=self.length_penalty,
         )
         return identity, settings
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are not None; those that are shall keep their defaults."""
+    return {name: value for name, value in options.items() if value is not None}

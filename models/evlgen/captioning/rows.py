@@ -58,7 +58,7 @@ class Row:
     model: str
     model_hash: str
     settings_hash: str
-    settings: Mapping[str, str | int]
+    settings: Mapping[str, str | int | float]
     fingerprint: str | None
     error: RowError | None
     warnings: tuple[str, ...]
@@ -74,6 +74,11 @@ class Row:
         values["seconds"] = _finite(self.seconds, 3)
         return values
 
+    @property
+    def label(self) -> str:
+        """What people know it by."""
+        return self.video
+
     def as_line(self) -> bytes:
         """One JSON line, newline included. Names that are not valid UTF-8 are escaped so that they survive."""
         values = self.as_dict()
@@ -81,6 +86,31 @@ class Row:
             return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
         except UnicodeEncodeError:
             return (json.dumps(values, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class AnswerRow(Row):
+    """The outcome for one question; `video` is its picture or video, `caption` the answer.
+
+    Attributes:
+        question_id: as in the file of questions.
+        question: as in the file of questions.
+    """
+
+    question_id: str
+    question: str
+
+    @property
+    def label(self) -> str:
+        """The question."""
+        return self.question
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values in the order in which they are written."""
+        values = super().as_dict()
+        first = {"question_id": values.pop("question_id"), "image": values.pop("video"), "status": values.pop("status")}
+        first |= {"question": values.pop("question"), "answer": values.pop("caption")}
+        return first | values
 
 
 def _finite(value: float | None, digits: int) -> float | None:

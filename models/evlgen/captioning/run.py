@@ -8,24 +8,44 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 
 from evlgen.captioning.backoff import CarefulCaptioner
-from evlgen.captioning.captioner import Caption, ModelIdentity, load_captioner
-from evlgen.captioning.delivery import Decoded, Decoder, deliver
+from evlgen.captioning.captioner import Caption, Captioner, DownloadReport, ModelIdentity, load_captioner
+from evlgen.captioning.delivery import Decoded, Decoder, NotDecoded, deliver
 from evlgen.captioning.discover import Video, find_videos
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.listener import Listener
-from evlgen.captioning.pipeline import Clock, Outcome, run_pipeline
+from evlgen.captioning.pipeline import Outcome, run_pipeline
 from evlgen.captioning.plan import Decision, Plan, make_plan
 from evlgen.captioning.request import CaptionRequest
 from evlgen.captioning.resources import default_workers
 from evlgen.captioning.rows import Row, RowError
 from evlgen.captioning.sampling import parse_sampler
 from evlgen.captioning.settings import CaptionSettings
-from evlgen.captioning.state import JournalState, read_state
+from evlgen.captioning.state import CAPTIONS, JournalState, Kind, read_state
 from evlgen.captioning.summary import Summary
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run makes of what: captions of videos, or answers to questions.
+
+    Attributes:
+        kind: of the output file.
+        items: everything that was asked for.
+        load: loads the model.
+        deliver: decodes what is to be done.
+        row: the line of an outcome.
+    """
+
+    kind: Kind
+    items: Sequence[Video]
+    load: Callable[[DownloadReport], Captioner]
+    deliver: Callable[[Iterable[Video], Decoder, threading.Event], Iterator[Decoded | NotDecoded]]
+    row: Callable[[Outcome, CaptionSettings], Row]
 
 
 def plan_captions(request: CaptionRequest) -> Plan:
@@ -56,16 +76,29 @@ def caption_videos(
         WeightsError: the model's weights are missing or damaged.
         ModelBrokenError: the model fails on every video.
     """
+    videos = find_videos(request.sources, root=request.root)
+
+    def load(report: DownloadReport) -> Captioner:
+        return load_captioner(request.model, request.generation, request.device, request.dtype, report)
+
+    return run_task(Task(CAPTIONS, videos, load, deliver, make_row), request, listener, stop)
+
+
+def run_task(
+    task: Task, request: CaptionRequest, listener: Listener | None = None, stop: threading.Event | None = None
+) -> Summary:
+    """Do what the output does not hold yet; arguments and errors as of `caption_videos`, but for `sources`."""
     listener = listener or Listener()
     stop = stop or threading.Event()
-    videos = find_videos(request.sources, root=request.root)
     identity, settings = request.resolve()
-    opened: AbstractContextManager[Journal | None] = nullcontext() if request.out is None else Journal(request.out)
+    opened: AbstractContextManager[Journal | None] = (
+        nullcontext() if request.out is None else Journal(request.out, task.kind)
+    )
     with opened as journal:
         state = JournalState() if journal is None else journal.state
         if journal is not None:
             _report_state(journal, listener)
-        plan = make_plan(videos, state, settings, request.retry_failed, request.limit)
+        plan = make_plan(task.items, state, settings, request.retry_failed, request.limit)
         listener.on_plan(plan)
         work = plan.work
         summary = Summary(
@@ -79,22 +112,25 @@ def caption_videos(
         if work and not stop.is_set():
             decoder = open_decoder(request, identity, settings)  # its settings are checked before the model is loaded
             started = time.monotonic()
-            model = load_captioner(
-                request.model, request.generation, request.device, request.dtype, listener.on_download
-            )
+            model = task.load(listener.on_download)
             summary.load_seconds = time.monotonic() - started
             captioner = CarefulCaptioner(model, request.batch_size, listener.on_note)
             listener.on_start(len(work))
 
             def write(outcome: Outcome) -> None:
-                row = _row(outcome, settings)
+                row = task.row(outcome, settings)
                 if journal is not None:
                     journal.append(row)
                 summary.add(row)
                 listener.on_row(row)
 
             started = time.monotonic()
-            _caption_all(work, decoder, captioner, stop, summary.clock, write)
+            with (
+                decoder as decoding,
+                closing(run_pipeline(task.deliver(work, decoding, stop), captioner, stop, summary.clock)) as outcomes,
+            ):
+                for outcome in outcomes:
+                    write(outcome)
             summary.seconds = time.monotonic() - started
             summary.batch_size = captioner.batch_size
         summary.interrupted = stop.is_set() and summary.finished < summary.planned
@@ -130,20 +166,8 @@ def _report_state(journal: Journal, listener: Listener) -> None:
         listener.on_note(f"{journal.path} is on a file system without locks: start no second run on it")
 
 
-def _caption_all(
-    work: list[Video],
-    decoder: AbstractContextManager[Decoder],
-    captioner: CarefulCaptioner,
-    stop: threading.Event,
-    clock: Clock,
-    write: Callable[[Outcome], None],
-) -> None:
-    with decoder as decoding, closing(run_pipeline(deliver(work, decoding, stop), captioner, stop, clock)) as outcomes:
-        for outcome in outcomes:
-            write(outcome)
-
-
-def _row(outcome: Outcome, settings: CaptionSettings) -> Row:
+def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
+    """The line for one video."""
     source, result = outcome.source, outcome.result
     clip = source.clip if isinstance(source, Decoded) else None
     caption = result if isinstance(result, Caption) else None

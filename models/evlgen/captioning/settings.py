@@ -9,6 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+_UNSAID: Mapping[str, str | float] = {"prompt": "", "length_penalty": 1.0}
+"""Settings that came later: at these values they are left out, so that rows from before still count as done."""
+
 
 @dataclass(frozen=True)
 class CaptionSettings:
@@ -26,6 +29,8 @@ class CaptionSettings:
         max_length: most tokens of a caption.
         min_length: fewest tokens of a caption.
         dtype: arithmetic of the model.
+        prompt: text that captions go on from.
+        length_penalty: exponent of the length that beam scores are divided by.
     """
 
     model: str
@@ -39,19 +44,27 @@ class CaptionSettings:
     max_length: int
     min_length: int
     dtype: str
+    prompt: str = ""
+    length_penalty: float = 1.0
 
     @property
     def hash(self) -> str:
         """64 bits, hexadecimal: the same for equal settings on every machine."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def as_dict(self) -> dict[str, str | int]:
+    def as_dict(self) -> dict[str, str | int | float]:
         """The settings as they stand in a row."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if _UNSAID.get(key) != value}
 
 
 def describe_difference(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     """What changed, as `name old -> new, ...`; names that either side does not know are left out."""
-    changed = [f"{key} {old[key]} -> {new[key]}" for key in new if key in old and old[key] != new[key]]
+    old, new = {**_UNSAID, **old}, {**_UNSAID, **new}
+    changed = [f"{key} {_shown(old[key])} -> {_shown(new[key])}" for key in new if key in old and old[key] != new[key]]
     return ", ".join(changed) or "of another version of evlgen"
+
+
+def _shown(value: object) -> str:
+    """A text with blanks, or without anything, in quotes: where it ends must be seen."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and value.split() != [value] else str(value)

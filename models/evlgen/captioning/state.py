@@ -1,4 +1,4 @@
-"""What a caption file says: the last line of each video, and whether its end is torn."""
+"""What a caption file, or a file of answers, says: the last line of each item, and whether its end is torn."""
 
 import json
 from collections.abc import Iterator
@@ -8,24 +8,43 @@ from typing import Any
 
 from evlgen.errors import UsageError
 
-_FIRST_BYTES = b'{"video": '
+
+@dataclass(frozen=True)
+class Kind:
+    """What the lines of a file are about.
+
+    Attributes:
+        key: the first field of a line, which names its item.
+        what: such a file in words.
+        writer: the command that writes it.
+    """
+
+    key: str
+    what: str
+    writer: str
+
+
+CAPTIONS = Kind("video", "a caption file", "evlgen caption")
+ANSWERS = Kind("question_id", "a file of answers", "evlgen eval --questions")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known about one video.
+    """What is known about one item.
 
     Attributes:
         fingerprint: content it was captioned from; None when it could not be read.
         settings_hash: settings it was captioned with.
         status: ok, partial or error.
         error_kind: None unless status is error.
+        question: that was answered; None in a caption file.
     """
 
     fingerprint: str | None
     settings_hash: str
     status: str
     error_kind: str | None
+    question: str | None = None
 
 
 @dataclass
@@ -33,7 +52,7 @@ class JournalState:
     """A caption file, read from start to end.
 
     Attributes:
-        entries: by video name, from the last line of that video.
+        entries: by name of the item (a video, a question), from its last line.
         settings: settings by their hash.
         lines: readable lines.
         bad_lines: unreadable complete lines; they are left alone and count for nothing.
@@ -51,8 +70,8 @@ class JournalState:
     lacks_newline: bool = False
 
 
-def read_state(path: Path) -> JournalState:
-    """Read a caption file; a missing or empty one gives an empty state.
+def read_state(path: Path, kind: Kind = CAPTIONS) -> JournalState:
+    """Read a file of captions or answers; a missing or empty one gives an empty state.
 
     Raises:
         UsageError: the file holds something else, and must not be written to.
@@ -63,9 +82,9 @@ def read_state(path: Path) -> JournalState:
     for line in _lines(path):
         last = line
         whole = line.endswith(b"\n")
-        values = _parse(line)
+        values = _parse(line, kind)
         if values is not None:
-            _take(state, values)
+            _take(state, values, kind)
             state.lacks_newline = not whole
         elif not whole:
             state.torn = True
@@ -73,9 +92,10 @@ def read_state(path: Path) -> JournalState:
         elif line.strip():
             state.bad_lines += 1
         state.good_bytes += len(line)
-    torn_first_line = state.torn and not state.bad_lines and last[: len(_FIRST_BYTES)] == _FIRST_BYTES[: len(last)]
+    first_bytes = f'{{"{kind.key}": '.encode()
+    torn_first_line = state.torn and not state.bad_lines and last[: len(first_bytes)] == first_bytes[: len(last)]
     if state.lines == 0 and (state.bad_lines or state.torn) and not torn_first_line:
-        raise UsageError(f"{path} exists and is not a caption file; nothing was changed", "choose another --out")
+        raise UsageError(f"{path} exists and is not {kind.what}; nothing was changed", "choose another --out")
     return state
 
 
@@ -91,19 +111,19 @@ def check_regular(path: Path) -> None:
         raise UsageError(f"--out {path} is not a plain file", "leave --out away to write to standard output")
 
 
-def read_captions(path: Path) -> dict[str, dict[str, Any]]:
-    """The row of each video, by name, in the order in which the videos first appear; the last line of a video counts.
+def read_captions(path: Path, kind: Kind = CAPTIONS) -> dict[str, dict[str, Any]]:
+    """The row of each item, by name, in the order in which the items first appear; the last line of an item counts.
 
     Raises:
         UsageError: the file is missing.
     """
     if not path.exists():
-        raise UsageError(f"no such file: {path}", "evlgen caption writes it")
+        raise UsageError(f"no such file: {path}", f"{kind.writer} writes it")
     rows: dict[str, dict[str, Any]] = {}
     for line in _lines(path):
-        values = _parse(line)
+        values = _parse(line, kind)
         if values is not None:
-            rows[values["video"]] = values
+            rows[values[kind.key]] = values
     return rows
 
 
@@ -116,22 +136,27 @@ def _lines(path: Path) -> Iterator[bytes]:
         return
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes, kind: Kind) -> dict[str, Any] | None:
     try:
         values = json.loads(line)
     except ValueError:  # covers bytes that are not UTF-8
         return None
     if not isinstance(values, dict):
         return None
-    if not all(isinstance(values.get(key), str) for key in ("video", "settings_hash", "status")):
+    if not all(isinstance(values.get(key), str) for key in (kind.key, "settings_hash", "status")):
         return None
     return values
 
 
-def _take(state: JournalState, values: dict[str, Any]) -> None:
+def _take(state: JournalState, values: dict[str, Any], kind: Kind) -> None:
     error = values.get("error")
-    kind = str(error.get("kind")) if isinstance(error, dict) else None
     state.lines += 1
-    state.entries[values["video"]] = Entry(values.get("fingerprint"), values["settings_hash"], values["status"], kind)
+    state.entries[values[kind.key]] = Entry(
+        fingerprint=values.get("fingerprint"),
+        settings_hash=values["settings_hash"],
+        status=values["status"],
+        error_kind=str(error.get("kind")) if isinstance(error, dict) else None,
+        question=values.get("question"),
+    )
     if isinstance(values.get("settings"), dict):
         state.settings.setdefault(values["settings_hash"], values["settings"])

@@ -101,7 +101,8 @@ class CaptionSource:
         token_ids: per item, its captions as token ids.
         weight: how often an item is drawn, relative to other sources.
         ratio: how often the source is drawn, relative to the ratios of the others; instead of weights, for all or none.
-        references: per item, its captions as people wrote them, to score against; those of `items` if not given.
+        references: per item, its captions as people wrote them, to score against; those of `items` if not given. Of an
+            item with prompts, those that go on from its first one.
         chances: per item, how likely each of its captions is drawn; None: all alike.
     """
 
@@ -115,7 +116,7 @@ class CaptionSource:
     chances: list[NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
-        self.references = self.references or [item.captions for item in self.items]
+        self.references = self.references or [item.references for item in self.items]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -306,6 +307,6 @@ def plain_features(source: CaptionSource, batches: Sequence[Sequence[int]], max_
         yield torch.from_numpy(np.stack([wait() for wait in under_way.pop(0)]))
 
 
-def tokenize(items: list[CaptionedItem], encode: Callable[[str], list[int]]) -> list[list[list[int]]]:
-    """Token ids of every caption of every item."""
-    return [[encode(c) for c in item.captions] for item in items]
+def tokenize(items: list[CaptionedItem], encode: Callable[[str, str], list[int]]) -> list[list[list[int]]]:
+    """Token ids of every caption of every item; `encode` gets a caption and its prompt, which may be empty."""
+    return [[encode(caption, prompt) for caption, prompt in item.prompted] for item in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evlgen.data.datasets.finding import resolve_source
@@ -29,10 +30,38 @@ _SAME_SPLIT = {"validate": "val", "validation": "val", "valid": "val", "dev": "v
 
 @dataclass(frozen=True)
 class CaptionedItem:
-    """One picture or video with its reference captions."""
+    """One picture or video with its reference captions.
+
+    Attributes:
+        name: as the captions file spells it.
+        captions: or answers to questions about it.
+        prompts: what each caption goes on from; empty: none has a prompt.
+    """
 
     name: str
     captions: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
+
+    @property
+    def prompted(self) -> list[tuple[str, str]]:
+        """Every caption with its prompt, which may be empty."""
+        return list(zip(self.captions, self.prompts or ("",) * len(self.captions), strict=True))
+
+    @property
+    def prompt(self) -> str:
+        """What a model is asked about it, where it can be asked one thing only: the first prompt."""
+        return self.prompts[0] if self.prompts else ""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The captions that go on from `prompt`."""
+        return tuple(caption for caption, prompt in self.prompted if prompt == self.prompt)
+
+
+def make_item(name: str, prompted: Iterable[tuple[str, str]]) -> CaptionedItem:
+    """An item of captions with their prompts."""
+    captions, prompts = zip(*prompted, strict=True)
+    return CaptionedItem(name, captions, prompts if any(prompts) else ())
 
 
 @dataclass(frozen=True)
@@ -66,8 +95,8 @@ def read_captions(source: DataSource, *, lower_case: bool) -> CaptionFile:
         if not wanted or _wanted(row.split, wanted, splits):
             rows.setdefault(row.name, []).append(row)
     if not splits.isdisjoint(wanted):  # the names asked for may have come after rows of another spelling
-        kept = {n: [r for r in found if _wanted(r.split, wanted, splits)] for n, found in rows.items()}
-        rows = {n: found for n, found in kept.items() if found}
+        own = {n: [r for r in found if _wanted(r.split, wanted, splits)] for n, found in rows.items()}
+        rows = {n: found for n, found in own.items() if found}
     if not rows:
         have = ", ".join(sorted(splits - {""}))
         raise UsageError(
@@ -77,10 +106,9 @@ def read_captions(source: DataSource, *, lower_case: bool) -> CaptionFile:
     items: list[CaptionedItem] = []
     uncaptioned: dict[str, str] = {}
     for name, found in list(rows.items())[: source.limit]:
-        captions = tuple(clean_caption(c, lower_case=lower_case) for row in found for c in row.captions)
-        captions = tuple(c for c in captions if c)
-        if captions:
-            items.append(CaptionedItem(name, captions))
+        captions = [(clean_caption(c, lower_case=lower_case), row.prompt) for row in found for c in row.captions]
+        if kept := [one for one in captions if one[0]]:
+            items.append(make_item(name, kept))
         else:
             uncaptioned[name] = found[0].where
     return CaptionFile(items, uncaptioned, [n for n, found in rows.items() if sum(r.whole for r in found) > 1])

@@ -3,7 +3,8 @@
 JSON lines and tables (CSV, TSV) with a header; a JSON list of such rows; MSR-VTT's videodatainfo (Xu et al., CVPR
 2016), COCO and NoCaps annotations (arXiv 1504.00325, 1812.08658), Karpathy's splits (arXiv 1412.2306), VATEX; the texts
 and tables of `published`. The layout is found from the content. A row that names no file, or whose captions are not
-text, is an error with its line; one with no captions is handed on.
+text, is an error with its line; one with no captions is handed on. In JSON lines, lists and tables a row may have a
+prompt, which its captions go on from, or a question with its answers in the place of captions.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from evlgen.errors import UsageError
 
 FILE_COLUMNS = ("video", "image", "file", "path")
 CAPTION_COLUMNS = ("captions", "caption")
+ANSWER_COLUMNS = ("answers", "answer")
+QUESTION_PROMPT = "Question: {} Short answer:"
+"""The prompt of a question (arXiv 2301.12597, section 4.2); rows that want another one have a prompt themselves."""
 _EXPECTED = "expected a video, image, file or path (a name) and its captions (texts)"
 _KINDS = "expected JSON lines, JSON, or CSV or TSV with a header, in UTF-8"
 
@@ -77,19 +81,42 @@ def _row(path: Path, where: str, value: Any) -> Row:
     Raises:
         UsageError: it is none, or has other keys or values.
     """
-    name_key, key = _known(value, FILE_COLUMNS), _known(value, CAPTION_COLUMNS)
+    name_key, key = _known(value, FILE_COLUMNS), _text_column(value)
     if name_key is None:
         raise UsageError(f"{path} {where}: {_EXPECTED}{_near(value, FILE_COLUMNS)}")
     if not isinstance(value[name_key], str) or not value[name_key].strip():
         raise UsageError(f"{path} {where}: {_EXPECTED}; {name_key} is {_shown(value[name_key])}")
     if key is None:
         raise UsageError(f"{path} {where}: {_EXPECTED}{_near(value, CAPTION_COLUMNS)}")
-    listed = key == "captions" or isinstance(value[key], list)
+    listed = key.endswith("s") or isinstance(value[key], list)
     captions = value[key] if listed else [value[key]]
     captions = [] if captions is None or captions == [None] else captions
     if not (isinstance(captions, list) and all(isinstance(c, str) for c in captions)):
         raise UsageError(f"{path} {where}: {_EXPECTED}; {key} is {_shown(value[key])}")
-    return Row(where, value[name_key], some(captions), _split(value), listed)
+    prompt = _prompt(path, where, value, key)
+    whole = listed and key in CAPTION_COLUMNS and not prompt
+    return Row(where, value[name_key], some(captions), _split(value), whole, prompt)
+
+
+def _text_column(value: Any) -> str | None:
+    """Where the texts stand that are trained on: captions, or answers to a question."""
+    captions = _known(value, CAPTION_COLUMNS)
+    return captions if captions is not None or _known(value, ("question",)) is None else _known(value, ANSWER_COLUMNS)
+
+
+def _prompt(path: Path, where: str, value: Mapping[str, Any], key: str) -> str:
+    """The row's prompt, or the one that its question makes; a question beside captions is just another column."""
+    prompt = value.get("prompt")
+    question = value["question"] if key in ANSWER_COLUMNS else None
+    for name, text in (("prompt", prompt), ("question", question)):
+        if not (text is None or isinstance(text, str)):
+            raise UsageError(f"{path} {where}: {name} is {_shown(text)}, expected a text")
+    text = " ".join((question or "").split())
+    if prompt and prompt.strip():
+        return str(prompt.replace("{}", text) if question is not None else prompt)
+    if question is not None and not text:
+        raise UsageError(f"{path} {where}: the question is empty", "expected a text")
+    return QUESTION_PROMPT.replace("{}", text) if text else ""
 
 
 def _known(value: Any, columns: Sequence[str]) -> str | None:
@@ -120,10 +147,10 @@ def _table(path: Path, text: str) -> Iterator[Row]:
     lines = text.splitlines()
     first = next(line for line in lines if line.strip())
     headers = {d: [c.strip().strip('"') for c in first.split(d)] for d in "\t,;|"}
-    columns = (*FILE_COLUMNS, *CAPTION_COLUMNS)
+    columns = (*FILE_COLUMNS, *CAPTION_COLUMNS, "question", *ANSWER_COLUMNS)
     delimiter = max(headers, key=lambda d: (sum(c in columns for c in headers[d]), len(headers[d])))
     header = dict.fromkeys(headers[delimiter])
-    name, caption = _known(header, FILE_COLUMNS), _known(header, CAPTION_COLUMNS)
+    name, caption = _known(header, FILE_COLUMNS), _text_column(header)
     if name is None or caption is None:
         guess = _near(header, FILE_COLUMNS if name is None else CAPTION_COLUMNS)
         if name is None and caption is None and "(did" not in guess:
@@ -134,7 +161,8 @@ def _table(path: Path, text: str) -> Iterator[Row]:
     for where, row in table_rows(path, text, headers[delimiter], delimiter):
         if not row[name].strip():
             raise UsageError(f"{path} {where}: {_EXPECTED}; {name} is empty")
-        yield Row(where, row[name].strip(), some([row[caption]]), _split(row), False)
+        prompt = _prompt(path, where, row, caption)
+        yield Row(where, row[name].strip(), some([row[caption]]), _split(row), False, prompt)
 
 
 def _json(path: Path, text: str) -> Iterator[Row]:

@@ -20,6 +20,7 @@ class Row:
         captions: as they stand there; blank ones are left out, so there may be none.
         split: as it stands there; None if the file says nothing.
         whole: the row should hold all captions of its file.
+        prompt: that its captions go on from; empty for none.
     """
 
     where: str
@@ -27,6 +28,7 @@ class Row:
     captions: tuple[str, ...]
     split: str | None
     whole: bool
+    prompt: str = ""
 
 
 def some(captions: Iterable[str]) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """Decoding: greedy, beam search and sampling through transformers' `generate`, from prefix embeddings.
 
-All prefixes of a batch have one length, so nothing is padded on the left and a batch of one equals a batch of many.
+Prefixes of a batch have one length, unless prompts of different lengths follow the soft prompts: those are padded on
+the left, where a mask hides the padding and positions start behind it, so that a batch of one equals a batch of many.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,11 +37,36 @@ class CaptionOutput:
         return [row[:n].tolist() for row, n in zip(self.sequences, self.token_counts.tolist(), strict=True)]
 
 
+def append_prompts(
+    language: FrozenLanguageModel, prefix_BPW: Tensor, prompts: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Prefixes with prompts behind them (B, T, W), padded on the left, and the mask (B, T) that is 0 in the padding.
+
+    Args:
+        language: whose embeddings prompts get.
+        prefix_BPW: prefixes of one length.
+        prompts: token ids, one list an item; it may be empty.
+    """
+    longest = max(len(ids) for ids in prompts)
+    batch, prefix, width = prefix_BPW.shape
+    joined = prefix_BPW.new_zeros(batch, prefix + longest, width)
+    mask = torch.zeros(batch, prefix + longest, dtype=torch.int64, device=prefix_BPW.device)
+    for b, ids in enumerate(prompts):
+        start = longest - len(ids)
+        joined[b, start : start + prefix] = prefix_BPW[b]
+        if ids:
+            embedded = language.embed(torch.tensor(ids, device=prefix_BPW.device))
+            joined[b, start + prefix :] = embedded.to(joined.dtype)
+        mask[b, start:] = 1
+    return joined, mask
+
+
 def generate_captions(
     language: FrozenLanguageModel,
     prefix_BPW: Tensor,
     *,
     num_beams: int,
+    mask_BP: Tensor | None = None,
     max_new_tokens: int = 30,
     min_new_tokens: int = 0,
     do_sample: bool = False,
@@ -48,7 +75,13 @@ def generate_captions(
     length_penalty: float = 1.0,
     seed: int | None = None,
 ) -> CaptionOutput:
-    """Continue prefixes (B, P, W); see `EVLGenForConditionalGeneration.generate` for the arguments."""
+    """Continue prefixes (B, P, W); see `EVLGenForConditionalGeneration.generate` for the arguments.
+
+    Args:
+        language: the frozen language model.
+        prefix_BPW: what stands before a caption.
+        mask_BP: 0 in padding on the left, 1 elsewhere; None: there is no padding.
+    """
     end = language.end_token_id
     options: dict[str, Any] = {
         "num_beams": num_beams,
@@ -65,12 +98,14 @@ def generate_captions(
     if num_beams > 1:
         options |= {"length_penalty": length_penalty, "early_stopping": False}
     prefix = prefix_BPW.to(language.embedding_weight.dtype)
+    if mask_BP is None:
+        mask_BP = torch.ones(prefix.shape[:2], dtype=torch.int64, device=prefix.device)
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         sequences: Tensor = language.model.generate(
             inputs_embeds=prefix,
-            attention_mask=torch.ones(prefix.shape[:2], dtype=torch.int64, device=prefix.device),
+            attention_mask=mask_BP,
             **options,
         )
     is_end = sequences == end

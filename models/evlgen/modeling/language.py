@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
+from evlgen.modeling.packing import PromptedIds
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
 from evlgen.weights import derived, fetch
@@ -60,7 +61,7 @@ class FrozenLanguageModel(nn.Module):
         tokenizer: its tokenizer.
 
     Raises:
-        UsageError: `end_text` is not one token, `width` is not the model's, or adapters do not fit.
+        UsageError: `end_text` is not one token behind a caption, `width` is not the model's, or adapters do not fit.
     """
 
     def __init__(self, config: LanguageConfig, model: Any, tokenizer: Any) -> None:
@@ -69,10 +70,7 @@ class FrozenLanguageModel(nn.Module):
         self.model: Any = model.requires_grad_(False).eval()
         self.model.set_output_embeddings(_ContiguousHead(self.model.get_output_embeddings()))
         self.tokenizer: Any = tokenizer
-        end = self.encode(config.end_text)
-        if len(end) != 1:
-            raise UsageError(f"language.end_text {config.end_text!r} is {len(end)} tokens, expected one")
-        self.end_token_id = end[0]
+        self.end_token_id = end_token(tokenizer, config.end_text)
         width = self.embedding_weight.shape[1]
         if width != config.width:
             raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
@@ -121,9 +119,22 @@ class FrozenLanguageModel(nn.Module):
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def encode_caption(self, caption: str) -> list[int]:
-        """Token ids of a caption with its end token, at most `max_text_tokens`."""
-        return [*self.encode(caption)[: self.config.max_text_tokens - 1], self.end_token_id]
+    def encode_caption(self, caption: str, prompt: str = "") -> list[int]:
+        """Token ids of a caption with its end token, at most `max_text_tokens`; with a prompt, `PromptedIds`."""
+        before = self.encode_prompt(prompt)
+        ids = self._encode_behind(prompt.rstrip(" "), before, caption) if before else self.encode(caption)
+        ids = [*ids[: self.config.max_text_tokens - 1], self.end_token_id]
+        return PromptedIds(ids, before) if before else ids
+
+    def _encode_behind(self, prompt: str, before: list[int], text: str) -> list[int]:
+        """Token ids that a text has where it goes on from a prompt: its first word brings the blank between them."""
+        blank = "" if prompt[-1:].isspace() else " "
+        both = self.encode(f"{prompt}{blank}{text}")
+        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Token ids of a text that a caption goes on from. Blanks at its end are dropped: words bring their own."""
+        return self.encode(prompt.rstrip(" "))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings of token ids, in the model's precision."""
@@ -152,6 +163,26 @@ class FrozenLanguageModel(nn.Module):
             use_cache=False,
         ).last_hidden_state
         return out
+
+
+def end_token(tokenizer: Any, end_text: str) -> int:
+    """The token that ends a caption.
+
+    SentencePiece tokenizers (Llama, Vicuna) put a blank in front of every text, so that a line break by itself is two
+    tokens. Behind a caption it is one, and that is the one that captions are trained and generated with.
+
+    Raises:
+        UsageError: it is not one token there either.
+    """
+    alone, word, both = (tokenizer.encode(t, add_special_tokens=False) for t in (end_text, "a", f"a{end_text}"))
+    if len(alone) == 1:
+        return int(alone[0])
+    if len(alone) > 1 and both[:-1] == word:
+        return int(both[-1])
+    raise UsageError(
+        f"language.end_text {end_text!r} is {len(alone)} tokens, expected one",
+        "name a special token of the tokenizer, or a line break",
+    )
 
 
 def load_language_model(

@@ -18,18 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.errors import UsageError
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.distribution import SamplingDistribution
-from evlgen.modeling.generation import CaptionOutput, generate_captions
+from evlgen.modeling.generation import CaptionOutput, append_prompts, generate_captions
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.packing import (
     PackedCaptions,
+    PromptedIds,
     length_groups,
     pack_captions,
     packed_mask,
     packed_positions,
-    target_offsets,
 )
 from evlgen.modeling.pretrained import PretrainedMixin
 from evlgen.modeling.processing import EVLGenProcessor
@@ -119,15 +120,11 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             return prompts.reshape(batch, -1, *prompts.shape[1:]).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
 
-    def prefix(self, soft_prompts_BQW: Tensor, prompt: str = "") -> Tensor:
-        """What stands before a caption (B, P, W): prompt text, soft prompts, prompt text, and the caller's prompt."""
+    def prefix(self, soft_prompts_BQW: Tensor) -> Tensor:
+        """What stands before a caption, or before the caller's prompt (B, P, W): prompt text, soft prompts, text."""
         batch, dtype = len(soft_prompts_BQW), soft_prompts_BQW.dtype
-        parts = [self.prompt_before.to(dtype).expand(batch, -1, -1), soft_prompts_BQW]
-        parts.append(self.prompt_after.to(dtype).expand(batch, -1, -1))
-        if prompt:
-            ids = torch.tensor(self.language.encode(prompt), device=self.device)
-            parts.append(self.language.embed(ids).to(dtype).expand(batch, -1, -1))
-        return torch.cat(parts, dim=1)
+        before, after = (text.to(dtype).expand(batch, -1, -1) for text in (self.prompt_before, self.prompt_after))
+        return torch.cat([before, soft_prompts_BQW, after], dim=1)
 
     def log_probabilities(
         self, prefix_BPW: Tensor, packed: PackedCaptions, distribution: SamplingDistribution | None = None
@@ -138,7 +135,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             self.language.head_weight,
             packed.target,
             distribution,
-            None if distribution is None else target_offsets(packed),
+            None if distribution is None else packed.place,
         )
 
     def _predicting_states(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
@@ -167,7 +164,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         """Teacher-forced loss; all captions of an item share one prefix.
 
         Args:
-            captions: per item, its captions as token ids that end with the end token (`language.encode_caption`).
+            captions: per item, its captions as token ids that end with the end token (`language.encode_caption`); those
+                that follow a prompt have no loss on it.
             pixel_values: normalised frames (B, F, 3, S, S), or
             features: cached frame features (B, F, N, C).
         """
@@ -189,7 +187,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         pixel_values: Tensor | None = None,
         *,
         features: Tensor | None = None,
-        prompt: str = "",
+        prompt: str | Sequence[str] = "",
         num_beams: int | None = None,
         max_new_tokens: int = 30,
         min_new_tokens: int = 0,
@@ -204,7 +202,10 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         Args:
             pixel_values: normalised frames (B, F, 3, S, S), or
             features: cached frame features (B, F, N, C).
-            prompt: text that the caption continues, for example a question.
+            prompt: text that the caption goes on from, for example "a photo of" or a question; one for all items or
+                one each. It follows the soft prompts and, where the model has prompt texts of its own (a chat turn),
+                these: there it is the beginning of the model's own turn. Captions hold what follows it, and their
+                log-probabilities are given it.
             num_beams: beams of the search; 1 is greedy. Without a number: 3, or 1 when sampling.
             max_new_tokens: longest caption in tokens, end included.
             min_new_tokens: shortest caption in tokens.
@@ -213,6 +214,9 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             top_p: nucleus of the sampling distribution.
             length_penalty: exponent of the length that beam scores are divided by.
             seed: makes sampling repeatable.
+
+        Raises:
+            UsageError: not one prompt an item, or a prompt too long for the language model.
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
@@ -231,14 +235,37 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         )
 
     @torch.no_grad()
-    def generate_from(self, soft_prompts_BQW: Tensor, *, prompt: str = "", **decoding: Any) -> CaptionOutput:
+    def generate_from(
+        self, soft_prompts_BQW: Tensor, *, prompt: str | Sequence[str] = "", **decoding: Any
+    ) -> CaptionOutput:
         """The second half of `generate`: from soft prompts to captions."""
         if decoding.get("num_beams") is None:
             decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
-        prefix = self.prefix(soft_prompts_BQW, prompt)
-        output = generate_captions(self.language, prefix, **decoding)
-        packed = pack_captions([[ids] for ids in output.token_ids()]).to(self.device)
+        prefix = self.prefix(soft_prompts_BQW)
+        prompts = self._prompts(prompt, prefix, decoding)
+        prompted, mask = append_prompts(self.language, prefix, prompts)
+        output = generate_captions(self.language, prompted, mask_BP=mask, **decoding)
+        given = [[PromptedIds(ids, prompt)] for ids, prompt in zip(output.token_ids(), prompts, strict=True)]
+        packed = pack_captions(given).to(self.device)
         scores = torch.zeros(packed.captions, device=self.device)
         output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()
         output.texts = self.processor.batch_decode(output.sequences)
         return output
+
+    def _prompts(self, prompt: str | Sequence[str], prefix_BPW: Tensor, decoding: dict[str, Any]) -> list[list[int]]:
+        """Token ids of every item's prompt, checked."""
+        batch, before = prefix_BPW.shape[:2]
+        texts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
+        if len(texts) != batch:
+            raise UsageError(f"{len(texts)} prompts for {batch} items", "give one for all, or one each")
+        prompts = [self.language.encode_prompt(text) for text in texts]
+        most = getattr(self.language.model.config, "max_position_embeddings", None)
+        longest = max(prompts, key=len)
+        if longest and most is not None and before + len(longest) + decoding.get("max_new_tokens", 0) > most:
+            text = texts[prompts.index(longest)]
+            raise UsageError(
+                f"a prompt of {len(longest)} tokens is too long: with {before} tokens before it and the caption after "
+                f"it it does not fit the language model's {most} positions: {text[:40]!r}",
+                "shorten it",
+            )
+        return prompts

@@ -2,14 +2,15 @@
 
 The prefix is the expensive part of a short caption's sequence. Packed, it runs once: caption tokens see the prefix and
 their own caption only (a block mask), positions restart after the prefix for every caption, and logits are needed at
-caption positions only. Losses and gradients equal those of separate sequences.
+caption positions only. A caption may have a prompt of its own in front, say a question: it is read and not predicted.
+Losses and gradients equal those of separate sequences.
 
 Shapes: B items, P prefix tokens, T caption tokens of the longest item, K captions of an item, M predicted tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,18 +20,32 @@ from torch import Tensor
 LEAST_GROUP_ITEMS = 4
 
 
+class PromptedIds(list[int]):
+    """Token ids to predict, end token included, and the prompt that they follow, which is read only.
+
+    Attributes:
+        prompt: token ids.
+    """
+
+    def __init__(self, ids: Iterable[int], prompt: Sequence[int]) -> None:
+        super().__init__(ids)
+        self.prompt = prompt
+
+
 @dataclass
 class PackedCaptions:
     """Captions of a batch, ready to follow a prefix of any length.
 
     Attributes:
-        input_ids: (B, T) the captions of an item one after the other, without end tokens; 0 in the padding.
+        input_ids: (B, T) the captions of an item one after the other, each behind its prompt and without its end token;
+            0 in the padding.
         caption_of: (B, T) which caption a token belongs to; -1 in the padding.
-        offset: (B, T) position of a token inside its caption.
+        offset: (B, T) position of a token inside its prompt and caption.
         item: (M,) batch index of every predicted token.
         source: (M,) position in (B, T) whose hidden state predicts it; -1: the last token of the prefix.
         target: (M,) the predicted token ids.
         sequence: (M,) index of the caption in the flat list of all captions, to sum per caption.
+        place: (M,) position of every predicted token inside its caption, from 0; its prompt does not count.
         captions: how many captions there are in all.
     """
 
@@ -41,6 +56,7 @@ class PackedCaptions:
     source: Tensor
     target: Tensor
     sequence: Tensor
+    place: Tensor
     captions: int
 
     def to(self, device: torch.device | str) -> PackedCaptions:
@@ -49,13 +65,23 @@ class PackedCaptions:
         return replace(self, **moved)
 
 
+def packed_tokens(ids: Sequence[int]) -> int:
+    """Tokens that a caption takes of a packed sequence: its prompt and all but its end token."""
+    return len(_prompt(ids)) + len(ids) - 1
+
+
+def _prompt(ids: Sequence[int]) -> Sequence[int]:
+    return ids.prompt if isinstance(ids, PromptedIds) else ()
+
+
 def pack_captions(items: Sequence[Sequence[Sequence[int]]]) -> PackedCaptions:
     """Lay out token ids.
 
     Args:
-        items: for every item its captions, each a list of token ids that ends with the end token.
+        items: for every item its captions, each a list of token ids that ends with the end token; those with a prompt
+            are `PromptedIds`.
     """
-    longest = max(sum(len(c) - 1 for c in captions) for captions in items)
+    longest = max(sum(packed_tokens(ids) for ids in captions) for captions in items)
     shape = (len(items), max(1, longest))
     input_ids, offset = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     caption_of = torch.full(shape, -1, dtype=torch.int64)
@@ -63,24 +89,26 @@ def pack_captions(items: Sequence[Sequence[Sequence[int]]]) -> PackedCaptions:
     source: list[int] = []
     target: list[int] = []
     sequence: list[int] = []
+    place: list[int] = []
     count = 0
     for b, captions in enumerate(items):
         at = 0
         for k, ids in enumerate(captions):
-            n = len(ids) - 1
-            input_ids[b, at : at + n] = torch.tensor(ids[:n], dtype=torch.int64)
+            prompt, n = _prompt(ids), packed_tokens(ids)
+            input_ids[b, at : at + n] = torch.tensor([*prompt, *ids[:-1]], dtype=torch.int64)
             offset[b, at : at + n] = torch.arange(n)
             caption_of[b, at : at + n] = k
-            item += [b] * (n + 1)
-            source += [-1, *range(at, at + n)]
+            item += [b] * len(ids)
+            source += [-1, *range(at, at + n)][len(prompt) :]
             target += list(ids)
-            sequence += [count] * (n + 1)
+            sequence += [count] * len(ids)
+            place += range(len(ids))
             count += 1
             at += n
-    item_M, source_M, target_M, sequence_M = (
-        torch.tensor(v, dtype=torch.int64) for v in (item, source, target, sequence)
+    item_M, source_M, target_M, sequence_M, place_M = (
+        torch.tensor(v, dtype=torch.int64) for v in (item, source, target, sequence, place)
     )
-    return PackedCaptions(input_ids, caption_of, offset, item_M, source_M, target_M, sequence_M, count)
+    return PackedCaptions(input_ids, caption_of, offset, item_M, source_M, target_M, sequence_M, place_M, count)
 
 
 def length_groups(packed: PackedCaptions, most: int) -> list[tuple[Tensor, int]]:
@@ -116,9 +144,3 @@ def packed_positions(packed: PackedCaptions, prefix: int) -> Tensor:
     """(B, P + T): 0..P-1 for the prefix, then P + offset inside each caption."""
     start = torch.arange(prefix, device=packed.input_ids.device).expand(len(packed.input_ids), prefix)
     return torch.cat([start, packed.offset + prefix], dim=1)
-
-
-def target_offsets(packed: PackedCaptions) -> Tensor:
-    """(M,): position of every predicted token inside its caption, from 0."""
-    at = packed.offset[packed.item, packed.source.clamp(min=0)]
-    return torch.where(packed.source < 0, 0, at + 1)

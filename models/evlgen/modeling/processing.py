@@ -6,6 +6,7 @@ A picture is resized to the square input whole, its aspect not kept: nothing at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
-from evlgen.modeling.language import load_tokenizer
+from evlgen.modeling.language import end_token, load_tokenizer
 from evlgen.weights.checkpoints import find_checkpoint
 
 
@@ -69,9 +70,13 @@ class EVLGenProcessor:
         x = pixels.float().div_(255)
         return x.sub_(self._mean.to(x.device)).div_(self._std.to(x.device))
 
+    @cached_property
+    def _end_token(self) -> int:
+        return end_token(self.tokenizer, self.config.language.end_text)
+
     def batch_decode(self, sequences: Tensor) -> list[str]:
         """Captions of token ids (B, T), up to the end token."""
-        end = self.tokenizer.encode(self.config.language.end_text, add_special_tokens=False)[0]
+        end = self._end_token
         texts: list[str] = []
         for row in sequences.tolist():
             ids = row[: row.index(end)] if end in row else row

@@ -74,18 +74,33 @@ class TrainStep(RecipeStep):
 
 
 class EvalStep(Step):
-    """Caption a captioned data set and score the captions."""
+    """Caption a captioned data set, or answer a set of questions, and score what was said."""
 
     kind: Literal["eval"]
     model: str = Field(description="an earlier train step, a packaged model, a checkpoint folder, or a hub name")
     dataset: str = Field(
-        description="JSONL file of {video|image, captions} or its folder, or the folder of a published set (evlgen "
-        "data ls); ${VARIABLES} are expanded"
+        description="JSONL file of {video|image, captions} or its folder, or the folder of a published set of captions "
+        "or questions (evlgen data ls); ${VARIABLES} are expanded"
     )
     split: str | None = Field(None, description="only rows with this split; null: all rows")
     media: str | None = Field(None, description="folder or tar of the data set; null: beside the captions")
-    num_beams: int = Field(3, gt=0, description="beams of the search; 1 is greedy")
-    metrics: list[Metric] = Field(default_factory=lambda: list(_SCORES), min_length=1)
+    prompt: str | None = Field(
+        None,
+        description="text that captions go on from; of questions {} stands for the question. null: none, or "
+        '"Question: {} Short answer:"',
+    )
+    num_beams: int | None = Field(
+        None, gt=0, description="beams of the search; 1 is greedy; null: 3, or 5 for questions"
+    )
+    min_new_tokens: int | None = Field(
+        None, ge=0, description="fewest tokens of a caption or answer; null: 0, or 1 for questions"
+    )
+    max_new_tokens: int | None = Field(
+        None, gt=0, description="most tokens of a caption or answer; null: 30, or 10 for questions"
+    )
+    metrics: list[Metric] = Field(
+        default_factory=lambda: list(_SCORES), min_length=1, description="of captions; answers have their accuracy"
+    )
     missing: Literal["skip", "empty"] = Field("skip", description="references without a caption: left out, or empty")
     bootstrap: int = Field(1000, ge=0, description="resamples of the items for intervals; 0: none")
     html: bool = Field(False, description="write page.html as well")

@@ -20,6 +20,7 @@ from evlgen.data.media import is_picture
 from evlgen.data.sources import ReadSource
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.packing import packed_tokens
 from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.metering import make_fake
@@ -186,5 +187,5 @@ def largest_micro_batch(recipe: Recipe, data: CaptionData, end_token_id: int, pa
 
 def _tokens(batch: Captions) -> tuple[int, int]:
     """Of the packed sequences with their padding; and those that are predicted."""
-    each = [sum(len(c) for c in captions) for captions in batch]
-    return len(batch) * max(n - len(captions) for n, captions in zip(each, batch, strict=True)), sum(each)
+    longest = max(sum(packed_tokens(ids) for ids in captions) for captions in batch)
+    return len(batch) * longest, sum(len(ids) for captions in batch for ids in captions)

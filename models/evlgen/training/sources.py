@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from evlgen.data.batches import CaptionSource, Source, VisualSource, tokenize
-from evlgen.data.captions import CaptionedItem, clean_caption
+from evlgen.data.captions import CaptionedItem, clean_caption, make_item
 from evlgen.data.pixels import FrameReader, decoders_here
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
 from evlgen.data.sources import ReadSource, open_pixels, prepare_source, read_sources
 from evlgen.data.visual import choose_visual
+from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
 from evlgen.training.consensus import Floats, chances, consensus
@@ -32,8 +33,9 @@ class Loader:
         found: the shards to train on, once `sources` has counted them.
 
     Raises:
-        UsageError: a captions file, its media or shards are missing or not what they must be; or features are asked
-            for that cannot be cached.
+        UsageError: a captions file, its media or shards are missing or not what they must be; features are asked for
+            that cannot be cached; or captions have prompts and are to be compared with each other or with samples,
+            which would need one prompt an item.
     """
 
     def __init__(self, recipe: Recipe, progress: Callable[..., None] | None, stop: Callable[[], bool]) -> None:
@@ -43,6 +45,13 @@ class Loader:
         self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
         self.found: list[FoundShards] = []
         self._shards = [(s, open_reader(s, recipe.data)) for s in recipe.data.train if s.shards]
+        wanted = "scst.samples" if recipe.scst.samples else "data.consensus" if recipe.data.consensus else None
+        prompted = next((source for source in self.read[0] if any(item.prompts for item in source.items)), None)
+        if wanted is not None and prompted is not None:
+            raise UsageError(
+                f"{prompted.config.captions} has captions with prompts or questions, with which {wanted} cannot work",
+                f"set {wanted} to 0",
+            )
 
     def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[Source], list[CaptionSource]] | None:
         """Training and validation sources with their visual input; None when asked to stop.
@@ -90,7 +99,7 @@ class Loader:
                     tokenize(items, model.language.encode_caption),
                     source.config.weight,
                     source.config.ratio,
-                    [item.captions for item in usable],
+                    [item.references for item in usable],
                     self._chances(items) if drawn else None,
                 )
             )
@@ -123,8 +132,8 @@ class Loader:
 
     def trained_on(self, items: Sequence[CaptionedItem]) -> list[CaptionedItem]:
         """Items with their captions cleaned; captions of which nothing would be left stay as they are."""
-        return [CaptionedItem(item.name, self._cleaned(item)) for item in items]
+        return [make_item(item.name, self._cleaned(item)) for item in items]
 
-    def _cleaned(self, item: CaptionedItem) -> tuple[str, ...]:
-        cleaned = (clean_caption(c, lower_case=self.data.lower_case) for c in item.captions)
-        return tuple(c for c in cleaned if c) or item.captions
+    def _cleaned(self, item: CaptionedItem) -> list[tuple[str, str]]:
+        cleaned = [(clean_caption(c, lower_case=self.data.lower_case), prompt) for c, prompt in item.prompted]
+        return [one for one in cleaned if one[0]] or item.prompted

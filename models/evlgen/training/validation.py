@@ -3,7 +3,8 @@
 The gap is the loss with another item's soft prompts minus the loss with the right ones, in nats per token: near 0 the
 model writes fluent captions without looking. The loss alone does not tell. Scores are those of `evlgen.metrics`,
 against the captions as people wrote them; the document frequencies of CIDEr come from all items of the source, also
-when only the first so many are captioned, so that they do not move with the number.
+when only the first so many are captioned, so that they do not move with the number. An item with prompts is captioned
+behind its first one.
 """
 
 from __future__ import annotations
@@ -147,6 +148,7 @@ class Validator:
         for chosen in _batches(for_captions):
             generated = task.model.generate_from(
                 torch.stack([prompts[i] for i in chosen]),
+                prompt=[source.items[i].prompt for i in chosen],
                 num_beams=self.config.beams,
                 max_new_tokens=self.config.max_new_tokens,
             )

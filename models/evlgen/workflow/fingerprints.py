@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.captioning.captioner import identify_model
-from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.shards.files import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
+from evlgen.workflow.predicting import PREDICTIONS, data_of, files_of, request_of
 from evlgen.workflow.state import StepRecord
 
 HASHED_BYTES = 256 << 20
@@ -31,6 +31,9 @@ _OF_THE_RUN = frozenset(
     }
 )  # fmt: skip
 """Keys of train that say how a run goes, and not what comes out."""
+
+_CAME_LATER = ("prompt", "min_new_tokens", "max_new_tokens")
+"""Keys of eval steps that are left out where they are null, so that results from before they were there still count."""
 
 
 def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
@@ -51,10 +54,10 @@ def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
             else {}
         )
     if isinstance(step, EvalStep):
-        found = find_dataset(
-            expand_path(step.dataset), split=step.split, media=None if step.media is None else expand_path(step.media)
-        )
-        return {**own, "data": [file_facts(found.captions), file_facts(found.media)]}
+        found = data_of(step)
+        said = {key: value for key, value in own.items() if value is not None or key not in _CAME_LATER}
+        beams = request_of(step, found, Path(PREDICTIONS)).num_beams
+        return {**said, "num_beams": beams, "data": [file_facts(path) for path in files_of(found)]}
     if isinstance(step, CaptionStep):
         videos = find_videos([str(expand_path(text)) for text in step.videos])
         return {**own, "found": [[video.name, *_stamp(video.path)] for video in videos]}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
-from evlgen.captioning.dataset import find_dataset
 from evlgen.captioning.discover import find_videos
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.finding import Located, resolve_source
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path
-from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
+from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.trackers import check_trackers
 from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.workflow.predicting import PREDICTIONS, data_of, request_of
 
 
 def check_chain_inputs(chain: Chain) -> None:
@@ -53,18 +54,24 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
         if step.start_from is None and start is not None:
             looks.append(lambda: find_checkpoint(str(expand_path(start))))
     if isinstance(step, EvalStep):
-        looks.append(
-            lambda: find_dataset(
-                expand_path(step.dataset),
-                split=step.split,
-                media=None if step.media is None else expand_path(step.media),
-            )
-        )
+        looks.append(lambda: request_of(step, data_of(step), Path(PREDICTIONS)))
+    if isinstance(step, CompareStep):
+        of = next(one for one in chain.steps if isinstance(one, EvalStep) and one.name == step.a)
+        looks.append(lambda: _captions_only(of))
     if isinstance(step, CaptionStep):
         looks.append(lambda: find_videos([str(expand_path(text)) for text in step.videos]))
     if isinstance(step, EvalStep | CaptionStep) and step.model not in names:
         looks.append(lambda: find_checkpoint(step.model))
     return looks
+
+
+def _captions_only(step: EvalStep) -> None:
+    try:
+        data = data_of(step)
+    except EvlgenError:  # which the eval step says of itself
+        return
+    if isinstance(data, Located):
+        raise UsageError(f"{step.name} answers the questions of {data.known.title}", "compare takes steps of captions")
 
 
 def _file(text: str) -> None:

@@ -23,9 +23,10 @@ from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Tr
 from evlgen.training.launch import joined
 from evlgen.training.run import RECIPE_FILE, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
+from evlgen.workflow.predicting import PREDICTIONS
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord, alone_in
-from evlgen.workflow.steps import BEST, PREDICTIONS, Hands, Outcome, Place, run_step
+from evlgen.workflow.steps import BEST, Hands, Outcome, Place, run_step
 
 What = Literal["started", "resumed", "skipped", "done", "failed", "interrupted"]
 

@@ -10,9 +10,10 @@ from threading import Event
 from typing import Any
 
 from evlgen.captioning import CaptionRequest, Listener, Summary, caption_videos
-from evlgen.captioning.dataset import caption_dataset, find_dataset
+from evlgen.captioning.dataset import find_dataset
 from evlgen.configuration import CONFIG_FILE
 from evlgen.data.checking import check_data
+from evlgen.data.datasets.finding import Located
 from evlgen.data.features import Report
 from evlgen.data.prepare import prepare_all_shards, prepare_data
 from evlgen.errors import EvlgenError
@@ -33,8 +34,8 @@ from evlgen.recipes.chain import (
 )
 from evlgen.training.records import LOG_FILE
 from evlgen.weights.checkpoints import WEIGHTS_FILE
+from evlgen.workflow.predicting import PREDICTIONS, data_of, predict
 
-PREDICTIONS = "predictions.jsonl"
 BEST = "best"
 _SHOWN = 3
 
@@ -52,6 +53,7 @@ class Hands:
         stop: set from anywhere, ends the running step in good order.
         progress: told of downloads and of items.
         captions: makes the listener of a captioning run.
+        answers: likewise of a run that answers questions.
     """
 
     train: Train
@@ -59,6 +61,7 @@ class Hands:
     stop: Event = field(default_factory=Event)
     progress: Report | None = None
     captions: Callable[[], Listener] = Listener
+    answers: Callable[[], Listener] = Listener
 
 
 @dataclass(frozen=True)
@@ -190,36 +193,37 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 
 def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
-    media = None if step.media is None else expand_path(step.media)
-    found = find_dataset(expand_path(step.dataset), split=step.split, media=media)
-    predictions = place.folder / PREDICTIONS
-    request = CaptionRequest(
-        sources=(), out=predictions, model=place.model, num_beams=step.num_beams, device=hands.device
-    )
-    if caption_dataset(found, request, hands.captions(), hands.stop).interrupted or hands.stop.is_set():
+    data, out = data_of(step), place.folder / PREDICTIONS
+    listener = hands.answers() if isinstance(data, Located) else hands.captions()
+    made = predict(step, data, out, place.model, hands.device, listener, hands.stop)
+    if made is None:
         return None
+    if made.references is None:
+        text = f"{made.items} of {made.items + made.without} questions answered, no answers of people to score against"
+        return Outcome(made.files, {"answered": made.items}, text, not made.without)
     scoring = EvaluationRequest(
-        references=found.captions,
-        split=found.split,
+        references=made.references,
+        split=made.split,
         scoring=ScoringOptions(metrics=_in_order(step.metrics)),
         bootstrap=BootstrapOptions(samples=step.bootstrap),
         missing=step.missing,
     )
-    done = evaluate_files(predictions, scoring)
+    done = evaluate_files(made.scored, scoring)
     scores = _write_json(place.folder / "scores.json", {"notes": list(done.notes), **done.result.as_dict()})
     items = place.folder / "items.jsonl"
     write_items(done.result, items)
-    files = [predictions, scores, items]
+    files = [*made.files, scores, items]
     if step.html and isinstance(done.result, Evaluation):
         page = place.folder / "page.html"
-        write_page(done.result, page, title=step.name, source=f"{place.model} on {found.name}")
+        write_page(done.result, page, title=step.name, source=f"{place.model} on {made.name}")
         files.append(page)
     figures = {score.name: score.value for score in done.result.scores}
     said = ", ".join(f"{name} {value:.1f}" for name, value in figures.items() if value is not None)
     said += "".join(f", {score.name} skipped: {score.skipped}" for score in done.result.scores if score.skipped)
     text = f"{said} ({len(done.result.items)} items)"
     if done.result.without_prediction:
-        text += f", {len(done.result.without_prediction)} references without a caption"
+        what = "references without a caption" if isinstance(done.result, Evaluation) else "questions without an answer"
+        text += f", {len(done.result.without_prediction)} {what}"
     return Outcome(tuple(files), figures, text, done.result.complete)
 
 
