@@ -70,7 +70,7 @@ def test_missing_data_is_one_line(recipe_file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("EVLGEN_DATA", raising=False)
     unset = runner.invoke(app, ["train", "--recipe", "mini-pretrain", "--out", str(recipe_file.parent / "x")])
     assert unset.exit_code == Exit.USAGE
-    assert "the environment variable EVLGEN_DATA is not set (set it to the folder of the data)" in unset.stderr
+    assert "the environment variable EVLGEN_DATA is not set (the recipe's header says what it is for)" in unset.stderr
     missing = runner.invoke(
         app, ["train", "--recipe", str(recipe_file), "--set", "data.train.0.captions=none.jsonl", "--out", "x"]
     )

@@ -36,7 +36,7 @@ KNOWN = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption},
         ("id,caption\n1,café\n".encode("latin-1"), "P is not text in UTF-8 (save it as UTF-8 and try again)"),
         (b"id,caption\n" + b"1,x\n" * 270_000 + b"\xff\n", "P is not text in UTF-8 (save it as UTF-8 and try again)"),
         (
-            gzip.compress(b"id,caption\n1,x\n" * 9)[:-12],
+            gzip.compress(b"id,caption\n1,x\n" * 9, mtime=0)[:-12],
             "P is not a whole gzip file: Compressed file ended before the "
             "end-of-stream marker was reached (copy or compress it again)",
         ),

@@ -77,7 +77,9 @@ class EvalStep(Step):
     """Caption a captioned data set, or answer a set of questions, and score what was said."""
 
     kind: Literal["eval"]
-    model: str = Field(description="an earlier train step, a packaged model, a checkpoint folder, or a hub name")
+    model: str = Field(
+        description="an earlier train step, a packaged model, a checkpoint folder or a hub name, ${VARIABLES} expanded"
+    )
     dataset: str = Field(
         description="JSONL file of {video|image, captions} or its folder, or the folder of a published set of captions "
         "or questions (evlgen data ls); ${VARIABLES} are expanded"
@@ -110,7 +112,9 @@ class CaptionStep(Step):
     """Caption files and folders of videos."""
 
     kind: Literal["caption"]
-    model: str = Field(description="an earlier train step, a packaged model, a checkpoint folder, or a hub name")
+    model: str = Field(
+        description="an earlier train step, a packaged model, a checkpoint folder or a hub name, ${VARIABLES} expanded"
+    )
     videos: list[str] = Field(min_length=1, description="files, folders, globs, @lists; ${VARIABLES} are expanded")
     out: str = Field("captions.jsonl", description="file of the captions; a relative one lies in the step's folder")
     num_beams: int = Field(3, gt=0, description="beams of the search; 1 is greedy")

@@ -152,7 +152,7 @@ def _model_problem(step: Step, names: Sequence[str]) -> str:
     model = getattr(step, "model", None)
     if model is None or model in names:
         return ""
-    there = model in packaged_models() or "/" in model or Path(model).expanduser().exists()
+    there = model in packaged_models() or "/" in model or "${" in model or Path(model).expanduser().exists()
     near = nearest(model, [*names, *packaged_models()])
     return "" if there else f"{step.name}.model: there is neither a step nor a model {model}{near}"
 

@@ -214,7 +214,7 @@ def expand_variables(text: str) -> str:
     missing = [v for v in re.findall(r"\$\{(\w+)\}", text) if v not in os.environ]
     if missing:
         raise UsageError(
-            f"{text}: the environment variable {missing[0]} is not set", "set it to the folder of the data"
+            f"{text}: the environment variable {missing[0]} is not set", "the recipe's header says what it is for"
         )
     return os.path.expandvars(text)
 

@@ -16,7 +16,7 @@ from evlgen.captioning.captioner import identify_model
 from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.shards.files import ShardFiles
-from evlgen.recipes import DataSource, Recipe, expand_path
+from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
 from evlgen.workflow.predicting import PREDICTIONS, data_of, files_of, request_of
 from evlgen.workflow.state import StepRecord
@@ -77,7 +77,9 @@ def dependencies_of(step: AnyStep, records: dict[str, StepRecord], names: set[st
     """
     found = {key: records[wanted].digest for key, (wanted, _) in step.references().items()}
     if isinstance(step, EvalStep | CaptionStep):
-        found["model"] = records[step.model].digest if step.model in names else _model_facts(step.model)
+        found["model"] = (
+            records[step.model].digest if step.model in names else _model_facts(expand_variables(step.model))
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import Located, resolve_source
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.recipes import Chain, expand_path
+from evlgen.recipes import Chain, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.trackers import check_trackers
 from evlgen.weights.checkpoints import find_checkpoint
@@ -61,7 +61,7 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
     if isinstance(step, CaptionStep):
         looks.append(lambda: find_videos([str(expand_path(text)) for text in step.videos]))
     if isinstance(step, EvalStep | CaptionStep) and step.model not in names:
-        looks.append(lambda: find_checkpoint(step.model))
+        looks.append(lambda: find_checkpoint(expand_variables(step.model)))
     return looks
 
 

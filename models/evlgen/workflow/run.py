@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.recipes import Chain, Recipe
+from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.launch import joined
 from evlgen.training.run import RECIPE_FILE, may_go_on
@@ -277,7 +277,7 @@ class _Run:
             file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
         model, sides = "", None
         if isinstance(step, EvalStep | CaptionStep):
-            model = str(self.folder / step.model / BEST) if step.model in self.names else step.model
+            model = str(self.folder / step.model / BEST) if step.model in self.names else expand_variables(step.model)
         if isinstance(step, CompareStep):
             of = next(s for s in self.chain.steps if isinstance(s, EvalStep) and s.name == step.a)
             sides = (self.folder / step.a / PREDICTIONS, self.folder / step.b / PREDICTIONS, of)
