@@ -11,7 +11,7 @@ from evlgen.data.datasets.finding import find_files, resolve_source
 from evlgen.data.sources import read_source
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 from tests.data.published_sets import MSVD_TRAIN, SETS
 
 

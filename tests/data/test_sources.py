@@ -10,7 +10,7 @@ from evlgen.data.checking import check_data
 from evlgen.data.encoder import FrozenTower
 from evlgen.data.sources import estimate_source, prepare_source, read_sources
 from evlgen.errors import EvlgenError
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 from tests.data.media_files import clip, lay_out, png
 from tests.modeling.conftest import TINY_CNN, tiny_config
 

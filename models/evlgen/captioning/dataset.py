@@ -22,7 +22,7 @@ from evlgen.captioning.summary import Summary
 from evlgen.data.captions import MediaStore, read_items
 from evlgen.data.datasets.finding import Located, recognise
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.recipes.schema import DataSource
+from evlgen.recipes.data import DataSource
 
 _SHOWN = 3
 _CAPTION_FILES = ("{split}.jsonl", "captions.jsonl")

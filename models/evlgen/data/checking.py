@@ -19,7 +19,7 @@ from evlgen.data.shards.finding import shards_name
 from evlgen.data.sources import source_name
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import DataSource
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 
 _REPORTED = 1000
 """Files between two reports of looking."""

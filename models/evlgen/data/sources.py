@@ -21,7 +21,7 @@ from evlgen.data.pixels import FrameReader, PixelSource
 from evlgen.data.planning import free_bytes, make_plan
 from evlgen.data.views import make_views
 from evlgen.recipes import DataSource, expand_path
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 
 SAMPLE_ITEMS = 32
 SAMPLE_SECONDS = 10.0

@@ -1,8 +1,9 @@
 """Recipes: schema, chains of them, lookup by name, overrides, errors with the nearest name."""
 
 from evlgen.recipes.chains import Chain, is_chain, load_any, load_chain
+from evlgen.recipes.data import DataSource
 from evlgen.recipes.loading import expand_path, expand_variables, find_recipe, load_recipe, recipe_folder, recipe_names
-from evlgen.recipes.schema import DataSource, Recipe
+from evlgen.recipes.schema import Recipe
 
 __all__ = [
     "Chain",

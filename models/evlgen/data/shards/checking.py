@@ -17,7 +17,7 @@ from evlgen.data.shards.reading import ShardReader
 from evlgen.data.shards.source import ShardSource
 from evlgen.data.shards.tar import ends_whole
 from evlgen.recipes import DataSource
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 
 SIDE = 64
 """Of the pictures that a check decodes."""

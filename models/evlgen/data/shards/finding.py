@@ -18,7 +18,7 @@ from evlgen.data.shards.patterns import spans
 from evlgen.data.shards.reading import ShardReader
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource, expand_variables
-from evlgen.recipes.schema import DataConfig
+from evlgen.recipes.data import DataConfig
 from evlgen.weights.cache import cache_root
 
 
