@@ -28,9 +28,9 @@ TINY_EVA = VisionConfig(
     [
         (TINY_VIT, "mean", TINY_LLAMA),
         (TINY_VIT, "temporal", TINY_OPT),
-        (TINY_VIT, "concat", TINY_OPT),
+        pytest.param(TINY_VIT, "concat", TINY_OPT, marks=pytest.mark.slow),
         (TINY_EVA, "temporal", TINY_LLAMA),
-        (PLAIN_CNN, "mean-prompts", TINY_LLAMA),
+        pytest.param(PLAIN_CNN, "mean-prompts", TINY_LLAMA, marks=pytest.mark.slow),
         (PLAIN_CNN, "temporal", TINY_OPT),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "name", None) or value["model_type"],
@@ -66,8 +66,17 @@ def test_a_tower_without_a_formula_says_so() -> None:
     assert merging.step.difference < 0.01  # of the other parts
 
 
-@pytest.mark.parametrize("fusion", ["mean", "temporal", "concat"])
-@pytest.mark.parametrize("llm", [TINY_LLAMA, TINY_OPT], ids=["llama", "opt"])
+@pytest.mark.parametrize(
+    ("fusion", "llm"),
+    [
+        pytest.param("mean", TINY_LLAMA, id="mean-llama", marks=pytest.mark.slow),
+        pytest.param("temporal", TINY_LLAMA, id="temporal-llama"),
+        pytest.param("concat", TINY_LLAMA, id="concat-llama", marks=pytest.mark.slow),
+        pytest.param("mean", TINY_OPT, id="mean-opt", marks=pytest.mark.slow),
+        pytest.param("temporal", TINY_OPT, id="temporal-opt", marks=pytest.mark.slow),
+        pytest.param("concat", TINY_OPT, id="concat-opt"),
+    ],
+)
 def test_parts_add_up_to_a_step_and_a_caption_of_the_real_model(fusion: str, llm: dict[str, object]) -> None:
     """Counted on real tensors, through the whole model's own forward, backward and generate."""
     config = tiny_config(TINY_VIT, fusion, llm)

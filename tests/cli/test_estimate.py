@@ -68,6 +68,7 @@ def test_without_the_data_captions_are_as_long_as_they_may_be(recipe_file: Path)
     assert lines[-2] == "features on disk: not known without the captions"
 
 
+@pytest.mark.slow
 def test_a_chain_is_estimated_step_by_step(recipe_file: Path) -> None:
     two = {"data.items_per_step": 2}
     steps = [

@@ -140,7 +140,7 @@ def test_a_name_takes_the_place_of_the_section() -> None:
 )
 def test_mistakes_with_names(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_recipe("msrvtt-scst", [override])
+        load_recipe("mini-pretrain", [override])
 
 
 def test_a_tower_may_be_random_only_if_that_is_said() -> None:

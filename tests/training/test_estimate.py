@@ -93,7 +93,7 @@ def count(tensors: Any) -> int:
 @pytest.mark.parametrize(
     ("tower", "visual", "recomputed"),
     [
-        ("cnn", "auto", False),
+        pytest.param("cnn", "auto", False, marks=pytest.mark.slow),
         ("cnn-temporal", "auto", False),
         ("vit-temporal", "auto", False),
         pytest.param("cnn-temporal", "pixels", False, marks=pytest.mark.slow),

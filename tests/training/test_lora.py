@@ -52,6 +52,7 @@ def test_adapters_learn_resume_and_are_kept(pictures: Path) -> None:
     assert json.loads((pictures / "whole" / "best" / "config.json").read_text())["language"]["lora"]["rank"] == 2
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_accumulation(pictures: Path) -> None:
     """Steps of the vocabulary phase do not touch the adapters, which DDP has to know."""
     train(lora_recipe(pictures, accumulation_steps=2), folder=pictures / "one", device="cpu")
