@@ -137,6 +137,7 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     """As `evlgen train` makes it, with a learning rate that changes nothing."""
     settings = [
         f"data.items_per_step={args.videos}", f"scst.samples={args.samples}", "scst.baseline=greedy",
+        "scst.temperature=1", "scst.top_p=1",  # the loop takes the log-probabilities of transformers' own loss
         "optimizer.learning_rate=1e-12", "optimizer.floor=0", "optimizer.start=0", "data.validation.0.limit=1",
         f"train.precision={args.precision}", f"train.start_from={args.start_from}",
     ]  # fmt: skip

@@ -95,9 +95,9 @@ def make_trainer(
     else:
         train = [_on_pixels(loader, source, model, recipe.data.max_frames) for source in loader.read[0]]
         loader.read = ([], loader.read[1])
-        sources = loader.sources(model)
-        assert sources is not None
-        validation = sources[1]
+        captioned = loader._captioned(model)
+        assert captioned is not None
+        validation = captioned[1]
     trainer = Trainer(recipe, model, train, validation, folder, dtype, Processes("cpu"))
     trainer.task.learn()
     return trainer

@@ -115,7 +115,7 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
         UsageError: see `read_source`.
     """
     roles: list[tuple[Literal["train", "validation"], DataSource]] = [
-        *(("train", s) for s in data.train if s.captions),
+        *(("train", s) for s in data.train if not s.shards),
         *(("validation", s) for s in data.validation),
     ]
     sources: list[ReadSource] = []

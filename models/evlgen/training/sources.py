@@ -67,8 +67,9 @@ class Loader:
             if found is None:
                 return None
             self.found.append(found)
-        in_memory, streamed = iter(captioned[0]), iter([self._streamed(found, model) for found in self.found])
-        return [next(streamed) if s.shards else next(in_memory) for s in self.data.train], captioned[1]
+        in_memory, streamed = list(captioned[0]), [self._streamed(found, model) for found in self.found]
+        assert len(in_memory) + len(streamed) == len(self.data.train)
+        return [(streamed if s.shards else in_memory).pop(0) for s in self.data.train], captioned[1]
 
     def _streamed(self, found: FoundShards, model: EVLGenForConditionalGeneration) -> ShardSource:
         return ShardSource(
