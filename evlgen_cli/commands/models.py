@@ -75,7 +75,10 @@ def convert(
     ] = None,
     prompt_after: Annotated[
         str | None,
-        typer.Option("--prompt-after", help="Text before a caption.", show_default="the tokenizer's start token"),
+        typer.Option("--prompt-after", help="Text before a caption.", show_default="</s>"),
+    ] = None,
+    end_text: Annotated[
+        str | None, typer.Option("--end-text", help="What ends one.", show_default="a line's end; of Vicuna </s>")
     ] = None,
     unused: Annotated[
         list[str] | None, typer.Option("--unused", metavar="PREFIX", help="Tensors to keep aside; may be repeated.")
@@ -102,6 +105,7 @@ def convert(
             vision=None if vision is None else conversion.eva_vit_g(vision, vision_layout, image_size),
             language=language,
             prompt_after=prompt_after,
+            end_text=end_text,
         )
         converted = conversion.convert(Path(source), to, assumed, tuple(unused or ()))
         what, tensors = f"fusion {converted.config.temporal.fusion}", converted.tensors

@@ -118,7 +118,8 @@ def _answer(asked: Prediction, model: str, found: "QuestionSet", name: str) -> t
     from evlgen.metrics.reading import looks_like_answers
 
     output = asked.output or Path(f"{name}-{Path(model).name}.jsonl")
-    output, results = output.with_suffix(".jsonl"), output.with_suffix(".json")
+    stem = output.with_suffix("") if output.suffix in (".json", ".jsonl") else output
+    output, results = (stem.with_name(stem.name + suffix) for suffix in (".jsonl", ".json"))
     if results.exists() and not output.exists():  # not ours then; perhaps the questions themselves
         raise UsageError(f"{results} is there already, and no {output.name} beside it", "choose another --out")
     request = answer_request(output, model, device=asked.device, retry_failed=asked.retry_failed, **asked.decoding())

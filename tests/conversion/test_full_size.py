@@ -32,6 +32,8 @@ def test_sizes_read_off_a_released_checkpoint_are_the_papers(monkeypatch: pytest
         ),
     )
     assert config.soft_prompt_tokens() == 29
+    vicuna = infer_config(sorted_, "llm", Assumed(language="hf:lmsys/vicuna-7b-v1.3")).language
+    assert (vicuna.prompt_after, vicuna.end_text) == ("</s>", "</s>"), "start and end token of the authors' code"
     trained, vision = model_shapes(config)
     assert {n: tuple(s) for n, s in vision.items()} == {n: tuple(t.shape) for n, t in sorted_.vision.items()}
     want = {n: tuple(t.shape) for n, t in sorted_.trained.items()}

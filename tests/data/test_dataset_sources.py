@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from evlgen.data.checking import check_data
-from evlgen.data.datasets.finding import find_files, resolve_source
+from evlgen.data.datasets.finding import recognise, resolve_source
 from evlgen.data.sources import read_source
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
@@ -100,11 +100,14 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], says: str) -> None:
 
 def test_files_of_questions_for_who_asks_them(tmp_path: Path) -> None:
     SETS["okvqa"](tmp_path / "okvqa")
-    found = find_files("okvqa", tmp_path / "okvqa", "val")
+    found = recognise(tmp_path / "okvqa", "val", "questions")
+    assert found is not None
     assert found.captions == tmp_path / "okvqa" / "OpenEnded_mscoco_val2014_questions.json"
     assert found.answers == tmp_path / "okvqa" / "mscoco_val2014_annotations.json"
     assert found.media is not None
     assert found.media.resolve() == tmp_path / "coco" / "val2014"
     (tmp_path / "okvqa" / "mscoco_val2014_annotations.json").unlink()
+    lacking = recognise(tmp_path / "okvqa", "val", "questions")
+    assert lacking is not None
     with pytest.raises(UsageError, match=r"OK-VQA val: no file of answers: looked for mscoco_val2014_annotations.json"):
-        find_files("okvqa", tmp_path / "okvqa", "val")
+        lacking.check()

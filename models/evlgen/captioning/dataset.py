@@ -87,13 +87,22 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
 def find_question_files(path: Path, *, split: str | None = None, media: Path | None = None) -> Located | None:
     """The published set of questions in a folder, if it holds one and no captions, which come first; arguments and
     errors as of `find_dataset`."""
-    if not path.is_dir() or any(one.is_file() for one in _captions_files(path, split)) or recognise(path, split):
+    if not path.is_dir() or any(one.is_file() for one in _captions_files(path, split)) or _holds_captions(path, split):
         return None
     found = recognise(path, split, "questions")
     if found is not None:
         found = _elsewhere(found, media)
         found.check()
     return found
+
+
+def _holds_captions(path: Path, split: str | None) -> bool:
+    """Whether a published set of captions has this split here: COCO's folder may hold questions about its pictures."""
+    try:
+        found = recognise(path, split)
+    except UsageError:  # it has no such split, or several: then questions may
+        return recognise(path, None if split is None else split, "questions") is None
+    return found is not None and found.captions is not None
 
 
 def _captions_files(folder: Path, split: str | None) -> list[Path]:
@@ -141,7 +150,13 @@ def caption_dataset(
         EvlgenError: see `caption_videos`.
     """
     source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
-    names = list(dict.fromkeys(item.name for item in read_items(source, lower_case=False)))
+    items = read_items(source, lower_case=False)
+    if any(item.prompts for item in items):
+        raise UsageError(
+            f"{dataset.captions} has prompts or questions of its own, which captions of a set do not go on from",
+            "leave them out and give --prompt; questions are answered with --questions",
+        )
+    names = list(dict.fromkeys(item.name for item in items))
     names = _present(dataset, names, listener or Listener())
     with unpacked(dataset.media, names) as (root, files):
         sources = [str(root / file) for file in files]

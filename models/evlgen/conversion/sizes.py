@@ -34,9 +34,12 @@ def eva_vit_g(
     return VisionConfig.model_validate(settings)
 
 
-START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "<s>"}
-"""What the tokenizers of OPT and Vicuna put in front of every text; that the authors leave it there is assumed: no
-released checkpoint has been compared."""
+START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "</s>"}
+"""What stands between soft prompts and caption: the token that OPT's tokenizer puts in front of every text; the code of
+the authors gives Vicuna's tokenizer </s> for a start token. No released checkpoint has been compared."""
+
+END_TEXT: dict[Family, str] = {"opt": "\n", "llm": "</s>"}
+"""What the authors' code puts behind a caption."""
 
 OPT_BY_WIDTH = {
     2560: "hf:facebook/opt-2.7b@905a4b602cda5c501f1b3a2650a4152680238254",
@@ -58,7 +61,7 @@ class Assumed:
         language: source of the language model; without one, that of the OPT of this width.
         architecture: transformers configuration of a random language model instead, for tests.
         prompt_after: text between soft prompts and caption; without one, the tokenizer's own start token.
-        end_text: what ends a caption.
+        end_text: what ends a caption; without one, what the authors put behind captions of this family.
     """
 
     r: int = 19
@@ -70,7 +73,7 @@ class Assumed:
     language: str | None = None
     architecture: dict[str, Any] | None = None
     prompt_after: str | None = None
-    end_text: str = "\n"
+    end_text: str | None = None
 
 
 def _shape(tensors: dict[str, Tensor], name: str, theirs: str, dimensions: int) -> torch.Size:
@@ -163,7 +166,7 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
             architecture=None if source else assumed.architecture,
             width=language_width,
             prompt_after=START_TEXT[family] if assumed.prompt_after is None else assumed.prompt_after,
-            end_text=assumed.end_text,
+            end_text=END_TEXT[family] if assumed.end_text is None else assumed.end_text,
         ),
     )
 

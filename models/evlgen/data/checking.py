@@ -120,7 +120,7 @@ def check_data(
         else:
             check.shared = [name for key, name in keys.items() if key in trained]
         if decode:
-            decoded = decode_files(check.name, names, media, data.max_frames, report, stop)
+            decoded = decode_files(check.name, names, media, data.frames_kept, report, stop)
             check.frames, check.checked = decoded.frames, decoded.whole
             check.broken += decoded.broken
         else:

@@ -157,7 +157,7 @@ def prepare_source(
         source.items,
         source.media,
         views=source.config.views,
-        max_frames=data.max_frames,
+        max_frames=data.frames_kept,
         place=source.place,
         name=source.name,
         uncaptioned=source.uncaptioned,
@@ -177,6 +177,7 @@ def open_pixels(
     data: DataConfig,
     reader: FrameReader,
     *,
+    retry: bool = False,
     report: Report | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[CaptionedItem], PixelSource] | None:
@@ -186,6 +187,7 @@ def open_pixels(
         source: what to open; items to validate on are decoded once at first, so that none fails later.
         data: max_frames and max_broken_share.
         reader: decodes.
+        retry: try items again whose decoding ran out of time or crashed before.
         report: called with (what, done, total, "items") while frames are counted.
         stop: asked after every item.
 
@@ -196,11 +198,12 @@ def open_pixels(
     index = build_index(
         names,
         source.media,
-        max_frames=data.max_frames,
+        max_frames=data.frames_kept,
         thorough=source.role == "validation",
         name=source.name,
         uncaptioned=source.uncaptioned,
         max_broken_share=data.max_broken_share,
+        retry=retry,
         report=report,
         stop=stop,
     )
@@ -222,12 +225,12 @@ def open_pixels(
 def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:
     """What building the features of a source would take; the time is measured on some of its items."""
     views = source.config.views
-    store = open_store(encoder, source.media, views=views, max_frames=data.max_frames, place=source.place)
+    store = open_store(encoder, source.media, views=views, max_frames=data.frames_kept, place=source.place)
     names = [item.name for item in source.items]
     plan = make_plan(names, source.media, store)
     todo = [names[n] for n in plan.todo]
     sample = todo[:: max(1, len(todo) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
-    seconds = _measure(encoder, sample, source, data.max_frames)
+    seconds = _measure(encoder, sample, source, data.frames_kept)
     return Estimate(
         source.name,
         len(names) + len(source.uncaptioned),

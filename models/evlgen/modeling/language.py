@@ -212,7 +212,23 @@ def load_language_model(
     where = _location(config, report)
     tokenizer = _open(config, transformers.AutoTokenizer, **where)
     model = _open(config, transformers.AutoModelForCausalLM, dtype=dtype, **where, **options)
+    _check_head(config, model.config)
     return FrozenLanguageModel(config, model, tokenizer)
+
+
+def _check_head(config: LanguageConfig, theirs: Any) -> None:
+    """Losses and log-probabilities multiply with the head themselves: models that do more with logits are refused.
+
+    Raises:
+        UsageError: the model scales or bends its logits.
+    """
+    for key in ("logit_scale", "logits_scaling", "final_logit_softcapping"):
+        value = getattr(theirs, key, None)
+        if value not in (None, 1, 1.0):
+            raise UsageError(
+                f"language.source {config.source}: {key} {value} changes its logits, which is not supported",
+                "use an OPT- or Llama-like model, whose logits are its head's",
+            )
 
 
 def load_config(config: LanguageConfig, *, report: Any = None) -> Any:

@@ -157,8 +157,9 @@ class PretrainedMixin:
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
         wrong = [n for n in names if n in tensors and tensors[n].shape != own[n].shape]
         if missing or extra or wrong:
+            what = "the model that starts from it" if start else f"its {CONFIG_FILE}"
             raise WeightsError(
-                f"{path} does not fit its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, "
+                f"{path} does not fit {what}: missing {missing[:3]}, unexpected {extra[:3]}, "
                 f"of another shape {wrong[:3]}"
             )
         against = frozen_sources(path)

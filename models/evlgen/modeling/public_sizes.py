@@ -48,12 +48,17 @@ PUBLIC_SIZES: dict[str, dict[str, Any]] = {
 def with_public_size(config: LanguageConfig) -> LanguageConfig:
     """The same language model as an architecture without weights, if its hf: source is in the table.
 
-    Its tokenizer then is one token a byte, so prompt texts count more tokens than they have; the full-size models have
-    none. The end token is a line's end then: it has to be one token.
+    Its tokenizer then is one token a byte, so longer prompt texts count more tokens than they have; a start or end token
+    is one.
     """
     source = config.source or ""
     name = source.removeprefix("hf:").partition("@")[0].rpartition("/")[2].lower()
     for key, sizes in PUBLIC_SIZES.items():
         if source.startswith("hf:") and (name == key or name.startswith(f"{key}-")):
-            return config.model_copy(update={"source": None, "architecture": sizes, "end_text": "\n"})
+            texts = {key: _one_byte(getattr(config, key)) for key in ("prompt_before", "prompt_after", "end_text")}
+            return config.model_copy(update={"source": None, "architecture": sizes, **texts})
     return config
+
+
+def _one_byte(text: str) -> str:
+    return "\n" if text in ("<s>", "</s>") else text

@@ -101,6 +101,12 @@ class DataConfig(Strict):
     validation: list[DataSource] = Field(min_length=1)
     min_frames: int = Field(1, gt=0, description="fewest frames of a video in an optimizer step; one count a step")
     max_frames: int = Field(4, gt=0, description="most of them; so many are chosen of a video, evenly spread")
+    choose_from: int | None = Field(
+        None,
+        gt=0,
+        description="frames of a video that are cached or decoded, evenly spread: a step takes one at random in each "
+        "of as many spans of them as it has frames; null: max_frames, of which steps of max_frames take all",
+    )
     captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
     visual: Literal["auto", "features", "pixels"] = Field(
         "auto",
@@ -127,6 +133,11 @@ class DataConfig(Strict):
     )
 
     @property
+    def frames_kept(self) -> int:
+        """Frames of a video that are cached or decoded."""
+        return self.max_frames if self.choose_from is None else self.choose_from
+
+    @property
     def has_shards(self) -> bool:
         """Whether some of the training data are streamed from shards."""
         return any(source.shards for source in self.train)
@@ -135,6 +146,8 @@ class DataConfig(Strict):
     def _check(self) -> DataConfig:
         if self.min_frames > self.max_frames:
             raise ValueError(f"min_frames {self.min_frames} is above max_frames {self.max_frames}")
+        if self.choose_from is not None and self.choose_from < self.max_frames:
+            raise ValueError(f"choose_from {self.choose_from} is below max_frames {self.max_frames}")
         without = [n for n, source in enumerate(self.train) if source.ratio is None]
         if 0 < len(without) < len(self.train):
             raise ValueError(f"train.{without[0]}.ratio is missing: give every source of train a ratio, or none")

@@ -123,9 +123,16 @@ def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _laid_over(base: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in content.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _laid_over(merged[key], value) if both else value
+        merged[key] = _over(key, merged.get(key), value)
     return merged
+
+
+def _over(key: str, below: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if key == "vision" and isinstance(below, str) and not value.keys() & {"tower", "name"}:
+        below = {"tower": below}  # some keys of a tower that goes by its name
+    return _laid_over(below, value) if isinstance(below, dict) else value
 
 
 def parse_override(override: str) -> tuple[str, Any]:

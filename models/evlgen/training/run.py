@@ -19,7 +19,7 @@ from evlgen.training.checkpoints import settle
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
 from evlgen.training.processes import Processes
-from evlgen.training.shard_record import keep_shards
+from evlgen.training.shard_record import check_alike, keep_shards
 from evlgen.training.sharding import choose_sharding
 from evlgen.training.sources import Loader
 from evlgen.training.trackers import check_trackers
@@ -28,7 +28,7 @@ from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 Progress = Callable[..., None]
 RECIPE_FILE = "recipe.json"
 _MAY_CHANGE = {
-    "optimizer", "validation", "summary", "data.shard_cache_gb", "train.accumulation_steps",
+    "optimizer", "validation", "summary", "data.shard_cache_gb", "data.max_broken_share", "train.accumulation_steps",
     "train.checkpoint_language", "train.checkpoint_vision", "train.sharding", "train.explode_factor",
     "train.checkpoint_seconds", "train.log_every", "train.trackers", "scst.cider_drop", "scst.bad_endings_rise",
     "scst.patience",
@@ -99,7 +99,7 @@ def _train(
     processes.on_main(lambda: _check_folder(recipe, folder, resume))
     dtype = _precision(recipe.train.precision, processes.device)
     choose_sharding(recipe.train.sharding, processes.count, dtype)
-    with closing(Loader(recipe, progress, stop)) as loader:
+    with closing(Loader(recipe, progress, stop, retry=not resume)) as loader:
         torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
         with processes.first_here():
             model = EVLGenForConditionalGeneration.from_config(
@@ -114,6 +114,7 @@ def _train(
         if sources is None or stopped:
             on_stop()
             return {}
+        check_alike(processes.gather([one.digest for one in loader.found]), processes.count)
         processes.on_main(lambda: keep_shards(loader.found, folder, resume))
         trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
         processes.on_main(lambda: _keep_recipe(recipe, folder))

@@ -50,6 +50,24 @@ def keep_shards(found: Sequence[FoundShards], folder: Path, resume: bool) -> Non
         raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "free some disk, or name another") from None
 
 
+def check_alike(digests: Sequence[str], processes: int) -> None:
+    """See that all processes found the same shards: on disks of their own some may lack what others have.
+
+    Args:
+        digests: of every source, process after process.
+        processes: how many there are.
+
+    Raises:
+        UsageError: they differ.
+    """
+    each = len(digests) // processes
+    if any(digests[n] != digests[n % each] for n in range(len(digests))):
+        raise UsageError(
+            "the processes of this run find different shards",
+            "every machine needs all of them, or none of a missing one",
+        )
+
+
 def _kept(path: Path) -> list[dict[str, Any]]:
     try:
         kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))

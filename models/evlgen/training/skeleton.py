@@ -143,11 +143,11 @@ def read_captions_only(recipe: Recipe, model: EVLGenForConditionalGeneration) ->
     sources: list[CaptionSource] = []
     for source in [] if counts_bytes(recipe.model) else train:
         items = loader.trained_on(source.items[:SAMPLE_ITEMS])
-        visual = _NoPictures([_frames(source, item, recipe.data.max_frames) for item in items], source.config.views)
+        visual = _NoPictures([_frames(source, item, recipe.data.frames_kept) for item in items], source.config.views)
         ids = tokenize(items, model.language.encode_caption)
         sources.append(CaptionSource(source.name, items, visual, ids, source.config.weight, source.config.ratio))
     rows = sum(
-        source.config.views * sum(_frames(source, item, recipe.data.max_frames) for item in source.items)
+        source.config.views * sum(_frames(source, item, recipe.data.frames_kept) for item in source.items)
         for source in (*train, *validation)
     )
     return CaptionData(sources, rows)

@@ -26,6 +26,7 @@ class Loader:
         recipe: its data section, and the tower.
         progress: of feature caching, or of counting frames.
         stop: asked while that is done.
+        retry: decode again what ran out of time before; not of a run that goes on, which must draw the same.
 
     Attributes:
         visual: what the frames come to training as.
@@ -38,14 +39,27 @@ class Loader:
             which would need one prompt an item.
     """
 
-    def __init__(self, recipe: Recipe, progress: Callable[..., None] | None, stop: Callable[[], bool]) -> None:
-        self.data, self.progress, self.stop = recipe.data, progress, stop
+    def __init__(
+        self,
+        recipe: Recipe,
+        progress: Callable[..., None] | None,
+        stop: Callable[[], bool],
+        *,
+        retry: bool = False,
+    ) -> None:
+        self.data, self.progress, self.stop, self.retry = recipe.data, progress, stop, retry
         self.visual = choose_visual(recipe)
         self._reader: FrameReader | None = None
         self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
         self.found: list[FoundShards] = []
         self._shards = [(s, open_reader(s, recipe.data)) for s in recipe.data.train if s.shards]
-        wanted = "scst.samples" if recipe.scst.samples else "data.consensus" if recipe.data.consensus else None
+        unable = {
+            "scst.samples": recipe.scst.samples,
+            "data.consensus": recipe.data.consensus,
+            "vocabulary.steps": recipe.vocabulary.steps,
+            "vocabulary.weight": recipe.vocabulary.weight,
+        }
+        wanted = next((name for name, value in unable.items() if value), None)
         prompted = next((source for source in self.read[0] if any(item.prompts for item in source.items)), None)
         if wanted is not None and prompted is not None:
             raise UsageError(
@@ -113,12 +127,14 @@ class Loader:
         if self.visual == "features":
             prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
             return None if prepared is None else (prepared.items, prepared.cache)
-        return open_pixels(source, self.data, self._frame_reader(model), report=self.progress, stop=self.stop)
+        return open_pixels(
+            source, self.data, self._frame_reader(model), retry=self.retry, report=self.progress, stop=self.stop
+        )
 
     def _frame_reader(self, model: EVLGenForConditionalGeneration) -> FrameReader:
         if self._reader is None:
             side = model.config.vision.image_size
-            self._reader = FrameReader(self.data.max_frames, side, workers=decoders_here())
+            self._reader = FrameReader(self.data.frames_kept, side, workers=decoders_here())
         return self._reader
 
     def close(self) -> None:

@@ -24,13 +24,14 @@ from evlgen.workflow.state import StepRecord
 HASHED_BYTES = 256 << 20
 """Of larger files size and time are taken instead of the content."""
 
-_OF_THE_RUN = frozenset(
-    {
-        "accumulation_steps", "checkpoint_language", "checkpoint_seconds", "explode_factor", "log_every", "sharding",
-        "trackers",
-    }
-)  # fmt: skip
-"""Keys of train that say how a run goes, and not what comes out."""
+_OF_THE_RUN = {
+    "train": {
+        "accumulation_steps", "checkpoint_language", "checkpoint_vision", "checkpoint_seconds", "explode_factor",
+        "log_every", "sharding", "trackers",
+    },
+    "data": {"max_broken_share", "shard_cache_gb"},
+}  # fmt: skip
+"""Keys of sections that say how a run goes, and not what comes out."""
 
 _CAME_LATER = ("prompt", "min_new_tokens", "max_new_tokens")
 """Keys of eval steps that are left out where they are null, so that results from before they were there still count."""
@@ -127,8 +128,21 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude={"name", "summary"})
-    values["train"] = {key: value for key, value in values["train"].items() if key not in _OF_THE_RUN}
+    for section, keys in _OF_THE_RUN.items():
+        values[section] = {key: value for key, value in values[section].items() if key not in keys}
     return values
+
+
+def of_today(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an older evlgen kept, as this one writes them: keys that came later have their defaults."""
+    facts = settings.get("recipe")
+    if not isinstance(facts, dict):
+        return settings
+    try:
+        recipe = Recipe.model_validate({"name": "kept", "summary": "kept", **facts})
+    except ValueError:
+        return settings
+    return {**settings, "recipe": _recipe_facts(recipe)}
 
 
 def _sources(recipe: Recipe) -> list[DataSource]:

@@ -22,7 +22,7 @@ from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.launch import joined
 from evlgen.training.run import RECIPE_FILE, may_go_on
-from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
+from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, of_today, settings_of
 from evlgen.workflow.predicting import PREDICTIONS
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord, alone_in
@@ -241,7 +241,7 @@ class _Run:
         """Why a step is to be done, in words (empty: it is not), and whether it goes on from what is there."""
         if before is None:
             return "new", False
-        changed = changes(before.settings, settings)
+        changed = changes(of_today(before.settings), settings)
         changed += [f"{key} has changed" for key in dependencies if dependencies[key] != before.dependencies.get(key)]
         place = self.folder / step.name
         if before.status != "done":

@@ -144,25 +144,6 @@ def _find_media(root: Path, place: Media) -> Path | None:
     return next((archive for archive in archives if archive.is_file()), None)
 
 
-def find_files(name: str, root: Path, split: str) -> Located:
-    """A split of a data set below a folder, all of it.
-
-    Args:
-        name: of the set, e.g. "msvd".
-        root: the folder that holds its files.
-        split: e.g. "train".
-
-    Raises:
-        UsageError: there is no such set, split or folder, or a part of the split is missing.
-    """
-    known = find_set(name)
-    wanted = find_split(known, split)
-    check_root(known, root)
-    found = locate(known, wanted, root)
-    found.check()
-    return found
-
-
 def check_root(known: PublishedSet, root: Path) -> None:
     """See that a folder is one.
 
@@ -177,7 +158,8 @@ def resolve_source(config: DataSource) -> DataSource:
     """A source of a recipe with captions and media named, where it names a data set and its root.
 
     Raises:
-        UsageError: see `find_files`; or the set has questions instead of captions.
+        UsageError: there is no such set, split or folder, a part of the split is missing, or the set has questions
+            instead of captions.
     """
     if config.dataset is None or config.root is None or config.split is None:
         return config

@@ -135,7 +135,7 @@ def _belongs(file: BinaryIO, row: list[int], split: str | None) -> bool:
         said = json.loads(file.read(row[META + 1]))
     except ValueError:
         return False
-    return isinstance(said, dict) and said.get("split") == split
+    return isinstance(said, dict) and said.get("split") in split.split("+")
 
 
 def _members(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
