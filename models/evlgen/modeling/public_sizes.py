@@ -48,8 +48,8 @@ PUBLIC_SIZES: dict[str, dict[str, Any]] = {
 def with_public_size(config: LanguageConfig) -> LanguageConfig:
     """The same language model as an architecture without weights, if its hf: source is in the table.
 
-    Its tokenizer then is one token a byte, so longer prompt texts count more tokens than they have; a start or end token
-    is one.
+    Its tokenizer then is one token a byte, so longer prompt texts count more tokens than they have; a start or end
+    token is one.
     """
     source = config.source or ""
     name = source.removeprefix("hf:").partition("@")[0].rpartition("/")[2].lower()
