@@ -1,12 +1,15 @@
 """Sampled captions scored and learned from per second, against the loop that one writes first.
 
 Both sides take self-critical steps of the recipe `mini-msrvtt-scst` on the same model in the same precision, with the
-same videos, number of samples and greedy baseline, from cached features; the learning rate is so small that the model
-stays what it is. The straightforward loop: `generate` of transformers once for every sample and once for the greedy
-caption (over the videos of the step; prefixes run each time), the Cider of pycocoevalcap in line, and for every sample
-a forward pass of connector and language model with logits at all positions, and its own backward pass. Steps alternate,
-so that a noisy machine hits both alike. Before that, both compute the gradient of the same samples with the same
-rewards, which must agree.
+same videos, number of samples, temperature and baseline, from cached features; the learning rate is so small that the
+model stays what it is. The straightforward loop: `generate` of transformers once for every sample, and once for the
+greedy caption if that is the baseline (over the videos of the step; prefixes run each time), the Cider of pycocoevalcap
+in line, and for every sample a forward pass of connector and language model with logits at all positions, and its own
+backward pass. Steps alternate, so that a noisy machine hits both alike. Before that, both compute the gradient of the
+same samples with the same rewards, which must agree.
+
+What the engine saves depends on what is sampled: at a low temperature captions are short and often equal, and it learns
+from equal ones once. `--temperature 1 --baseline greedy` is the other end.
 
     EVLGEN_DATA=... python benchmarks/scst_speed.py [--runs 5] [--videos 24] [--samples 5] [--json FILE]
 """
@@ -30,6 +33,7 @@ from typing import Any
 import torch
 from pycocoevalcap.cider.cider import Cider
 from torch import Tensor
+from torch.nn import functional as F
 
 from evlgen.metrics.tokenizer import tokenize_captions
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -91,21 +95,28 @@ class Straightforward:
                     with timed(seconds, "forward"):
                         log_p = self.log_probability(batch.visual[b : b + 1], ids)
                     with timed(seconds, "backward"):
-                        (-(rewards[k][b] - rewards[-1][b]) * log_p / plan.samples).backward()
+                        (-self.advantage([row[b] for row in rewards], k) * log_p / plan.samples).backward()
         with timed(seconds, "update"):
             self.trainer.update.clip()
             self.trainer.update.finish(plan.step)
 
+    def advantage(self, rewards: list[float], k: int) -> float:
+        """Of sample k: over the greedy caption, whose reward is the last, or over the mean of the other samples."""
+        if self.config.baseline == "greedy":
+            return rewards[k] - rewards[-1]
+        return rewards[k] - statistics.fmean(rewards[:k] + rewards[k + 1 :])
+
     @torch.no_grad()
     def sample(self, visual: Tensor) -> tuple[list[list[list[int]]], list[list[str]]]:
-        """Token ids [sample][video], and texts of the samples and then of the greedy captions."""
+        """Token ids [sample][video], and texts of the samples and then of the greedy captions, if they are wanted."""
         made, texts = [], []
-        for k in range(self.config.samples + 1):
+        for k in range(self.config.samples + (self.config.baseline == "greedy")):
             prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
             is_sample = k < self.config.samples
             output = generate_captions(
-                self.model.language, prefix, num_beams=1, do_sample=is_sample, max_new_tokens=self.config.max_new_tokens
-            )
+                self.model.language, prefix, num_beams=1, do_sample=is_sample, temperature=self.config.temperature,
+                max_new_tokens=self.config.max_new_tokens,
+            )  # fmt: skip
             texts.append(self.model.processor.batch_decode(output.sequences))
             if is_sample:
                 made.append(output.token_ids())
@@ -119,29 +130,27 @@ class Straightforward:
         return [float(v) for v in each]
 
     def log_probability(self, visual: Tensor, ids: list[int]) -> Tensor:
-        """Of one caption, with transformers' own loss."""
+        """Of one caption under the distribution that was sampled; logits at all positions."""
         prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
         text = torch.tensor([ids])
-        before = torch.full(prefix.shape[:2], -100)
         embedded = torch.cat([prefix, self.model.language.embed(text)], dim=1)
         out = self.model.language.model(
-            inputs_embeds=embedded.to(self.model.language.embedding_weight.dtype),
-            labels=torch.cat([before, text], dim=1),
-            use_cache=False,
+            inputs_embeds=embedded.to(self.model.language.embedding_weight.dtype), use_cache=False
         )
-        result: Tensor = -out.loss.float() * len(ids)
-        return result
+        logits = out.logits[0].float()[prefix.shape[1] - 1 : -1] / self.config.temperature
+        return -F.cross_entropy(logits, text[0], reduction="sum")
 
 
 def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     """As `evlgen train` makes it, with a learning rate that changes nothing."""
     settings = [
-        f"data.items_per_step={args.videos}", f"scst.samples={args.samples}", "scst.baseline=greedy",
-        "scst.temperature=1", "scst.top_p=1",  # the loop takes the log-probabilities of transformers' own loss
+        f"data.items_per_step={args.videos}", f"scst.samples={args.samples}",
         "optimizer.learning_rate=1e-12", "optimizer.floor=0", "optimizer.start=0", "data.validation.0.limit=1",
         f"train.precision={args.precision}", f"train.start_from={args.start_from}",
     ]  # fmt: skip
     settings += [f"data.train.0.limit={args.limit}"] if args.limit else []
+    settings += [f"scst.temperature={args.temperature}"] if args.temperature else []
+    settings += [f"scst.baseline={args.baseline}"] if args.baseline else []
     recipe = load_recipe(args.recipe, settings)
     keep_large_allocations()  # for both sides: it belongs to the process
     device = torch.device("cpu")
@@ -170,25 +179,24 @@ def same_gradient(trainer: Trainer, loop: Straightforward) -> float:
     with torch.no_grad():
         prefix = trainer.model.prefix(trainer.task.soft_prompts(batch.visual))
     captions, best = scst.sample(trainer.model, prefix, batch.sampling_seeds)
-    assert best is not None
     total = torch.zeros(())
     for b, (s, i) in enumerate(batch.items):
-        texts = trainer.model.processor.batch_decode(torch.cat([captions.sequences[b], best.sequences[b]]))
-        ended = captions.ended[b].tolist() + best.ended[b].tolist()
-        values = scst.reward.score([loop.first[s] + i] * len(texts), texts, ended).total
+        both = [captions] if best is None else [captions, best]
+        texts = trainer.model.processor.batch_decode(torch.cat([one.sequences[b] for one in both]))
+        ended = [value for one in both for value in one.ended[b].tolist()]
+        values = scst.reward.score([loop.first[s] + i] * len(texts), texts, ended).total.tolist()
         for k, ids in enumerate(captions.token_ids()[b]):
-            total = total - (values[k] - values[-1]) * loop.log_probability(batch.visual[b : b + 1], ids)
+            total = total - loop.advantage(values, k) * loop.log_probability(batch.visual[b : b + 1], ids)
     (theirs,) = torch.autograd.grad(total, parameter)
     return float(torch.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0))
 
 
 def profile(trainer: Trainer, seconds: Seconds) -> None:
-    """Note from now on where the engine's time goes."""
+    """Note from now on where the engine's time goes; what is left of a step is the connector's forward pass."""
     scst, update = trainer.scst, trainer.update
     assert scst is not None
     self_critical.sample_captions = timing(seconds, "sampling", self_critical.sample_captions)
     self_critical.sampled_log_probabilities = timing(seconds, "forward", self_critical.sampled_log_probabilities)
-    trainer.task.soft_prompts = timing(seconds, "connector", trainer.task.soft_prompts)  # type: ignore[method-assign]
     update.backward = timing(seconds, "backward", update.backward)  # type: ignore[method-assign]
     update.clip = timing(seconds, "update", update.clip)  # type: ignore[method-assign]
     update.finish = timing(seconds, "update", update.finish)  # type: ignore[method-assign]
@@ -211,6 +219,8 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=24, help="videos in an optimizer step")
     parser.add_argument("--samples", type=int, default=5, help="captions sampled for each of them")
     parser.add_argument("--runs", type=int, default=5, help="timed steps of each side, after one that is not")
+    parser.add_argument("--temperature", type=float, help="of the samples; the recipe's if not given")
+    parser.add_argument("--baseline", choices=["greedy", "mean"], help="of the rewards; the recipe's if not given")
     parser.add_argument("--limit", type=int, help="only the first so many training videos")
     parser.add_argument("--precision", default="auto", help="of the frozen parts, on both sides")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -222,6 +232,8 @@ def main() -> None:
         trainer = make_trainer(args, Path(folder))
         loop = Straightforward(trainer)
         cosine = same_gradient(trainer, loop)
+        config = trainer.recipe.scst
+        print(f"temperature {config.temperature:g}, baseline {config.baseline}; ", end="")
         print(
             f"{args.videos} videos x {args.samples} samples, {str(trainer.precision).removeprefix('torch.')}, ", end=""
         )
@@ -244,6 +256,8 @@ def main() -> None:
                 started = time.perf_counter()
                 sides[name](run + 1)
                 spent[name].append(time.perf_counter() - started)
+    noted = sum(value for part, value in where["evlgen"].items() if part != "reward, in the worker")
+    where["evlgen"]["connector and the rest"] = sum(spent["evlgen"]) - noted
     count = args.videos * args.samples
     ratios = [a / b for a, b in zip(spent["straightforward"], spent["evlgen"], strict=True)]
     print("\n| | seconds a step, median (range) | sampled captions a second |\n|---|---|---|")
