@@ -2,11 +2,12 @@
 
 Both sides take self-critical steps of the recipe `mini-msrvtt-scst` on the same model in the same precision, with the
 same videos, number of samples, temperature and baseline, from cached features; the learning rate is so small that the
-model stays what it is. The straightforward loop: `generate` of transformers once for every sample, and once for the
-greedy caption if that is the baseline (over the videos of the step; prefixes run each time), the Cider of pycocoevalcap
-in line, and for every sample a forward pass of connector and language model with logits at all positions, and its own
-backward pass. Steps alternate, so that a noisy machine hits both alike. Before that, both compute the gradient of the
-same samples with the same rewards, which must agree.
+model stays what it is. The straightforward loop: `generate` of transformers for every sample, and for the greedy
+caption if that is the baseline (prefixes run each time), the Cider of pycocoevalcap in line, and for every sample a
+forward pass of connector and language model with logits at all positions, and its own backward pass. `--together 24`
+lets the loop generate the k-th samples of all videos in one call, which is a better loop. Steps alternate, so that a
+noisy machine hits both alike. Before that, both compute the gradient of the same samples with the same rewards, which
+must agree.
 
 What the engine saves depends on what is sampled: at a low temperature captions are short and often equal, and it learns
 from equal ones once. `--temperature 1 --baseline greedy` is the other end.
@@ -71,8 +72,9 @@ def timing(seconds: Seconds, name: str, function: Callable[..., Any]) -> Callabl
 class Straightforward:
     """The loop that one writes first, on the trainer's model and data."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, together: int) -> None:
         self.trainer, self.model, self.config = trainer, trainer.model, trainer.recipe.scst
+        self.together = together  # videos of a call of `generate`
         self.references = [
             tokenize_captions(list(captions)) for source in trainer.train for captions in source.references
         ]
@@ -109,18 +111,24 @@ class Straightforward:
     @torch.no_grad()
     def sample(self, visual: Tensor) -> tuple[list[list[list[int]]], list[list[str]]]:
         """Token ids [sample][video], and texts of the samples and then of the greedy captions, if they are wanted."""
-        made, texts = [], []
+        made: list[list[list[int]]] = []
+        texts: list[list[str]] = []
         for k in range(self.config.samples + (self.config.baseline == "greedy")):
-            prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
             is_sample = k < self.config.samples
-            output = generate_captions(
-                self.model.language, prefix, num_beams=1, do_sample=is_sample, temperature=self.config.temperature,
-                max_new_tokens=self.config.max_new_tokens,
-            )  # fmt: skip
-            texts.append(self.model.processor.batch_decode(output.sequences))
+            parts = [self.generate(some, is_sample) for some in visual.split(self.together)]
+            texts.append([text for _, part in parts for text in part])
             if is_sample:
-                made.append(output.token_ids())
+                made.append([ids for part, _ in parts for ids in part])
         return made, texts
+
+    def generate(self, visual: Tensor, is_sample: bool) -> tuple[list[list[int]], list[str]]:
+        """Token ids and text of a caption of each of some videos."""
+        prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
+        output = generate_captions(
+            self.model.language, prefix, num_beams=1, do_sample=is_sample, temperature=self.config.temperature,
+            max_new_tokens=self.config.max_new_tokens,
+        )  # fmt: skip
+        return output.token_ids(), self.model.processor.batch_decode(output.sequences)
 
     def reward(self, items: list[int], texts: list[str]) -> list[float]:
         """CIDEr of one caption a video, as pycocoevalcap has it: document frequencies of what it is given."""
@@ -218,6 +226,7 @@ def main() -> None:
     parser.add_argument("--start-from", default="evlgen-mini")
     parser.add_argument("--videos", type=int, default=24, help="videos in an optimizer step")
     parser.add_argument("--samples", type=int, default=5, help="captions sampled for each of them")
+    parser.add_argument("--together", type=int, default=1, help="videos of a call of the loop's generate")
     parser.add_argument("--runs", type=int, default=5, help="timed steps of each side, after one that is not")
     parser.add_argument("--temperature", type=float, help="of the samples; the recipe's if not given")
     parser.add_argument("--baseline", choices=["greedy", "mean"], help="of the rewards; the recipe's if not given")
@@ -230,10 +239,11 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(args, Path(folder))
-        loop = Straightforward(trainer)
+        loop = Straightforward(trainer, args.together)
         cosine = same_gradient(trainer, loop)
         config = trainer.recipe.scst
-        print(f"temperature {config.temperature:g}, baseline {config.baseline}; ", end="")
+        print(f"temperature {config.temperature:g}, baseline {config.baseline}, ", end="")
+        print(f"the loop generates for {args.together} videos at once; ", end="")
         print(
             f"{args.videos} videos x {args.samples} samples, {str(trainer.precision).removeprefix('torch.')}, ", end=""
         )
