@@ -28,6 +28,9 @@ class Model:
 
     processor = Processor()
 
+    def check_prompt(self, prompt: str, max_new_tokens: int) -> None:
+        assert (prompt, max_new_tokens) == ("a video of", 9)
+
     def generate(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
         assert options == {
             "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0, "prompt": "a video of",

@@ -259,13 +259,24 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         if len(texts) != batch:
             raise UsageError(f"{len(texts)} prompts for {batch} items", "give one for all, or one each")
         prompts = [self.language.encode_prompt(text) for text in texts]
-        most = getattr(self.language.model.config, "max_position_embeddings", None)
         longest = max(prompts, key=len)
-        if longest and most is not None and before + len(longest) + decoding.get("max_new_tokens", 0) > most:
-            text = texts[prompts.index(longest)]
+        self._check_length(texts[prompts.index(longest)], len(longest), before, decoding.get("max_new_tokens", 0))
+        return prompts
+
+    def check_prompt(self, prompt: str, max_new_tokens: int) -> None:
+        """See that a prompt fits, before anything is decoded.
+
+        Raises:
+            UsageError: it is too long for the language model.
+        """
+        before = len(self.prompt_before) + self.config.soft_prompt_tokens() + len(self.prompt_after)
+        self._check_length(prompt, len(self.language.encode_prompt(prompt)), before, max_new_tokens)
+
+    def _check_length(self, prompt: str, tokens: int, before: int, after: int) -> None:
+        most = getattr(self.language.model.config, "max_position_embeddings", None)
+        if tokens and most is not None and before + tokens + after > most:
             raise UsageError(
-                f"a prompt of {len(longest)} tokens is too long: with {before} tokens before it and the caption after "
-                f"it it does not fit the language model's {most} positions: {text[:40]!r}",
+                f"a prompt of {tokens} tokens is too long: with {before} tokens before it and the caption after it it "
+                f"does not fit the language model's {most} positions: {prompt[:40]!r}",
                 "shorten it",
             )
-        return prompts
