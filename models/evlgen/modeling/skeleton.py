@@ -31,7 +31,8 @@ def build_skeleton(
     tokenizer, shape = load_tokenizer(language, report=report), load_config(language, report=report)
     with torch.device("meta"):
         body = transformers.AutoModelForCausalLM.from_config(shape).to(dtype)
-        model = EVLGenForConditionalGeneration(config, FrozenLanguageModel(language, body, tokenizer))
+        whole = config.model_copy(update={"language": language})  # its prompt texts, in the tokens of its tokenizer
+        model = EVLGenForConditionalGeneration(whole, FrozenLanguageModel(language, body, tokenizer))
         model.vision.freeze(dtype)
     return model
 
