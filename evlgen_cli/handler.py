@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import typer
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.names import printable
 from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
-from evlgen_cli.texts import printable
 
 
 @contextmanager

@@ -30,8 +30,3 @@ def human_flops(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TFLOP" if count < 1000 else f"{count:.0f} TFLOP"
-
-
-def printable(text: str) -> str:
-    """`text` with control characters replaced: file names and captions are data and must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
+from evlgen.system.names import printable
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, ModelOption, PromptOption
@@ -213,7 +214,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return
     for one in plan.videos:
         action = "caption" if one.decision.is_work else "skip   "
-        out.print(f"{action}  {_printable(one.video.name)}  ({one.decision.value})")
+        out.print(f"{action}  {printable(one.video.name)}  ({one.decision.value})")
     if text := _describe_plan(plan):
         err.print(text)
     err.print(f"would caption {len(plan.work)} of {len(plan.videos)} videos")
@@ -257,10 +258,5 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _one_line(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= err.width else text[: err.width - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    """Names and captions are data: control characters must not reach the terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evlgen.captioning import Listener, Row
+from evlgen.system.names import printable
 from evlgen_cli.console import Bar, StepReport, download_progress, err, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.signals import stop_on_signals
-from evlgen_cli.texts import human_seconds, printable
+from evlgen_cli.texts import human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe

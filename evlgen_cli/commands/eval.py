@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evlgen.system.names import printable
 from evlgen_cli.commands.predict import Prediction, predict_first
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
@@ -19,7 +20,6 @@ from evlgen_cli.options import (
     ResampleSeedOption,
     SplitOption,
 )
-from evlgen_cli.texts import printable
 
 if TYPE_CHECKING:
     from evlgen.metrics.run import FileEvaluation

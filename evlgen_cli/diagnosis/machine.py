@@ -5,6 +5,7 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
+from evlgen.system.cpus import usable_cpus
 from evlgen_cli.diagnosis.check import Check
 from evlgen_cli.texts import human_bytes
 
@@ -39,8 +40,7 @@ def fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
 
 def cores() -> Check:
     """The cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("cores", "ok", str(usable))
+    return Check("cores", "ok", str(usable_cpus()))
 
 
 def memory(cgroup_limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Check:

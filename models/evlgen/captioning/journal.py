@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from evlgen.captioning.locking import AlreadyLockedError, lock_exclusively
 from evlgen.captioning.rows import Row
 from evlgen.captioning.state import CAPTIONS, JournalState, Kind, check_regular, read_state
 from evlgen.errors import EvlgenError
+from evlgen.system.locks import AlreadyLockedError, lock_exclusively
 
 
 class JournalError(EvlgenError):

@@ -1,21 +1,8 @@
-"""How many CPUs a run may use: what the machine grants to this process, not what is built in."""
+"""How many processes and threads a run of captioning takes."""
 
-import math
-import os
-from pathlib import Path
+from evlgen.system.cpus import usable_cpus
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def usable_cpus(quota_file: Path = _QUOTA) -> int:
-    """CPUs that this process may keep busy: its affinity, within the quota of its container on Linux."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = quota_file.read_text().split()
-        return max(1, min(cpus, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or the quota is "max"
-        return cpus
 
 
 def default_workers() -> int:

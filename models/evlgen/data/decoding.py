@@ -7,7 +7,6 @@ gives all of its frames. For a constant frame rate these are the indices floor((
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from PIL import Image, ImageOps
 from evlgen.data.broken import Broken
 from evlgen.data.media import MediaStore, file_path, is_picture
 from evlgen.errors import EvlgenError
+from evlgen.system.cpus import usable_cpus
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler
 
 Frames = list[NDArray[np.uint8]]
@@ -168,7 +168,7 @@ def _videos(
 ) -> Iterator[tuple[int, Frames | Broken]]:
     if not numbers:
         return
-    workers = min(len(numbers), os.cpu_count() or 1, 8)
+    workers = min(len(numbers), usable_cpus(), 8)
     settings: dict[str, Any] = {"workers": workers, "timeout_seconds": timeout_seconds, "backend": backend}
     size = None if side is None else (side, side)
     at: dict[Path, list[int]] = {}  # two names may mean one file

@@ -35,6 +35,7 @@ from evlgen.data.index import FrameIndex
 from evlgen.data.media import MediaStore, file_path, is_picture
 from evlgen.data.views import draw_crops, make_view
 from evlgen.errors import EvlgenError
+from evlgen.system.cpus import usable_cpus
 from evlgen.video import ClipFrames, DecodePool, Sampler
 
 MOST_DECODERS = 16
@@ -44,8 +45,8 @@ Result = TypeVar("Result")
 
 
 def decoders_here() -> int:
-    """Children for one process of a run: the cores of the machine, divided among the run's processes on it."""
-    share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """Children for one process of a run: the CPUs that it may use, divided among the run's processes on it."""
+    share = usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(max(1, share), MOST_DECODERS)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from evlgen.data.broken import Broken
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.weights.cache import locked
+from evlgen.system.locks import locked
 
 COMMIT_SECONDS = 5.0
 FACTS, ROWS, JOURNAL, PROBE = "facts.json", "rows.f16", "journal.jsonl", "probe.npy"

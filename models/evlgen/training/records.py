@@ -8,7 +8,6 @@ changed.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from evlgen.errors import EvlgenError
+from evlgen.system.cpus import usable_cpus
 
 LOG_FILE = "log.jsonl"
 
@@ -97,7 +97,7 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": usable_cpus(),
         "threads": torch.get_num_threads(),
         "device": str(device),
     }

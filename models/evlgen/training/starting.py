@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.cpus import usable_cpus
 from evlgen.training.launch import joined
 from evlgen.video.orphans import die_with_parent
 
@@ -83,7 +84,7 @@ class _Group:
     def __init__(self, command: Sequence[str], count: int, folder: Path) -> None:
         self.folder = folder
         port = _free_port()
-        threads = str(max(1, (os.cpu_count() or 1) // count))
+        threads = str(max(1, usable_cpus() // count))
         self.members: list[subprocess.Popen[bytes]] = []
         for rank in range(count):
             told = {

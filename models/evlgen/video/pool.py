@@ -5,7 +5,6 @@ the parent looks after each child. At most `workers` + `look_ahead` files are un
 memory stays bounded however slow the consumer is, and the input is read only as far.
 """
 
-import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.cpus import usable_cpus
 from evlgen.video import backends
 from evlgen.video.clip import ClipFrames, DecodeFailure
 from evlgen.video.process import Child
@@ -78,7 +78,7 @@ class DecodePool:
         if problems:
             raise UsageError("; ".join(problems))
         # Measured on 2 cores: one thread for each of two children is faster than letting both use all cores.
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, usable_cpus() // workers)
         self._settings = Settings(spec, sampler or Sampler(), size, strict, threads)
         self._timeout_seconds = timeout_seconds
         self._recycle_after = recycle_after

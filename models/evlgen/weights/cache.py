@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evlgen.errors import WeightsError
+from evlgen.system.locks import locked
 
 
 def cache_root() -> Path:
@@ -46,29 +47,6 @@ def staging(root: Path, key: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`. The system releases it when the process dies, however it dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
-        if sys.platform == "win32":
-            import msvcrt
-
-            handle.seek(0)
-            while True:
-                try:
-                    msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)  # gives up after ten seconds, so ask again
-                    break
-                except OSError as error:
-                    if error.errno != errno.EDEADLK:
-                        raise
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
     """Say what went wrong with the cache directory `root` as a WeightsError."""
     try:
@@ -91,13 +69,3 @@ def disk_full(root: Path) -> WeightsError:
     return WeightsError(
         f"no space is left on the disk that holds {root}", "free some, or set EVLGEN_CACHE to a directory elsewhere"
     )
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename in `path` survive a power cut, where the system can."""
-    if sys.platform != "win32":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

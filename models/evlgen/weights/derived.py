@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evlgen.errors import WeightsError
-from evlgen.weights.cache import cache_root, staging, sync_directory
+from evlgen.system.files import sync
+from evlgen.weights.cache import cache_root, staging
 
 MANIFEST = "manifest.json"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -46,7 +47,7 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
         shutil.rmtree(place, ignore_errors=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         work.rename(place)
-        sync_directory(place.parent)
+        sync(place.parent)
     return place
 
 

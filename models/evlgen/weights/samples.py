@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from evlgen.errors import UsageError
+from evlgen.system.hashes import sha256_of
 from evlgen.weights.catalogue import SAMPLES
 from evlgen.weights.fetching import fetch_all
 from evlgen.weights.sources import Source
-from evlgen.weights.verified import sha256_of
 from evlgen.weights.wheels import Report
 
 

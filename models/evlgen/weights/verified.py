@@ -4,20 +4,10 @@ The records live in the cache directory under verified/, one small JSON file per
 only costs the hashing again.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
-BLOCK_BYTES = 1 << 20
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal; about a second per gigabyte."""
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+from evlgen.system.hashes import sha256_of
 
 
 def is_verified(path: Path, sha256: str, root: Path, *, again: bool = False) -> bool:

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from evlgen.captioning.locking import AlreadyLockedError, lock_exclusively
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.weights.cache import sync_directory
+from evlgen.system.files import sync
+from evlgen.system.locks import AlreadyLockedError, lock_exclusively
 
 STATE_FILE = "chain.json"
 _FORMAT = 1
@@ -123,7 +123,7 @@ class ChainState:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
-            sync_directory(self.folder)
+            sync(self.folder)
         except OSError as error:
             raise EvlgenError(f"{path} cannot be written: {error.strerror}", "free some disk, then --resume") from None
 

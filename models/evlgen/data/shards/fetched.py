@@ -16,7 +16,8 @@ from typing import Any
 
 from evlgen.data.shards.files import Shard
 from evlgen.errors import EvlgenError
-from evlgen.weights.cache import disk_errors, locked
+from evlgen.system.locks import locked
+from evlgen.weights.cache import disk_errors
 
 ATTEMPTS = 4
 PAUSE_SECONDS = 2.0
