@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from evlgen.captioning import journal, request, run
 from evlgen.captioning.captioner import Caption, ModelIdentity
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
+from evlgen.video.fingerprint import fingerprint_or_none
 
 INFO = VideoInfo("mp4", "h264", 64, 48, 0, Fraction(2), 50, Fraction(25), 1, False)
 
@@ -36,6 +38,10 @@ class FakeDecoder:
     taken = 0
 
     def map(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
+        for result in self._decode(paths):
+            yield replace(result, fingerprint=fingerprint_or_none(result.path))
+
+    def _decode(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
         for path in paths:
             self.taken += 1
             try:

@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.video import ClipFrames, DecodeFailure, DecodePool
+from evlgen.video import ClipFrames, DecodeFailure, DecodePool, fingerprints
+from evlgen.video.fingerprint import fingerprint
+from tests.video.stalled import stalled
 
 FAKE = "tests.video.video_fakes:by_name"
 
@@ -220,3 +222,53 @@ def test_paths_keep_their_identity(tmp_path: Path) -> None:
             tmp_path / "a.x",
             tmp_path / "b.x",
         ]
+
+
+@pytest.fixture
+def misfortunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the next children die while they start."""
+    monkeypatch.setenv("MISFORTUNES", str(tmp_path))
+
+    def plan(count: int) -> None:
+        for number in range(count):
+            (tmp_path / str(number)).touch()
+
+    return plan
+
+
+def test_a_child_killed_while_it_starts_is_started_again(misfortunes: Callable[[int], None]) -> None:
+    misfortunes(2)
+    with DecodePool(1, 30.0, "tests.video.dying_backend:decode") as pool:
+        assert outcomes(pool, ["a.x", "b.x"]) == {"a.x": "ok", "b.x": "ok"}
+
+
+def test_children_that_never_start_cost_one_file_with_the_cause(misfortunes: Callable[[int], None]) -> None:
+    misfortunes(3)
+    with DecodePool(1, 30.0, "tests.video.dying_backend:decode") as pool:
+        failure, clip = pool.map(["a.x", "b.x"])
+    assert failure == DecodeFailure(
+        Path("a.x"),
+        "crashed",
+        "a.x: no decoding process could be started in 3 attempts: "
+        "before it was ready, the process was ended by SIGKILL, perhaps for lack of memory",
+    )
+    assert isinstance(clip, ClipFrames)
+
+
+def test_a_file_that_does_not_answer_costs_itself_only(tmp_path: Path) -> None:
+    for name in ("a.x", "stalled.x", "b.x"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    with stalled(tmp_path / "stalled.x") as path:
+        with DecodePool(1, 1.0, FAKE) as pool:
+            results = {result.path.name: result for result in pool.map(sorted(tmp_path.iterdir()))}
+        assert fingerprints([path, tmp_path / "a.x"], 1.0) == {path: None, tmp_path / "a.x": results["a.x"].fingerprint}
+    assert results.pop("stalled.x") == DecodeFailure(path, "timeout", f"{path}: not read within 1 seconds")
+    assert {type(result) for result in results.values()} == {ClipFrames}
+    assert {result.fingerprint for result in results.values()} == {fingerprint(tmp_path / "a.x")}
+
+
+def test_what_kills_the_decoder_still_has_a_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "segfault.x").write_bytes(b"content")
+    with DecodePool(1, 30.0, FAKE) as pool:
+        (failure,) = pool.map([tmp_path / "segfault.x"])
+    assert failure.fingerprint == fingerprint(tmp_path / "segfault.x")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.captioning.captioner import Asked
 from evlgen.captioning.discover import Video
-from evlgen.captioning.fingerprint import fingerprint_or_none
 from evlgen.captioning.rows import RowError
 
 if TYPE_CHECKING:
@@ -62,21 +61,21 @@ def deliver(videos: Iterable[Video], decoder: Decoder, stop: threading.Event) ->
     """Decode videos; hands out no new ones after `stop` is set."""
     from evlgen.video import DecodeFailure
 
-    given: dict[Path, tuple[Video, str | None, float]] = {}
+    given: dict[Path, tuple[Video, float]] = {}
 
     def feed() -> Iterator[Path]:
         for video in videos:
             if stop.is_set():
                 return
-            given[video.path] = (video, fingerprint_or_none(video.path), time.monotonic())
+            given[video.path] = (video, time.monotonic())
             yield video.path
 
     for result in decoder.map(feed()):
-        video, fingerprint, started = given.pop(Path(result.path))
+        video, started = given.pop(Path(result.path))
         seconds = time.monotonic() - started
         if isinstance(result, DecodeFailure):
             # the row names the video already, by a path that means something on other machines too
             message = result.message.removeprefix(f"{result.path}: ")
-            yield NotDecoded(video, fingerprint, RowError(result.kind, message), seconds)
+            yield NotDecoded(video, result.fingerprint, RowError(result.kind, message), seconds)
         else:
-            yield Decoded(video, fingerprint, result, seconds)
+            yield Decoded(video, result.fingerprint, result, seconds)

@@ -2,16 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
 from evlgen.captioning.discover import Video
-from evlgen.captioning.fingerprint import fingerprint_or_none
 from evlgen.captioning.settings import CaptionSettings, describe_difference
 from evlgen.captioning.state import Entry, JournalState
-
-_FINGERPRINT_THREADS = 8  # three small reads a file: network drives answer in parallel
+from evlgen.video import fingerprints
 
 
 class Decision(StrEnum):
@@ -76,7 +73,12 @@ class Plan:
 
 
 def make_plan(
-    videos: Sequence[Video], state: JournalState, settings: CaptionSettings, retry_failed: bool, limit: int | None
+    videos: Sequence[Video],
+    state: JournalState,
+    settings: CaptionSettings,
+    retry_failed: bool,
+    limit: int | None,
+    timeout_seconds: float,
 ) -> Plan:
     """Decide about every video.
 
@@ -86,13 +88,13 @@ def make_plan(
         settings: of this run.
         retry_failed: caption again what failed before.
         limit: most videos to caption in this run.
+        timeout_seconds: a file that takes longer to read counts as one that cannot be read.
     """
     comparable = [
         video for video in videos if (old := state.entries.get(video.name)) and old.settings_hash == settings.hash
     ]
     paths = list(dict.fromkeys(video.path for video in comparable))  # many questions may be about one picture
-    with ThreadPoolExecutor(_FINGERPRINT_THREADS) as threads:
-        now = dict(zip(paths, threads.map(fingerprint_or_none, paths), strict=True))
+    now = fingerprints(paths, timeout_seconds)
     planned: list[PlannedVideo] = []
     work = 0
     for video in videos:

@@ -57,7 +57,7 @@ def plan_captions(request: CaptionRequest) -> Plan:
     videos = find_videos(request.sources, root=request.root)
     _, settings = request.resolve()
     state = JournalState() if request.out is None else read_state(request.out)
-    return make_plan(videos, state, settings, request.retry_failed, request.limit)
+    return make_plan(videos, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
 
 
 def caption_videos(
@@ -98,7 +98,7 @@ def run_task(
         state = JournalState() if journal is None else journal.state
         if journal is not None:
             _report_state(journal, listener)
-        plan = make_plan(task.items, state, settings, request.retry_failed, request.limit)
+        plan = make_plan(task.items, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
         listener.on_plan(plan)
         work = plan.work
         summary = Summary(

@@ -7,6 +7,7 @@ Importing this package imports neither av, numpy nor PIL; those load in the chil
 
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.extract import ExtractedFrames, extract_frames
+from evlgen.video.fingerprint import fingerprints
 from evlgen.video.pool import DecodePool
 from evlgen.video.probing import probe
 from evlgen.video.sampler import STRATEGIES, Sampler
@@ -22,5 +23,6 @@ __all__ = [
     "Timeline",
     "VideoInfo",
     "extract_frames",
+    "fingerprints",
     "probe",
 ]

@@ -11,9 +11,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from evlgen.errors import UsageError
-from evlgen.video.clip import ClipFrames
+from evlgen.video.clip import ClipFrames, DecodeFailure
 
-Backend = Callable[..., ClipFrames]
+Backend = Callable[..., ClipFrames | DecodeFailure]
 
 BACKENDS = {
     "pyav": "evlgen.video.pyav_backend:decode",

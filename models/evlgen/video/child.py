@@ -15,6 +15,7 @@ from typing import IO
 from evlgen.errors import EvlgenError, VideoError
 from evlgen.video import backends, wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
+from evlgen.video.fingerprint import READ_ONLY, fingerprint_or_none
 from evlgen.video.orphans import die_with_parent
 
 
@@ -27,7 +28,8 @@ def main() -> None:
         settings = wire.receive(commands)
         try:
             backend = backends.load(settings.backend)
-            _warm_up()
+            if settings.backend != READ_ONLY:
+                _warm_up()
         except EvlgenError as error:
             wire.send(answers, error)
             return
@@ -36,7 +38,9 @@ def main() -> None:
             return
         wire.send(answers, None)
         while True:
-            wire.send(answers, _serve(backend, wire.receive(commands), settings))
+            path = wire.receive(commands)
+            wire.send(answers, fingerprint_or_none(path))  # by itself: it is known even of what kills the decoder
+            wire.send(answers, _serve(backend, path, settings))
     except (EOFError, OSError):
         return
 

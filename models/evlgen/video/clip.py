@@ -55,6 +55,7 @@ class ClipFrames:
         info: what the file says about itself.
         partial: True when a part of the file could not be read; `warnings` says what.
         warnings: plain sentences; empty for a sound file.
+        fingerprint: of the file's content just before it was decoded (fingerprint.py); set by the pool.
     """
 
     path: Path
@@ -64,6 +65,7 @@ class ClipFrames:
     info: VideoInfo
     partial: bool = False
     warnings: tuple[str, ...] = ()
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ class DecodeFailure:
         path: the file, as it was given.
         kind: one of the kinds of `evlgen.errors.VideoError`.
         message: one line for the user.
+        fingerprint: as of `ClipFrames`; None for a file that could not be read.
     """
 
     path: Path
     kind: str
     message: str
+    fingerprint: str | None = None
 
     def to_error(self) -> VideoError:
         """The same as an exception, for callers that decode one file and cannot go on without it."""

@@ -7,6 +7,7 @@ memory stays bounded however slow the consumer is, and the input is read only as
 
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,9 +19,14 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.cpus import usable_cpus
 from evlgen.video import backends
 from evlgen.video.clip import ClipFrames, DecodeFailure
-from evlgen.video.process import Child
+from evlgen.video.process import Child, StartError
 from evlgen.video.sampler import Sampler
 from evlgen.video.wire import Reply, Settings
+
+START_ATTEMPTS = 3
+"""A child that dies before it is ready is started again so often, for each file."""
+
+_PAUSE_SECONDS = 0.2  # before the next attempt: what the system lacked may be there again
 
 Results = queue.SimpleQueue[Reply | BaseException]
 
@@ -159,12 +165,25 @@ class DecodePool:
                 if job.cancelled.is_set():
                     continue
                 try:
-                    job.results.put(self._ready_child(number).decode(job.path, self._timeout_seconds))
+                    job.results.put(self._decode(number, job.path))
                 except Exception as error:
                     job.results.put(error if isinstance(error, EvlgenError) else _start_failed(error))
         finally:
             if child := self._children.pop(number, None):
                 child.close()
+
+    def _decode(self, number: int, path: Path) -> ClipFrames | DecodeFailure:
+        reason = ""
+        for attempt in range(START_ATTEMPTS):
+            if self._closing:
+                raise _closed()
+            time.sleep(attempt * _PAUSE_SECONDS)
+            try:
+                return self._ready_child(number).decode(path, self._timeout_seconds)
+            except StartError as error:
+                reason = error.what
+        message = f"{path}: no decoding process could be started in {START_ATTEMPTS} attempts: {reason}"
+        return DecodeFailure(path, "crashed", message)
 
     def _ready_child(self, number: int) -> Child:
         child = self._children.get(number)

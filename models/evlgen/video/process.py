@@ -4,6 +4,7 @@ A child is a fresh Python with the parent's import path; unlike multiprocessing'
 main script again, so a script that imports torch does not cost every child a torch.
 """
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +25,49 @@ START_TIMEOUT_SECONDS = 120.0
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from evlgen.video.child import main; main()"
 
 
+class StartError(EvlgenError):
+    """A child died before it was ready; the next one may do better."""
+
+
 class Child:
     """One decoding process.
 
     Raises:
-        EvlgenError: the child cannot be started or cannot load its decoder; says why.
+        StartError: the child died before it was ready, or the system has no room for a process just now; says why.
+        EvlgenError: the child cannot load its decoder, or does not get ready in two minutes; says why.
     """
 
     def __init__(self, settings: wire.Settings) -> None:
         self._log = tempfile.TemporaryFile(mode="a+b")  # noqa: SIM115  (closed by close(); lives as long as the child)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            bufsize=0,
-            start_new_session=True,  # a Ctrl-C in the terminal reaches the parent only
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _BOOTSTRAP, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                bufsize=0,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the parent only
+            )
+        except OSError as error:
+            self._log.close()
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
+                raise StartError(f"no process could be started: {error.strerror}") from error
+            raise
         self.served = 0
         try:
-            reply, _ = self._exchange(settings, START_TIMEOUT_SECONDS)
+            replies, timed_out = self._exchange(settings, START_TIMEOUT_SECONDS)
+            if replies == [None]:
+                return
+            if replies:
+                raise replies[0]
+            if timed_out:
+                raise EvlgenError(
+                    f"a decoding process was not ready within {START_TIMEOUT_SECONDS:g} seconds{self._last_words()}"
+                )
+            raise StartError(f"before it was ready, the {self._how_it_ended()}{self._last_words()}")
         except BaseException:
             self.close()
             raise
-        if reply is not None:
-            words = self._last_words()
-            self.close()
-            if isinstance(reply, EvlgenError):
-                raise reply
-            raise EvlgenError(f"a decoding process could not be started{words}")
 
     @property
     def pid(self) -> int:
@@ -66,13 +82,17 @@ class Child:
         """The frames of one file, or why there are none. After "timeout" and "crashed" this child is dead."""
         self._log.truncate(0)
         self.served += 1
-        reply, timed_out = self._exchange(path, timeout_seconds)
-        if isinstance(reply, ClipFrames | DecodeFailure):
-            return reply
+        replies, timed_out = self._exchange(path, timeout_seconds, count=2)
+        fingerprint = replies[0] if replies else None
+        if len(replies) == 2:
+            result: ClipFrames | DecodeFailure = replies[1]
+            return replace(result, fingerprint=fingerprint)
         if timed_out:
-            message = f"{path}: not decoded within {timeout_seconds:g} seconds{self._last_words()}"
-            return DecodeFailure(path, "timeout", message)
-        return DecodeFailure(path, "crashed", f"{path}: the decoder {self._how_it_ended()}{self._last_words()}")
+            done = "decoded" if replies else "read"
+            message = f"{path}: not {done} within {timeout_seconds:g} seconds{self._last_words()}"
+            return DecodeFailure(path, "timeout", message, fingerprint)
+        message = f"{path}: the decoder {self._how_it_ended()}{self._last_words()}"
+        return DecodeFailure(path, "crashed", message, fingerprint)
 
     def kill(self) -> None:
         """End the process at once, with the programs that it has started; may be called from any thread."""
@@ -89,8 +109,8 @@ class Child:
                 pipe.close()
         self._wait()
 
-    def _exchange(self, message: Any, timeout_seconds: float) -> tuple[Any, bool]:
-        """The reply and whether the deadline struck; a child that died gives the reply EOFError."""
+    def _exchange(self, message: Any, timeout_seconds: float, count: int = 1) -> tuple[list[Any], bool]:
+        """The `count` replies, fewer of a child that died meanwhile, and whether the deadline struck."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         struck = threading.Event()
@@ -102,14 +122,16 @@ class Child:
         timer = threading.Timer(timeout_seconds, strike)
         timer.daemon = True
         timer.start()
+        replies: list[Any] = []
         try:
             wire.send(self._process.stdin, message)
-            return wire.receive(self._process.stdout), struck.is_set()
+            while len(replies) < count:
+                replies.append(wire.receive(self._process.stdout))
         except (EOFError, OSError):
             self._wait()
-            return EOFError(), struck.is_set()
         finally:
             timer.cancel()
+        return replies, struck.is_set()
 
     def _wait(self) -> int | None:
         try:

@@ -35,7 +35,7 @@ class Settings:
 
 
 Reply = ClipFrames | DecodeFailure | EvlgenError
-"""What a child answers to a path; an EvlgenError concerns the set-up, not the file."""
+"""What a child answers to a path, after the file's fingerprint; an EvlgenError concerns the set-up, not the file."""
 
 
 def send(stream: IO[bytes], message: Any) -> None:

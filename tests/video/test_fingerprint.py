@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning.fingerprint import CHUNK_BYTES, fingerprint
+from evlgen.video.fingerprint import CHUNK_BYTES, fingerprint
 
 SIZE = 5 * CHUNK_BYTES
 
