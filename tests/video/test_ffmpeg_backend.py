@@ -17,6 +17,7 @@ import pytest
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends
+from evlgen.video.fingerprint import fingerprint
 from tests.video.conftest import SOUND
 from tests.video.test_decoding import decode, need
 
@@ -97,9 +98,8 @@ def test_a_program_that_crashes_costs_its_file_and_is_named(clip: GetClip, stand
     stand_in("kill -SEGV $$")
     path = clip("cfr.mp4")
     result = through_the_pool(path, Sampler())
-    assert result == DecodeFailure(
-        path, "decode-error", f"{path}: no frame could be decoded: ffmpeg was ended by signal 11"
-    )
+    message = f"{path}: no frame could be decoded: ffmpeg was ended by signal 11"
+    assert result == DecodeFailure(path, "decode-error", message, fingerprint(path))
 
 
 @pytest.mark.parametrize("end", ["deadline", "killed child"])
