@@ -27,7 +27,7 @@ PromptOption = Annotated[
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the recipe, e.g. optimizer.lr=1e-4."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe: optimizer.learning_rate=1e-4."),
 ]
 
 ReferencesOption = Annotated[
