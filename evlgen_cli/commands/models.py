@@ -9,6 +9,8 @@ from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.options import JsonOption
 from evlgen_cli.texts import human_bytes
 
+_RELEASED = "as released, at the released width"
+
 app = typer.Typer(no_args_is_help=True, help="See models, fetch their parts, convert checkpoints.")
 
 
@@ -61,7 +63,15 @@ def convert(
         bool, typer.Option("--to-authors", help="Write the authors' layout of one of our folders.")
     ] = False,
     r: Annotated[int, typer.Option("--r", help="Tokens merged per layer.", min=0)] = 19,
-    heads: Annotated[int, typer.Option("--heads", help="Attention heads of the connector.", min=1)] = 12,
+    heads: Annotated[
+        int | None, typer.Option("--heads", help="Attention heads of the connector.", min=1, show_default=_RELEASED)
+    ] = None,
+    vision_heads: Annotated[
+        int | None, typer.Option("--vision-heads", help="Of a tower that FILE holds.", min=1, show_default=_RELEASED)
+    ] = None,
+    temporal_heads: Annotated[
+        int | None, typer.Option("--temporal-heads", help="Of temporal modules.", min=1, show_default=_RELEASED)
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", help="Frames per video.", min=1)] = 4,
     vision: Annotated[
         str | None, typer.Option("--vision", help="Weights of EVA-CLIP ViT-g/14, if FILE does not hold them.")
@@ -101,6 +111,8 @@ def convert(
         assumed = conversion.Assumed(
             r=r,
             heads=heads,
+            vision_heads=vision_heads,
+            temporal_heads=temporal_heads,
             frames=frames,
             vision=None if vision is None else conversion.eva_vit_g(vision, vision_layout, image_size),
             language=language,

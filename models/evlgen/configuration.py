@@ -7,6 +7,7 @@ No torch here. Contradictory settings fail at construction, in the user's own sp
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,23 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from evlgen.towers import expand
 
 CONFIG_FILE = "config.json"
+
+FROZEN_PARTS = ("vision", "language")
+"""Sections of `EVLGenConfig` whose `source` may lie beside config.json, so that the folder can be moved."""
+
+
+def source_at(source: str | None, folder: Path) -> str | None:
+    """A source that lies in the folder of its config.json, with its whole path; any other as it is."""
+    path, mark, rest = (source or "").partition("#")
+    there = folder.absolute() / path
+    return f"{there}{mark}{rest}" if path and there.exists() else source
+
+
+def source_beside(source: str | None, folder: Path) -> str | None:
+    """The same the other way: what lies in the folder, relative to it."""
+    path, mark, rest = (source or "").partition("#")
+    inside = path and Path(path).is_absolute() and Path(path).is_relative_to(folder.absolute())
+    return f"{Path(path).relative_to(folder.absolute()).as_posix()}{mark}{rest}" if inside else source
 
 
 class Strict(BaseModel):
@@ -200,16 +218,25 @@ class EVLGenConfig(Strict):
         return per_frame
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json into a folder, which is made if needed."""
+        """Write config.json into a folder, which is made if needed; parts that lie in it are named relative to it."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        values = self.model_dump(mode="json")
+        for part in FROZEN_PARTS:
+            values[part]["source"] = source_beside(values[part]["source"], Path(folder))
+        text = json.dumps(values, indent=2) + "\n"
         (Path(folder) / CONFIG_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> EVLGenConfig:
-        """Read what `save_pretrained` wrote.
+        """Read what `save_pretrained` wrote; parts that lie in the folder get their whole path.
 
         Raises:
             pydantic.ValidationError: unknown or contradictory settings.
         """
-        return cls.model_validate_json((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = cls.model_validate_json((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+        return config.with_sources({p: source_at(getattr(config, p).source, Path(folder)) for p in FROZEN_PARTS})
+
+    def with_sources(self, sources: Mapping[str, str | None]) -> EVLGenConfig:
+        """The same model with frozen parts ("vision", "language") from other places."""
+        changed = {p: getattr(self, p).model_copy(update={"source": source}) for p, source in sources.items()}
+        return self.model_copy(update=changed)

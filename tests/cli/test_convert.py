@@ -4,27 +4,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from typer.testing import Result
 
 from tests.conversion import authors as mini
 from tests.conversion.conftest import save
 
-
-@pytest.fixture(autouse=True)
-def released_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sizes that the released numbers of heads divide: 16 in the tower, 12 in the connector, 8 in time."""
-    monkeypatch.setattr(mini, "VISION_HEADS", 16)
-    monkeypatch.setattr(mini, "HEADS", 12)
-    monkeypatch.setattr(mini, "TEMPORAL_HEADS", 8)
+HEADS = ("--heads", mini.HEADS, "--vision-heads", mini.VISION_HEADS, "--temporal-heads", mini.TEMPORAL_HEADS)
 
 
 def test_convert_caption_nothing_and_back(cli: Callable[..., Result], tmp_path: Path) -> None:
     given = mini.tensors(video=True, pooler=True)
     save(given, tmp_path / "video.pth")
     mini.language_folder("opt", tmp_path / "opt")
-    there = cli("models", "convert", "video.pth", "--to", "model", "--r", 2, "--language", "opt", "--frames", 5)
+    options = ("--to", "model", "--r", 2, "--language", "opt", "--frames", 5)
+    there = cli("models", "convert", "video.pth", *options, *HEADS)
     assert (there.exit_code, there.stdout, there.stderr) == (
         0,
         "part      tensors\n"
@@ -35,8 +29,9 @@ def test_convert_caption_nothing_and_back(cli: Callable[..., Result], tmp_path: 
         "model is written: fusion temporal\n",
     )
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert (config["connector"]["r"], config["connector"]["heads"], config["temporal"]["frames"]) == (2, 12, 5)
-    assert (config["language"]["source"], config["language"]["prompt_after"]) == ("opt", "</s>")
+    assert (config["connector"]["r"], config["connector"]["heads"], config["temporal"]["frames"]) == (2, mini.HEADS, 5)
+    assert (config["vision"]["arguments"]["num_heads"], config["temporal"]["heads"]) == (4, 2)
+    assert (config["language"]["source"], config["language"]["prompt_after"]) == (str(tmp_path / "opt"), "</s>")
     back = cli("models", "convert", "model", "--to", "back.pth", "--to-authors", "--json")
     trained = len(given) - 30 - 2
     assert json.loads(back.stdout) == {"written": "back.pth", "tensors": {"trained": trained, "unused": 3}}
@@ -56,10 +51,24 @@ def test_errors_are_one_line(cli: Callable[..., Result], tmp_path: Path) -> None
         "",
         "error: bare.pth: the file holds no vision tower (name weights of EVA-CLIP ViT-g/14 with --vision)\n",
     )
-    other = cli("models", "convert", "bare.pth", "--to", "model", "--vision", "eva.pth", "--language", "opt")
+    other = cli(
+        "models", "convert", "bare.pth", "--to", "model", "--vision", "eva.pth", "--language", "opt", "--heads", 3
+    )
     assert other.exit_code == 1
     assert other.stderr.startswith("error: bare.pth: it does not fit EVLGen as its authors write it: ")
     assert "VL_proj.weight (24, 32) not (24, 1408)" in other.stderr
+    save(mini.tensors(video=True), tmp_path / "video.pth")
+    for given, part, width, option in (
+        (HEADS[:2] + HEADS[4:], "vision part of width 32", "16 at width 1408", "--vision-heads"),
+        (HEADS[2:], "connector part of width 24", "12 at width 768", "--heads"),
+        (HEADS[:4], "temporal part of width 8", "8 at width 256", "--temporal-heads"),
+    ):
+        asked = cli("models", "convert", "video.pth", "--to", "model", "--language", "opt", *given)
+        assert (asked.exit_code, asked.stderr) == (
+            2,
+            f"error: video.pth: how many attention heads the {part} has does not stand in the file (say it with "
+            f"{option}; the released one has {width})\n",
+        )
     missing = cli("models", "convert", "none.pth", "--to", "model")
     assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
     assert missing.stderr.startswith("error: none.pth is not a readable weight file: ")

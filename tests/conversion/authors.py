@@ -44,7 +44,7 @@ def shapes(*, family: str = "opt", video: bool = False, tower: bool = True, pool
             out |= {f"{block}.attn.qkv.weight": (3 * WIDTH, WIDTH)} | _linear(f"{block}.attn.proj", WIDTH, WIDTH)
             out |= _linear(f"{block}.mlp.fc1", HIDDEN, WIDTH) | _linear(f"{block}.mlp.fc2", WIDTH, HIDDEN)
         if video:
-            out |= {f"{block}.temporal_merge.alpha": (1,)}
+            out |= {f"{block}.temporal_merge.alpha": ()}
             out |= _linear(f"{block}.temporal_merge.query", TEMPORAL_WIDTH, WIDTH)
             out |= _linear(f"{block}.temporal_merge.key", TEMPORAL_WIDTH, WIDTH)
     out |= _norm("ln_vision", WIDTH) | _linear("VL_proj", INNER, WIDTH)

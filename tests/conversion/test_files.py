@@ -79,21 +79,44 @@ def test_what_stands_in_the_folder(converted: Callable[..., Path]) -> None:
     assert (config.connector.layers, config.connector.r, config.vision.image_size) == (3, 2, 12)
     assert config.vision.source.startswith(f"{folder}/vision.safetensors#sha256=")
     assert config.language.source == f"{folder}/language"
+    written = json.loads((folder / "config.json").read_text())
+    assert written["vision"]["source"].startswith("vision.safetensors#sha256=")
+    assert written["language"]["source"] == "language"
     ids = torch.tensor([[5, 6, 7]])
     torch.testing.assert_close(model.language.model(ids).logits, mini.language_model("opt")(ids).logits)
 
 
-def test_a_tower_elsewhere_with_the_same_hash_is_the_same(converted: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_converted_folder_can_be_moved(
+    converted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = with_language(mini.tensors(video=True), "opt")
+    moved = converted(given, "opt").rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    model = EVLGenForConditionalGeneration.from_pretrained(moved)
+    assert model.config.language.source == f"{moved}/language"
+    to_authors(str(moved), tmp_path / "back.pth", frozen=True)
+    equal(torch.load(tmp_path / "back.pth", weights_only=True)["model"], given)
+    model.save_pretrained(moved)  # and saved there again it is not tied to the place either
+    again = moved.rename(tmp_path / "again")
+    assert "moved" not in (again / "config.json").read_text()
+    EVLGenForConditionalGeneration.from_pretrained(again)
+    elsewhere = model.config.model_copy()
+    elsewhere.save_pretrained(tmp_path / "elsewhere")  # parts that are not in the folder keep their whole path
+    assert f"{tmp_path}/moved/language" in (tmp_path / "elsewhere" / "config.json").read_text()
+
+
+def test_another_tower_in_its_place_is_refused(converted: Callable[..., Path], tmp_path: Path) -> None:
     folder = converted(mini.tensors(), "opt")
-    moved = folder.rename(tmp_path / "moved")
-    text = (moved / "config.json").read_text()
-    (moved / "config.json").write_text(text.replace(str(folder), str(moved)))
-    EVLGenForConditionalGeneration.from_pretrained(moved)
-    config = json.loads((moved / "config.json").read_text())
-    config["vision"]["source"] = str(moved / "vision.safetensors")  # without a hash nobody knows
-    (moved / "config.json").write_text(json.dumps(config))
+    (folder / "vision.safetensors").rename(tmp_path / "vision.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    digest = config["vision"]["source"].partition("#")[2]
+    config["vision"]["source"] = f"{tmp_path}/vision.safetensors#{digest}"  # of the same hash it is the same
+    (folder / "config.json").write_text(json.dumps(config))
+    EVLGenForConditionalGeneration.from_pretrained(folder)
+    config["vision"]["source"] = f"{tmp_path}/vision.safetensors"  # without a hash nobody knows
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="trained against another vision"):
-        EVLGenForConditionalGeneration.from_pretrained(moved)
+        EVLGenForConditionalGeneration.from_pretrained(folder)
 
 
 def test_leftovers_of_a_frozen_language_model_are_kept_aside(converted: Callable[..., Path]) -> None:
@@ -116,12 +139,22 @@ def test_a_vocabulary_with_a_row_for_padding(converted: Callable[..., Path]) -> 
     assert model.language.head_weight.shape == (257, 32)
 
 
-def test_a_gate_of_any_shape(converted: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+def test_a_gate_of_any_shape_comes_back_in_it(
+    converted: Callable[..., Path], tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     given = mini.tensors(video=True)
     for name in [n for n in given if n.endswith("alpha")]:
-        given[name] = given[name].reshape(())
-    trained = load_file(converted(given, "opt") / "model.safetensors")
+        given[name] = given[name].reshape(shape)
+    folder = converted(given, "opt")
+    trained = load_file(folder / "model.safetensors")
     assert trained["vision.trunk.blocks.1.temporal.alpha"].shape == (1,)
+    to_authors(str(folder), tmp_path / "back.pth", frozen=False)
+    back = torch.load(tmp_path / "back.pth", weights_only=True)["model"]
+    equal(back, {name: given[name] for name in back})
+    EVLGenForConditionalGeneration.from_pretrained(folder).save_pretrained(folder)  # a model that was trained further
+    to_authors(str(folder), tmp_path / "trained.safetensors")
+    assert load_file(tmp_path / "trained.safetensors")["visual_encoder.blocks.1.temporal_merge.alpha"].shape == ()
 
 
 def changed(**how: Any) -> dict[str, Tensor]:
@@ -181,6 +214,14 @@ def test_further_tensors_can_be_kept_aside(converted: Callable[..., Path], tmp_p
     assumed = Assumed(**ASSUMED, language=str(tmp_path / "opt-source"))
     convert(file, tmp_path / "out", assumed, unused=("temp",))
     assert "temp" in load_file(tmp_path / "out" / "unused.safetensors")
+
+
+def test_a_link_is_followed(converted: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "back.pth").symlink_to(tmp_path / "disk" / "real.pth")
+    to_authors(str(converted(mini.tensors(), "opt")), tmp_path / "back.pth")
+    assert (tmp_path / "back.pth").is_symlink()
+    assert "model" in torch.load(tmp_path / "disk" / "real.pth", weights_only=True)
 
 
 def test_what_the_authors_layout_cannot_hold(tmp_path: Path) -> None:

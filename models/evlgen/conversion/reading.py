@@ -1,7 +1,7 @@
 """An authors' checkpoint into one of our folders.
 
 - config.json, model.safetensors: as `save_pretrained` writes them, without the embeddings of prompt texts.
-- vision.safetensors: the frozen tower, if the file holds it; config.json names it with its hash.
+- vision.safetensors: the frozen tower, if the file holds it; config.json names it with its hash, relative to itself.
 - language/: the frozen language model, if the file holds it, in transformers' layout.
 - unused.safetensors: what neither model uses (a pooler, positions beyond the last token), so that `to_authors` gives
   the file back whole.
@@ -36,10 +36,14 @@ from evlgen.conversion.sizes import Assumed, infer_config, model_shapes
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling.language import load_config, load_tokenizer
 from evlgen.modeling.pretrained import read_tensors
+from evlgen.system.files import os_errors
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 
 VISION_FILE, LANGUAGE_FOLDER, UNUSED_FILE = "vision.safetensors", "language", "unused.safetensors"
 LANGUAGE_FILE = "model.safetensors"
+
+GATES = "gates"
+"""Metadata of model.safetensors: shapes of gates that the file given had as tensors of one number, not as scalars."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +85,25 @@ def convert(file: Path, folder: Path, assumed: Assumed | None = None, unused: tu
         family = _family(given)
         config = infer_config(given, family, assumed)
         _keep_positions(given, config.vision.tokens)
+        gates = _flatten_gates(given)
         _check(given, family, config)
     except EvlgenError as error:
         raise type(error)(f"{file}: {error.what}", error.hint) from None
     except pydantic.ValidationError as error:
         raise UsageError(f"{file}: {error.errors()[0]['msg']}") from None
     language = _language(given.language, config, family) if given.language else None
-    try:
+    with os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        config, stored = _write_frozen(given, config, folder.absolute(), language)
+        config, stored = _write_frozen(given, config, folder, language)
         if given.unused:
             _save(given.unused, folder / UNUSED_FILE)
         config.save_pretrained(folder)
-        _save(given.trained, folder / WEIGHTS_FILE, {"frozen": json.dumps(stored)})
-    except OSError as error:
-        raise EvlgenError(f"{folder} cannot be written: {error}") from None
+        metadata = {"frozen": json.dumps(stored)} | ({GATES: json.dumps(gates)} if gates else {})
+        _save(given.trained, folder / WEIGHTS_FILE, metadata)
     parts = {name: len(getattr(given, name)) for name in ("trained", "vision", "language", "unused")}
-    return Converted(folder, config, parts, sum(t.numel() for t in given.trained.values()))
+    return Converted(
+        folder, EVLGenConfig.from_pretrained(folder), parts, sum(t.numel() for t in given.trained.values())
+    )
 
 
 def _family(given: Sorted) -> Family:
@@ -122,11 +128,19 @@ def _keep_positions(given: Sorted, tokens: int) -> None:
         given.trained[POSITIONS], given.unused[POSITIONS_OF_AUTHORS] = table[:tokens], table[tokens:]
 
 
-def _check(given: Sorted, family: Family, config: EVLGenConfig) -> None:
-    trained, vision = model_shapes(config)
-    for name, tensor in given.trained.items():  # a gate is one number, in whatever shape
+def _flatten_gates(given: Sorted) -> dict[str, list[int]]:
+    """A gate is one number, in whatever shape; the shapes that are not the authors' own, which is that of a scalar."""
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in given.trained.items():
         if name.endswith(".temporal.alpha") and tensor.numel() == 1:
             given.trained[name] = tensor.reshape(1)
+            if tensor.dim():
+                shapes[name] = list(tensor.shape)
+    return shapes
+
+
+def _check(given: Sorted, family: Family, config: EVLGenConfig) -> None:
+    trained, vision = model_shapes(config)
     missing: list[str] = []
     unexpected: list[str] = list(given.unknown)
     shapes: list[str] = []
@@ -176,20 +190,17 @@ def _write_frozen(
     """
     stored: dict[str, str] = {}
     if given.vision:
-        path = folder / VISION_FILE
-        _save(given.vision, path)
-        with path.open("rb") as opened:
-            stored["vision"] = f"{path}#sha256={hashlib.file_digest(opened, 'sha256').hexdigest()}"
-        config = config.model_copy(update={"vision": config.vision.model_copy(update={"source": stored["vision"]})})
+        _save(given.vision, folder / VISION_FILE)
+        with (folder / VISION_FILE).open("rb") as opened:
+            stored["vision"] = f"{VISION_FILE}#sha256={hashlib.file_digest(opened, 'sha256').hexdigest()}"
     if language is not None:
-        settings, tokenizer = language
-        stored["language"] = str(folder / LANGUAGE_FOLDER)
-        settings.save_pretrained(stored["language"])
-        tokenizer.save_pretrained(stored["language"])
+        stored["language"] = LANGUAGE_FOLDER
+        for part in language:  # transformers' configuration, and the tokenizer
+            part.save_pretrained(folder / LANGUAGE_FOLDER)
         _save(given.language, folder / LANGUAGE_FOLDER / LANGUAGE_FILE)
-        changed = {"source": stored["language"], "architecture": None}
-        config = config.model_copy(update={"language": config.language.model_copy(update=changed)})
-    return config, stored
+        without = {"language": config.language.model_copy(update={"architecture": None})}
+        config = config.model_copy(update=without)
+    return config.with_sources(stored), stored
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:

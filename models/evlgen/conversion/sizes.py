@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.configuration import (
+    ConnectorConfig,
+    EVLGenConfig,
+    LanguageConfig,
+    TemporalConfig,
+    VisionConfig,
+    source_at,
+)
 from evlgen.conversion.names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tomeformer import TomeFormer
@@ -47,16 +55,20 @@ OPT_BY_WIDTH = {
 }
 
 
+RELEASED_HEADS = {"vision": (1408, 16), "connector": (768, 12), "temporal": (256, 8)}
+"""Width and attention heads of the released parts: EVA-CLIP ViT-g, BERT-base, the temporal modules."""
+
+
 @dataclass(frozen=True)
 class Assumed:
     """What the tensors do not tell; defaults are those of the released models.
 
     Attributes:
         r: tokens merged per layer of the connector.
-        heads: of the connector.
-        vision_heads: of the vision tower, if the file holds it.
+        heads: of the connector; None: those of the released one, if it has its width.
+        vision_heads: of the vision tower, if the file holds it; None: likewise.
         vision: the vision tower, if (and only if) the file does not hold it.
-        temporal_heads: of the temporal modules.
+        temporal_heads: of the temporal modules; None: likewise.
         frames: per video.
         language: source of the language model; without one, that of the OPT of this width.
         architecture: transformers configuration of a random language model instead, for tests.
@@ -65,15 +77,31 @@ class Assumed:
     """
 
     r: int = 19
-    heads: int = 12
-    vision_heads: int = 16
+    heads: int | None = None
+    vision_heads: int | None = None
     vision: VisionConfig | None = None
-    temporal_heads: int = 8
+    temporal_heads: int | None = None
     frames: int = 4
     language: str | None = None
     architecture: dict[str, Any] | None = None
     prompt_after: str | None = None
     end_text: str | None = None
+
+
+def _heads(part: str, width: int, given: int | None) -> int:
+    """Heads that were given, or those of the released part of this width.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    released, heads = RELEASED_HEADS[part]
+    if given is None and width != released:
+        option = "--heads" if part == "connector" else f"--{part}-heads"
+        raise UsageError(
+            f"how many attention heads the {part} part of width {width} has does not stand in the file",
+            f"say it with {option}; the released one has {heads} at width {released}",
+        )
+    return heads if given is None else given
 
 
 def _shape(tensors: dict[str, Tensor], name: str, theirs: str, dimensions: int) -> torch.Size:
@@ -91,17 +119,19 @@ def _count(names: dict[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in names if name.startswith(prefix)})
 
 
-def infer_vision(tensors: dict[str, Tensor], heads: int) -> VisionConfig:
+def infer_vision(tensors: dict[str, Tensor], heads: int | None) -> VisionConfig:
     """The tower of its own tensors (timm's names): EVA-CLIP ViT-g/14, or one built like it in other sizes.
 
     Raises:
+        UsageError: its heads are not known.
         WeightsError: they are not those of such a tower.
     """
     width, _, patch, _ = _shape(tensors, "patch_embed.proj.weight", "visual_encoder.patch_embed.proj.weight", 4)
     tokens = _shape(tensors, "pos_embed", "visual_encoder.pos_embed", 3)[1]
     hidden = _shape(tensors, "blocks.0.mlp.fc1.weight", "visual_encoder.blocks.0.mlp.fc1.weight", 2)[0]
     side = patch * math.isqrt(tokens - 1)
-    sizes: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width, "num_heads": heads}
+    sizes: dict[str, Any] = {"img_size": side, "patch_size": patch, "embed_dim": width}
+    sizes["num_heads"] = _heads("vision", width, heads)
     if hidden * 1408 != width * 6144:
         sizes["mlp_ratio"] = (hidden + 0.5) / width  # timm cuts the product to an integer
     released = {"img_size": 224, "patch_size": 14, "embed_dim": 1408, "num_heads": 16}
@@ -114,7 +144,7 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
     """The configuration of a checkpoint; sources of stored parts are still to be set.
 
     Raises:
-        UsageError: the language model or the vision tower is not known.
+        UsageError: the language model, the vision tower or a number of heads is not known.
         WeightsError: tensors that sizes are read from are missing.
         pydantic.ValidationError: heads do not divide a width.
     """
@@ -129,12 +159,9 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
     queries = [t for n, t in trained.items() if n.endswith(".temporal.query.weight")]
     temporal = TemporalConfig(frames=assumed.frames)
     if any(".temporal." in n for n in trained):
-        temporal = TemporalConfig(
-            fusion="temporal",
-            frames=assumed.frames,
-            heads=assumed.temporal_heads,
-            width=queries[0].shape[0] if queries else temporal.width,
-        )
+        inside = queries[0].shape[0] if queries else temporal.width
+        heads = _heads("temporal", inside, assumed.temporal_heads)
+        temporal = TemporalConfig(fusion="temporal", frames=assumed.frames, heads=heads, width=inside)
     if given.vision:
         if assumed.vision is not None:
             raise UsageError("the file holds a vision tower", "leave out --vision")
@@ -142,8 +169,8 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
     elif assumed.vision is None or assumed.vision.source is None:
         raise UsageError("the file holds no vision tower", "name weights of EVA-CLIP ViT-g/14 with --vision")
     else:
-        vision = assumed.vision
-    source = assumed.language
+        vision = assumed.vision.model_copy(update={"source": source_at(assumed.vision.source, Path.cwd())})
+    source = source_at(assumed.language, Path.cwd())
     if source is None and assumed.architecture is None:
         source = OPT_BY_WIDTH.get(language_width) if family == "opt" else None
         if source is None:
@@ -156,7 +183,7 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
         connector=ConnectorConfig(
             layers=_count(trained, "connector.encoder.layer."),
             width=width,
-            heads=assumed.heads,
+            heads=_heads("connector", width, assumed.heads),
             intermediate=inner,
             r=assumed.r,
         ),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.conversion.names import POSITIONS_OF_AUTHORS, Family, Part, to_theirs
-from evlgen.conversion.reading import UNUSED_FILE
+from evlgen.conversion.reading import GATES, UNUSED_FILE
 from evlgen.conversion.sizes import model_shapes
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import UsageError
 from evlgen.modeling.language import load_config
 from evlgen.modeling.pretrained import read_tensors
+from evlgen.system.files import replacing
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
@@ -57,7 +60,7 @@ def to_authors(model: str, file: Path, *, family: Family | None = None, frozen: 
         raise UsageError(f"the connector of {folder} is pre-norm, the authors' is not", "their layout cannot hold it")
     if family is None:
         family = "opt" if load_config(config.language).model_type == "opt" else "llm"
-    trained = read_tensors(folder / WEIGHTS_FILE)
+    trained = _shape_gates(read_tensors(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
     if not config.language.learned_prompt:  # the language model's own embeddings
         trained = {n: t for n, t in trained.items() if not n.startswith("prompt_")}
     ours: list[tuple[Part, dict[str, Tensor]]] = [("trained", trained)]
@@ -83,17 +86,21 @@ def to_authors(model: str, file: Path, *, family: Family | None = None, frozen: 
         rows = [out[POSITIONS_OF_AUTHORS], unused.pop(POSITIONS_OF_AUTHORS)]
         out[POSITIONS_OF_AUTHORS] = torch.cat([rows[0], rows[1].to(rows[0].dtype)])
     out.update(unused)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.name}.new")
+    with replacing(file) as aside:
         if file.suffix == ".safetensors":
             save_file(out, aside, metadata={"format": "pt"})
         else:
-            torch.save({"model": out}, aside)
-        aside.replace(file)  # a killed conversion leaves no half file of this name
-    except (OSError, RuntimeError) as error:  # torch reports a missing folder or a full disk as RuntimeError
-        raise EvlgenError(f"{file} cannot be written: {error}") from None
+            with aside.open("wb") as opened:  # of an open file torch tells the system's own reason
+                torch.save({"model": out}, opened)
     return Restored(file, family, counts)
+
+
+def _shape_gates(trained: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Gates as scalars, which is what the authors' model expects, or as they were in the file that was converted."""
+    with safe_open(file, framework="pt") as opened:
+        shapes = json.loads((opened.metadata() or {}).get(GATES, "{}"))
+    gates = {name: t.reshape(shapes.get(name, [])) for name, t in trained.items() if name.endswith(".temporal.alpha")}
+    return trained | gates
 
 
 def _vision(config: EVLGenConfig) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evlgen.configuration import CONFIG_FILE, EVLGenConfig
+from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_beside
 from evlgen.errors import WeightsError
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
@@ -194,7 +194,8 @@ class PretrainedMixin:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        metadata = {"format": "pt", "frozen": json.dumps(self._frozen())}
+        frozen = {part: source_beside(source, folder) for part, source in self._frozen().items()}
+        metadata = {"format": "pt", "frozen": json.dumps(frozen)}
         aside = folder / f".{WEIGHTS_FILE}.new"
         save_file(self.trained_tensors(dtype) if tensors is None else tensors, aside, metadata=metadata)
         self.config.save_pretrained(folder)
@@ -223,4 +224,4 @@ def frozen_sources(path: Path) -> dict[str, str | None]:
     """The sources (with hashes) of the frozen parts that a checkpoint was trained against."""
     with safe_open(path, framework="pt") as file:
         sources: dict[str, str | None] = json.loads((file.metadata() or {}).get("frozen", "{}"))
-    return sources
+    return {part: source_at(source, path.parent) for part, source in sources.items()}
