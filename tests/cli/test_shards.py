@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
-from tests.data.shards.tars import with_tarfile, write_shard, write_shards
+from tests.data.shards.tars import member, with_tarfile, write_shard, write_shards
 from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture
 
 runner = CliRunner()
@@ -86,6 +86,22 @@ def test_check_finds_gaps_truncated_tars_and_broken_samples(recipe_file: Path) -
     _, stopped = check(recipe, "--set", "data.train.0.shards=${EVLGEN_DATA}/laion/{0..9}.tar")
     assert stopped["stops_a_run"]
     assert "laion/{0..9}.tar: there is no such file" in stopped["error"]
+
+
+def test_shards_that_are_cut_off_stop_check_and_prepare(recipe_file: Path) -> None:
+    """A length of 0 in a record once was read forever; now the shard ends there."""
+    laion = recipe_file.parent / "laion"
+    for path in laion.glob("*_stats.json"):
+        path.unlink()
+    cut = laion / "00001.tar"
+    cut.write_bytes(member(b"x", b"0 path=a.jpg\n", kind=b"x") + cut.read_bytes())
+    done, row = check(recipe_file)
+    assert (done.exit_code, row["stops_a_run"], row["items"]) == (Exit.SOME_FAILED, True, 9)
+    assert row["shards"]["truncated"] == [str(cut)]
+    assert f"1 of 3 are cut off (33.3%, data.max_broken_share allows 1.0%): {cut} (" in row["error"]
+    prepared = runner.invoke(app, ["data", "prepare", "--recipe", str(recipe_file)])
+    assert prepared.exit_code == Exit.FAILED
+    assert "1 of 3 are cut off" in prepared.stderr
 
 
 def test_prepare_makes_the_index_once(recipe_file: Path) -> None:

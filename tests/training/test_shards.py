@@ -93,6 +93,19 @@ def test_a_killed_and_resumed_run_is_bit_for_bit_the_unbroken_one(shards: Path) 
     equal(shards / "part", shards / "whole")
 
 
+def test_shards_that_are_cut_off_do_not_train_silently(shards: Path) -> None:
+    cut = shards / "laion" / "00001.tar"
+    cut.write_bytes(cut.read_bytes()[:4000])
+    for path in (shards / "laion").glob("*_stats.json"):
+        path.unlink()
+    said = r"1 of 2 are cut off \(50.0%, data.max_broken_share allows 40.0%\): .*00001.tar \(fetch them again"
+    with pytest.raises(EvlgenError, match=said):
+        run(recipe_of(shards), shards / "refused")
+    rows = run(recipe_of(shards, data={"max_broken_share": 0.5}), shards / "borne")
+    warnings = " ".join(row["warning"] for row in rows if "warning" in row)
+    assert "laion/{00000..00001}: 00001.tar: the shard is cut off; 2 samples are left of it" in warnings
+
+
 @pytest.mark.slow
 def test_two_processes_are_bit_for_bit_one_with_twice_the_accumulation(shards: Path) -> None:
     run(recipe_of(shards, accumulation_steps=2), shards / "one")

@@ -32,7 +32,7 @@ class SourceCheck:
     Attributes:
         name: of the source.
         role: train or validation.
-        error: why nothing could be looked at; empty if it could.
+        error: why nothing could be looked at, or why training would refuse what is there; may be empty.
         items: all of them.
         captions: of all items.
         frames: that would be encoded; None if nothing was decoded.
@@ -149,6 +149,7 @@ def _shards(
         check.checked = False
         return
     check.shards, check.items, check.broken, check.checked = found.facts, found.samples, found.broken, found.checked
+    check.error = found.refused
     check.captions = found.samples if found.captions is None else found.captions
     check.frames = found.pictures
 

@@ -6,9 +6,12 @@ folders that the name does not mention; both are found where there is one answer
 
 from __future__ import annotations
 
+import lzma
+import math
 import tarfile
 import threading
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -19,6 +22,12 @@ from evlgen.recipes import expand_path
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts", ".gif")
 _SUFFIXES = ("", *VIDEO_SUFFIXES, *sorted(IMAGE_SUFFIXES))
+
+# what the archives' own readers raise: ValueError and OverflowError for sizes and times that are no numbers
+_DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, ValueError, OverflowError),
+)
 
 Stamp = tuple[int, ...]
 MISSING: Stamp = ()
@@ -58,7 +67,7 @@ class MediaStore:
                 tar = tarfile.open(self.path)  # noqa: SIM115 - lives as long as the store
                 self._archive = tar
                 self._members = {m.name.removeprefix("./"): m for m in tar if m.isfile()}
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        except _DAMAGED as error:
             several = isinstance(error, tarfile.ReadError) and "- method " in str(error)  # one for each compression
             reason = "its content is neither" if several else str(error)
             raise UsageError(f"{self.path} is not a whole tar file or zip: {reason}") from None
@@ -108,7 +117,7 @@ class MediaStore:
         if isinstance(member, zipfile.ZipInfo):
             return (member.file_size, member.CRC)
         if member is not None:
-            return (member.size, int(member.mtime), self._changed)
+            return (member.size, int(member.mtime) if math.isfinite(member.mtime) else 0, self._changed)
         try:
             status = (self.path / real).stat()
         except OSError:
@@ -135,7 +144,7 @@ class MediaStore:
                 stream = self._archive.extractfile(member)
                 assert stream is not None, "only files are kept"
                 content = stream.read()
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except (*_DAMAGED, RuntimeError, NotImplementedError) as error:
             raise EvlgenError(f"{self.path / real} cannot be read: {error}") from None
         if len(content) != member.size:
             raise EvlgenError(f"{self.path / real} cannot be read: the tar ends in the middle of it")

@@ -80,6 +80,7 @@ class Loader:
             found = count_shards(config, reader, report=self.progress, stop=self.stop)
             if found is None:
                 return None
+            found.check_whole(self.data.max_broken_share)
             self.found.append(found)
         in_memory, streamed = list(captioned[0]), [self._streamed(found, model) for found in self.found]
         assert len(in_memory) + len(streamed) == len(self.data.train)

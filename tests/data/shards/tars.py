@@ -33,6 +33,16 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
+def member(name: bytes, content: bytes = b"", *, size: bytes | None = None, kind: bytes = b"0") -> bytes:
+    """A member of a ustar file as POSIX.1-1988 lays it out, with any bytes in the field of its size."""
+    field = b"%011o\0" % len(content) if size is None else size
+    header = name.ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + field + b"0" * 11 + b"\0" + b" " * 8 + kind
+    header = header.ljust(257, b"\0") + b"ustar\x0000"
+    header = header.ljust(512, b"\0")
+    header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    return header + content + b"\0" * (-len(content) % 512)
+
+
 def write_shard(path: Path, samples: dict[str, dict[str, bytes]], form: int = tarfile.GNU_FORMAT) -> None:
     """A tar of {key: {suffix: content}}."""
     path.parent.mkdir(parents=True, exist_ok=True)

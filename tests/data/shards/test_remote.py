@@ -1,6 +1,7 @@
 """Shards behind fsspec: the same batches, within a bounded folder of fetched shards; and names of shards."""
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -199,9 +200,19 @@ def test_braces_ranges_lists() -> None:
         ("{5..2}.tar", r"shards {5..2}.tar: {5..2} runs backwards"),
         ("{a..c}.tar", r"shards {a..c}.tar: {a..c} is neither a range nor a list"),
         ("{0..9999999}.tar", r"stands for more than 1000000 shards"),
+        ("{0..999999999}.tar", r"stands for more than 1000000 shards"),
+        ("{0..99999}/{0..99999}.tar", r"stands for more than 1000000 shards"),
+        ("{a,b}" * 64, r"stands for more than 1000000 shards"),
+        ("{0..%s}.tar" % ("9" * 5000), r"is neither a range nor a list"),
+        ("{a,{0..999999999}}.tar", r"braces inside braces, or one that is not closed"),
+        ("{" * 100_000, r"braces inside braces, or one that is not closed"),
+        ("a}.tar", r"braces inside braces, or one that is not closed"),
     ):
         with pytest.raises(UsageError, match=text.replace("{", r"\{").replace("}", r"\}")):
             expand_braces(wrong)
+        with pytest.raises(UsageError) as error:
+            expand_braces(wrong)
+        assert len(str(error.value)) < 600
 
 
 def test_gaps_in_the_numbering() -> None:
@@ -247,6 +258,10 @@ def test_what_is_wrong_with_a_pattern_is_one_line(
         "shards far://bucket/{0..3}.tar: this file system needs a package that is not installed: Install far "
         "(pip install 'evlgen[remote]' has those of s3://, gs:// and https://)"
     )
+    with socket.create_server(("127.0.0.1", 0)) as server:  # a port at which nobody listens once it is closed
+        address = f"ftp://127.0.0.1:{server.getsockname()[1]}/{{0..3}}.tar"
+    with pytest.raises(EvlgenError, match=r"ftp://.* cannot be opened: ConnectionRefusedError: .* \(fsspec knows"):
+        found(address, tmp_path)
     monkeypatch.delenv("NOT_SET", raising=False)
     assert "the environment variable NOT_SET is not set" in refused("${NOT_SET}/{0..3}.tar")
 

@@ -143,6 +143,14 @@ def test_json_has_the_caption_where_there_is_no_txt(tmp_path: Path) -> None:
     assert sorted(drawn(open_source(str(tmp_path / "*.tar"), tmp_path), 0, 2)) == [1, 2]
 
 
+def test_a_caption_of_megabytes_is_none(tmp_path: Path) -> None:
+    samples = {"a": {"jpg": picture(1), "txt": b"picture 1"}, "b": {"jpg": picture(2), "txt": b"word " * 400_000}}
+    write_shard(tmp_path / "0.tar", samples)
+    source = open_source(str(tmp_path / "0.tar"), tmp_path, max_broken_share=0.5)
+    assert drawn(source, 0, 2) == [1, 1]
+    assert [b.reason for b in source.news()] == ["its text has 2,000,000 bytes, no caption"]
+
+
 @pytest.fixture
 def damaged(tmp_path: Path) -> str:
     """Four shards: 00001 is cut in its third sample, in 00002 two samples have no caption and one is no picture."""
@@ -196,6 +204,28 @@ def test_too_many_broken_samples_stop_the_run(damaged: str, tmp_path: Path) -> N
     strict = open_source(damaged, tmp_path)
     with pytest.raises(EvlgenError, match=r": 1 of 20 items \(5.0%\) cannot be used, .* allows 1.0%: 0000[12].tar/"):
         drawn(strict, 0, 20)
+
+
+def test_shards_that_are_cut_off_are_named_and_held_against_the_share(tmp_path: Path) -> None:
+    """Without files that say how many samples there were, nobody knows what is missing: the shards count."""
+    write_shards(tmp_path / "laion", [5, 5, 5, 5], stats=False)
+    path = tmp_path / "laion" / "00001.tar"
+    with tarfile.open(path) as tar:
+        third = next(m for m in tar if m.name == "000010002.jpg").offset_data
+    path.write_bytes(path.read_bytes()[: third - 512])
+    shards = pattern(tmp_path / "laion", 5)
+    made = found(shards, tmp_path, max_broken_share=0.3)
+    with pytest.raises(EvlgenError) as error:
+        made.check_whole(0.3)
+    assert str(error.value).startswith(
+        f"shards {shards}: 1 of 5 are cut off and 1 are missing (40.0%, data.max_broken_share allows 30.0%): {path} ("
+    )
+    made.check_whole(0.4)
+    source = open_source(shards, tmp_path, max_broken_share=0.4)
+    assert [(b.name, b.kind, b.reason) for b in source.news()] == [
+        ("00001.tar", "cut", "the shard is cut off; 2 samples are left of it")
+    ]
+    assert len(source) == 17
 
 
 def test_a_window_without_anything_usable_is_one_line(tmp_path: Path) -> None:

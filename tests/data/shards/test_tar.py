@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evlgen.data.shards.tar import META, PICTURE, TEXT, ShardIndex, ends_whole, member_name, scan
-from tests.data.shards.tars import add, picture, with_tarfile, write_shard, write_shards
+from tests.data.shards.tars import add, member, picture, with_tarfile, write_shard, write_shards
 
 
 def read(path: Path, index: ShardIndex) -> list[dict[str, bytes]]:
@@ -116,3 +116,55 @@ def test_an_index_is_a_memory_map(tmp_path: Path) -> None:
     assert np.array_equal(again.rows, index.rows)
     assert not again.truncated
     assert ShardIndex.from_array(ShardIndex(index.rows, True).to_array()).truncated
+
+
+END = b"\0" * 1024
+
+
+def base_256(size: int) -> bytes:
+    return b"\x80" + size.to_bytes(11, "big")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [b"0 path=a.jpg\n", b"00 size=5\n", b"3 \n", b"9999 path=a\n", b"7" * 5000, b"8 size=x", b"12 size=-12\n",
+     b"12 size=1_2\n", "10 size=\u0665\n".encode(), b"29 size=" + b"9" * 20 + b"\n"],
+    ids=repr,
+)  # fmt: skip
+def test_records_that_are_none_end_a_shard(tmp_path: Path, records: bytes) -> None:
+    first = member(b"1.jpg", b"one") + member(b"1.txt", b"a")
+    (tmp_path / "a.tar").write_bytes(first + member(b"x", records, kind=b"x") + member(b"2.jpg", b"two") + END)
+    index = scan(tmp_path / "a.tar")
+    assert index.truncated
+    assert read(tmp_path / "a.tar", index) == [{"picture": b"one", "txt": b"a"}]
+
+
+def test_many_records_take_no_time(tmp_path: Path) -> None:
+    """A megabyte of records is read once, not copied once a record."""
+    records = b"6 a=b\n" * 160_000
+    (tmp_path / "a.tar").write_bytes(member(b"x", records, kind=b"x") + member(b"1.jpg", b"one") + END)
+    assert read(tmp_path / "a.tar", scan(tmp_path / "a.tar")) == [{"picture": b"one"}]
+
+
+def test_binary_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(member(b"1.jpg", b"one", size=base_256(3)) + member(b"1.txt", b"a") + END)
+    assert read(path, scan(path)) == [{"picture": b"one", "txt": b"a"}]
+    assert list(with_tarfile(path).values()) == [{"jpg": b"one", "txt": b"a"}]
+    for size in (base_256(1 << 62), base_256((1 << 88) - 1), b"\xff" * 12, b"\x80\xff" + b"\xff" * 10):
+        for name in (b"1.jpg", b"1.cls"):  # one that is kept, and one that is passed over
+            path.write_bytes(member(b"0.jpg", b"zero") + member(name, b"one", size=size) + END)
+            index = scan(path)
+            assert index.truncated
+            assert read(path, index)[0] == {"picture": b"zero"}
+
+
+@pytest.mark.parametrize("size", [b"0000000008\0\0", b"-0000000001\0", b"0x00000000a\0", b"0_000000_01\0", b"7" * 12])
+def test_sizes_that_are_no_numbers_or_beyond_the_file(tmp_path: Path, size: bytes) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(member(b"0.jpg", b"zero") + member(b"1.cls", b"one", size=size) + END)
+    index = scan(path)
+    assert index.truncated
+    assert read(path, index)[0] == {"picture": b"zero"}
+    path.write_bytes(member(b"0.jpg", b"zero") + member(b"x", b"", size=b"7" * 12, kind=b"x") + END)
+    assert scan(path).truncated

@@ -16,6 +16,7 @@ from evlgen.data.shards.patterns import numbering_gaps
 from evlgen.data.shards.reading import ShardReader
 from evlgen.data.shards.source import ShardSource
 from evlgen.data.shards.tar import ends_whole
+from evlgen.errors import EvlgenError
 from evlgen.recipes import DataSource
 from evlgen.recipes.data import DataConfig
 
@@ -63,6 +64,7 @@ class ShardCheck:
         pictures: that were decoded; likewise.
         broken: samples that cannot be used, and why.
         checked: False when the check was stopped before all samples were looked at.
+        refused: why training would refuse the shards as a whole; empty if it would not.
     """
 
     facts: ShardFacts
@@ -71,6 +73,7 @@ class ShardCheck:
     pictures: int | None = None
     broken: list[Broken] = field(default_factory=list)
     checked: bool = True
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,10 @@ def check_shards(
         if found is None:
             return None
         check = ShardCheck(shard_facts(found), int(found.samples.sum()))
+        try:
+            found.check_whole(data.max_broken_share)
+        except EvlgenError as error:
+            check.refused = str(error)
         if decode:
             _decode(check, found, data, report, stop)
             check.facts = shard_facts(found)
@@ -139,7 +146,7 @@ def prepare_shards(
     whose number of samples nothing says.
 
     Raises:
-        UsageError, EvlgenError: see `open_reader` and `count_shards`.
+        UsageError, EvlgenError: see `open_reader`, `count_shards` and `FoundShards.check_whole`.
     """
     reader = open_reader(config, data)
     try:
@@ -154,6 +161,7 @@ def prepare_shards(
                 report(f"index of {found.name}", done, len(todo), "shards")
             if stop():
                 return None
+        found.check_whole(data.max_broken_share)
         scanned = sum(reader.known_index(n) is not None for n in range(len(shards)))
         return PreparedShards(
             found.name, int(found.samples.sum()), shard_facts(found), scanned, reader.folder / "index"

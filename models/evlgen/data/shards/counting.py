@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,13 @@ class Counts:
     Attributes:
         samples: (shards,).
         sources: how many shards were counted from sizes.json, stats or a scan.
+        truncated: positions of scanned shards that end too early. Of the others what is missing is found when it is
+            drawn, since their number is known.
     """
 
     samples: Int64
     sources: dict[str, int]
+    truncated: list[int] = field(default_factory=list)
 
 
 def count_samples(
@@ -63,13 +66,16 @@ def count_samples(
     samples = np.array(said, dtype=np.int64)
     unknown = np.flatnonzero(samples < 0).tolist()
     sources = Counter({"scan": len(unknown), "sizes or stats": len(shards) - len(unknown)})
+    truncated = []
     for done, number in enumerate(unknown, start=1):
-        samples[number] = len(reader.index(number).rows)
+        index = reader.index(number)
+        samples[number] = len(index.rows)
+        truncated += [number] if index.truncated else []
         if report is not None:
             report(f"samples of {name}", done, len(unknown), "shards")
         if stop():
             return None
-    counts = Counts(samples, {what: n for what, n in sources.items() if n})
+    counts = Counts(samples, {what: n for what, n in sources.items() if n}, truncated)
     _keep(reader, counts)
     return counts
 
@@ -132,7 +138,7 @@ def _read_kept(reader: ShardReader) -> Counts | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         if path is not None:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            return Counts(np.array(kept["samples"], dtype=np.int64), kept["sources"])
+            return Counts(np.array(kept["samples"], dtype=np.int64), kept["sources"], kept["truncated"])
     return None
 
 
@@ -143,5 +149,6 @@ def _keep(reader: ShardReader, counts: Counts) -> None:
     with disk_errors(reader.folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".part")
-        aside.write_text(json.dumps({"samples": counts.samples.tolist(), "sources": counts.sources}), encoding="utf-8")
+        kept = {"samples": counts.samples.tolist(), "sources": counts.sources, "truncated": counts.truncated}
+        aside.write_text(json.dumps(kept), encoding="utf-8")
         aside.replace(path)

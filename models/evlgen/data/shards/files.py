@@ -19,6 +19,8 @@ from evlgen.recipes import expand_variables
 _UNLISTED = ("http", "https")
 """There are no folders to list: shards that the pattern names are taken to be there."""
 
+_PROTOCOLS = "fsspec knows s3://, gs://, https://, hf:// and more"
+
 _STAMPS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created")
 """How file systems say which version of a file they hold, the surest first."""
 
@@ -158,7 +160,10 @@ def _open_file_system(pattern: str, text: str) -> Any:
             "pip install 'evlgen[remote]' has those of s3://, gs:// and https://",
         ) from None
     except ValueError as error:
-        raise UsageError(f"shards {pattern}: {error}", "fsspec knows s3://, gs://, https://, hf:// and more") from None
+        raise UsageError(f"shards {pattern}: {error}", _PROTOCOLS) from None
+    except Exception as error:  # ftp:// and sftp:// connect at once, and every file system has errors of its own
+        reason = " ".join(str(error).split())
+        raise EvlgenError(f"shards {pattern} cannot be opened: {type(error).__name__}: {reason}", _PROTOCOLS) from None
 
 
 def _remote(path: str, facts: dict[str, Any]) -> Shard:

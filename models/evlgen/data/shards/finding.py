@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evlgen.data.broken import too_many
+from evlgen.data.broken import Broken, too_many
 from evlgen.data.features import Report
 from evlgen.data.shards.counting import Counts, Int64, count_samples
 from evlgen.data.shards.files import ShardFiles
 from evlgen.data.shards.patterns import spans
 from evlgen.data.shards.reading import ShardReader
-from evlgen.errors import UsageError
+from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import DataSource, expand_variables
 from evlgen.recipes.data import DataConfig
 from evlgen.weights.cache import cache_root
@@ -45,6 +45,30 @@ class FoundShards:
         """Of all that decides which sample every draw gives (64 bits): names and numbers; not where the shards lie."""
         names = [shard.name for shard in self.reader.files.shards]
         return hashlib.sha256(json.dumps([names, self.samples.tolist()]).encode()).hexdigest()[:16]
+
+    @property
+    def truncated(self) -> list[Broken]:
+        """Shards of which nothing says how many samples they had before they were cut off."""
+        at = self.counts.truncated
+        cut = [(self.reader.files.shards[n].name, int(self.counts.samples[n])) for n in at]
+        return [Broken(name, "cut", f"the shard is cut off; {left} samples are left of it") for name, left in cut]
+
+    def check_whole(self, max_broken_share: float) -> None:
+        """Hold shards that are missing or cut off against the share that may be of no use.
+
+        Raises:
+            EvlgenError: they are more, the first are named.
+        """
+        files = self.reader.files
+        named, lost = len(files.shards) + len(files.missing), len(files.missing) + len(self.counts.truncated)
+        if self.counts.truncated and too_many(lost, named, max_broken_share):
+            cut = spans([files.shards[n].path for n in self.counts.truncated])
+            raise EvlgenError(
+                f"shards {self.config.shards}: {len(self.counts.truncated)} of {named} are cut off"
+                + (f" and {len(files.missing)} are missing" if files.missing else "")
+                + f" ({lost / named:.1%}, data.max_broken_share allows {max_broken_share:.1%}): {cut[:300]}",
+                "fetch them again, leave them out, or raise data.max_broken_share to train on what is left of them",
+            )
 
 
 def shards_name(config: DataSource) -> str:

@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 from evlgen.errors import UsageError
 
 MOST_SHARDS = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+_SHOWN_CHARACTERS = 200
 
 
 def expand_braces(pattern: str) -> list[str]:
     """Every name that a pattern stands for, in order; ranges keep their leading zeros.
 
     Raises:
-        UsageError: braces hold neither a range nor a list, or a range is backwards or far too long.
+        UsageError: braces hold neither a range nor a list, hold other braces or are not closed, a range is backwards,
+            or the pattern stands for far too many names.
     """
-    names = [""]
-    at = 0
-    for braces in _BRACES.finditer(pattern):
-        said = braces.group(1)
-        names = [name + pattern[at : braces.start()] for name in names]
-        names = [name + value for name in names for value in _values(pattern, said, MOST_SHARDS // len(names))]
-        at = braces.end()
-    return [name + pattern[at:] for name in names]
+    pieces = _BRACES.split(pattern)  # text, what braces hold, text, and so on
+    if any(brace in text for text in pieces[::2] for brace in "{}"):
+        raise UsageError(
+            f"shards {_shown(pattern)}: braces inside braces, or one that is not closed",
+            "write {00000..00099} or {train,extra} one after the other; several patterns are several sources",
+        )
+    parts, most = [], MOST_SHARDS
+    for at, piece in enumerate(pieces):
+        parts.append(_values(pattern, piece, most) if at % 2 else [piece])
+        most //= len(parts[-1])
+    return ["".join(each) for each in product(*parts)]
 
 
 def _values(pattern: str, said: str, most: int) -> list[str]:
-    if span := _RANGE.fullmatch(said):
-        first, last = span.groups()
-        if int(last) < int(first):
-            raise UsageError(f"shards {pattern}: {{{said}}} runs backwards", "write the smaller number first")
-        if int(last) - int(first) >= most:
-            raise UsageError(f"shards {pattern}: {{{said}}} stands for more than {MOST_SHARDS} shards")
-        return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    if "," in said:
-        return said.split(",")
-    raise UsageError(
-        f"shards {pattern}: {{{said}}} is neither a range nor a list", "write {00000..00099} or {train,extra}"
-    )
+    """What braces stand for, of which there may be `most`: none is made of more."""
+    first, last = span.groups() if (span := _RANGE.fullmatch(said)) else ("0", "0")
+    count = int(last) - int(first) + 1 if span else said.count(",") + 1
+    if count < 1:
+        raise UsageError(f"shards {_shown(pattern)}: {{{said}}} runs backwards", "write the smaller number first")
+    if count == 1 and not span:
+        raise UsageError(
+            f"shards {_shown(pattern)}: {{{_shown(said)}}} is neither a range nor a list",
+            "write {00000..00099} or {train,extra}",
+        )
+    if count > most:
+        raise UsageError(
+            f"shards {_shown(pattern)}: {{{_shown(said)}}} stands for more than {MOST_SHARDS} shards in all"
+        )
+    return [f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1)] if span else said.split(",")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def has_wildcards(name: str) -> bool:

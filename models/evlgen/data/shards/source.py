@@ -24,7 +24,7 @@ from evlgen.data.captions import clean_caption
 from evlgen.data.decoding import broken_picture, decode_picture
 from evlgen.data.shards.finding import FoundShards
 from evlgen.data.shards.order import Key, ShardOrder
-from evlgen.data.shards.tar import META, PICTURE, TEXT
+from evlgen.data.shards.tar import META, MOST_TEXT_BYTES, PICTURE, TEXT
 from evlgen.data.views import draw_crops, make_view
 from evlgen.errors import EvlgenError
 
@@ -85,7 +85,7 @@ class ShardSource:
         self._lock = threading.Lock()
         self._drawn: tuple[int, int] | None = None
         self._first_lost: list[Broken] = []
-        self._news: list[Broken] = []
+        self._news = found.truncated
         self.lost: set[int] = set()
         self.token_ids = _TokenIds(self)
         self.cache = ShardPixels(self, submit, side, found.config.views)
@@ -174,6 +174,8 @@ class ShardSource:
             why = ": the file is cut off" if index.truncated and number + 1 == len(index.rows) else ""
             return Broken(self.called(sample), "no-picture", f"the sample has no picture{why}")
         column = TEXT if row[TEXT] >= 0 else META
+        if row[column + 1] > MOST_TEXT_BYTES:
+            return Broken(self.called(sample), "no-captions", f"its text has {row[column + 1]:,} bytes, no caption")
         content = self.reader.read(shard, row[column], row[column + 1]) if row[column] >= 0 else b""
         caption = clean_caption(text := caption_text(content, column), lower_case=self._lower_case)
         caption = caption or clean_caption(text, lower_case=False)

@@ -25,8 +25,15 @@ Int64 = NDArray[np.int64]
 PICTURE, TEXT, META = 0, 2, 4
 """Columns of a row: offset and size in bytes of the picture, the .txt and the .json; -1 for what is not there."""
 
+MOST_TEXT_BYTES = 1 << 20
+"""Of a .txt or .json that is read: a caption has a few hundred."""
+
 _BLOCK = 512
 _BUFFER_BYTES = 8192  # captions lie between pictures: a larger buffer would read these as well
+_MOST_EXTENDED_BYTES = 1 << 20  # of the names and records in front of a member; a few hundred bytes are usual
+_MOST_DIGITS = 20
+_OCTAL = frozenset("01234567")
+_MOST_BYTES = 1 << 62  # no disk has more, and sums of two still fit into int64
 _KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)", re.DOTALL)
 
 
@@ -128,7 +135,7 @@ def _column(suffix: str) -> int | None:
 def _belongs(file: BinaryIO, row: list[int], split: str | None) -> bool:
     if split is None:
         return True
-    if row[META] < 0:
+    if row[META] < 0 or row[META + 1] > MOST_TEXT_BYTES:
         return False
     file.seek(row[META])  # the scan seeks anew for every header
     try:
@@ -142,6 +149,8 @@ def _members(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
     """(name, offset, size) of every file in a tar: ustar, GNU and pax."""
     at, long_name, extended, shared = 0, "", dict[str, str](), dict[str, str]()
     while True:
+        if at > size:
+            raise _DamagedTarError
         file.seek(at)
         header = file.read(_BLOCK)
         if len(header) < _BLOCK:
@@ -152,12 +161,10 @@ def _members(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int]]:
             raise _DamagedTarError
         kind, length, offset = header[156:157], _number(header[124:136]), at + _BLOCK
         if "size" in extended and kind not in b"xgLK":
-            length = int(extended["size"])
-        if length < 0:
-            raise _DamagedTarError
+            length = _decimal(extended["size"])
         at = offset + -(-length // _BLOCK) * _BLOCK
         if kind in (b"x", b"g", b"L", b"K"):
-            if offset + length > size:
+            if offset + length > size or length > _MOST_EXTENDED_BYTES:
                 raise _DamagedTarError
             content = file.read(length)
             if kind == b"L":
@@ -181,12 +188,26 @@ def _is_header(header: bytes) -> bool:
 
 
 def _number(field: bytes) -> int:
-    if field[0] & 0x80:  # a binary number, for 8 GB and more
-        return int.from_bytes(field[1:], "big")
-    try:
-        return int(_text(field).strip() or "0", 8)
-    except ValueError:
-        return -1
+    """The size in a header: octal digits, or a binary number where those of 8 GB and more do not fit."""
+    if field[0] & 0x80:  # the bit above is the sign
+        number = -1 if field[0] & 0x40 else int.from_bytes(bytes([field[0] & 0x3F]) + field[1:], "big")
+    else:
+        digits = _text(field).strip() or "0"
+        number = int(digits, 8) if set(digits) <= _OCTAL else -1
+    if not 0 <= number <= _MOST_BYTES:
+        raise _DamagedTarError
+    return number
+
+
+def _decimal(text: str) -> int:
+    """A size in a record.
+
+    Raises:
+        _DamagedTarError: it is no number, or one that no file has.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) <= _MOST_BYTES):
+        raise _DamagedTarError
+    return int(text)
 
 
 def _text(field: bytes) -> str:
@@ -194,13 +215,16 @@ def _text(field: bytes) -> str:
 
 
 def _records(content: bytes) -> dict[str, str]:
-    """ "20 path=a/name.jpg\\n" and so on."""
+    """ "20 path=a/name.jpg\\n" and so on: each begins with its own length."""
     found: dict[str, str] = {}
-    while content[:1].isdigit():
-        digits, _, _ = content.partition(b" ")
-        if not digits.isdigit():
+    at = 0
+    while content[at : at + 1].isdigit():
+        digits, space, _ = content[at : at + _MOST_DIGITS + 1].partition(b" ")
+        end = at + _decimal(digits.decode("latin-1"))
+        begin = at + len(digits) + 1
+        key, equals, value = content[begin : end - 1].partition(b"=")
+        if not (space and equals) or not begin < end <= len(content):  # a length of 0 would be read forever
             raise _DamagedTarError
-        record, content = content[len(digits) + 1 : int(digits) - 1], content[int(digits) :]
-        key, _, value = record.partition(b"=")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+        at = end
     return found
