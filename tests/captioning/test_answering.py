@@ -278,8 +278,10 @@ def test_pictures_without_suffix_and_those_that_lead_out(folder: Path, answerer:
         assert answer_questions(found, answer_request(out, "tiny")).ok == 1
         assert fakes.rows_of(out)[0]["image"] == "n1"
     Path("q.json").write_text(json.dumps(rows))
-    done = evlgen("--questions", "q.json", "--media", "images.tar")
-    assert (done.exit_code, done.stderr) == (2, "error: ../n2.jpg leads out of the data set (names must be relative)\n")
+    for media in ("images.tar", "."):
+        done = evlgen("--questions", "q.json", "--media", media)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(f"error: ../n2.jpg leads out of {(folder / media).absolute()} (names must lie ")
 
 
 def test_without_answers_of_people_the_answers_are_written_and_not_scored(folder: Path, answerer: FakeAnswerer) -> None:

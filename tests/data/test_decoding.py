@@ -1,6 +1,7 @@
 """Media by name in folders and archives, and which frames come out of them."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ from evlgen.data.decoding import decode_frames, decode_items
 from evlgen.data.media import MISSING, MediaStore
 from evlgen.errors import EvlgenError, UsageError
 from tests.data.media_files import clip, greys, lay_out, png
+from tests.data.shards.tars import base_256, member
 
 LEVELS = [20, 60, 100, 140, 180, 220]
 
@@ -31,6 +33,34 @@ def test_folders_and_archives_give_the_same(tmp_path: Path, kind: str) -> None:
     if kind != "folder":
         assert store.read("video7") == b"film", "folders of an archive may be left out where one answer is there"
         assert store.stamp("same.png") == MISSING, "there are two"
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_names_may_not_lead_out_of_the_media(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret.png").write_bytes(png(1))
+    media = lay_out(tmp_path, {"x.png": png(9), "a/y.png": png(8)}, kind)
+    store = MediaStore(str(media))
+    for name in ("../secret.png", "a/../../secret.png", str(tmp_path / "secret.png"), "/etc/passwd", "../../../x"):
+        with pytest.raises(UsageError, match=r"leads out of .* \(names must lie below the folder or archive"):
+            store.stamp(name)
+    if kind == "folder":
+        assert store.read("a/../x.png") == store.read(str(media / "x.png")) == png(9)
+        (media / "link").symlink_to(tmp_path)
+        assert store.read("link/secret.png") == png(1), "who made the link meant it"
+
+
+RECORDS = [b"30 mtime=" + b"9" * 20 + b"\n", b"16 mtime=nan    \n", b"16 mtime=1e400  \n", b"12 size=1_2\n"]
+
+
+@pytest.mark.parametrize("records", RECORDS, ids=repr)
+@pytest.mark.parametrize("size", [None, base_256((1 << 88) - 1), b"\xff" * 12, b"7" * 12], ids=repr)
+def test_tars_with_odd_headers_are_one_line(tmp_path: Path, records: bytes, size: bytes | None) -> None:
+    odd = member(b"1.png", b"one") + member(b"x", records, kind=b"x") + member(b"2.png", b"two", size=size)
+    (tmp_path / "a.tar").write_bytes(odd + b"\0" * 1024)
+    with suppress(UsageError):  # what the reader of tars makes of it is its own affair, but nothing else may come out
+        store = MediaStore(str(tmp_path / "a.tar"))
+        assert store.read("1.png") == b"one"
+        store.stamp("2.png")
 
 
 def test_other_media_are_refused(tmp_path: Path) -> None:

@@ -164,13 +164,8 @@ def caption_dataset(
 
 
 def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str]:
-    """The names whose files are there: of clips of YouTube, for one, nobody has all.
-
-    Those of an archive are unpacked under their names later, so that none may lead out of a folder.
-    """
+    """The names whose files are there: of clips of YouTube, for one, nobody has all."""
     with MediaStore(str(dataset.media)) as store:
-        if not store.is_folder:
-            _check_names(names)
         left_out = [name for name in names if store.resolve(name) is None]
     if len(left_out) == len(names):
         what = f"{dataset.media} holds none of the {len(names)} files that {dataset.captions} names, such as {names[0]}"
@@ -185,12 +180,6 @@ def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str
     return [name for name in names if name not in missing]
 
 
-def _check_names(names: list[str]) -> None:
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UsageError(f"{name} leads out of the data set", "names must be relative")
-
-
 @contextmanager
 def unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """The media as files below a folder while this is open, and what the named ones are called there.
@@ -199,7 +188,7 @@ def unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
     them, with their suffix where a name lacks it.
 
     Raises:
-        UsageError: a name leads out of an archive.
+        UsageError: a name leads out of the folder or archive.
         EvlgenError: an archive cannot be unpacked.
     """
     with MediaStore(str(media)) as store:
@@ -207,7 +196,6 @@ def unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
         if store.is_folder:
             yield media.absolute(), files
             return
-        _check_names(names)
         folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
         try:
             for name, file in zip(names, files, strict=True):

@@ -105,16 +105,16 @@ def check_data(
             config = resolve_source(config)
             found = read_captions(config, lower_case=data.lower_case)
             media = MediaStore(config.media)
+            names = [item.name for item in found.items]
+            keys = {(media.path, media.resolve(name) or name): name for name in names}
         except UsageError as error:
             check.name = check.name or config.captions or str(config.dataset)
             check.error = str(error)
             continue
-        names = [item.name for item in found.items]
         check.items = len(names) + len(found.uncaptioned)
         check.captions = sum(len(item.captions) for item in found.items)
         check.repeated = found.repeated
         check.broken = [Broken(n, "no-captions", f"{where} has no captions") for n, where in found.uncaptioned.items()]
-        keys = {(media.path, media.resolve(name) or name): name for name in names}
         if role == "train":
             trained |= keys.keys()
         else:

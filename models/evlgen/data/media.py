@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import os
 import tarfile
 import threading
 import zipfile
@@ -82,8 +83,18 @@ class MediaStore:
         return self._archive is None
 
     def resolve(self, name: str) -> str | None:
-        """The real name of a file; None if there is none."""
+        """The real name of a file; None if there is none.
+
+        Raises:
+            UsageError: it leads out of the folder or archive. Links in a folder may lead where they like: who made
+                them meant it.
+        """
         if name not in self._resolved:
+            if not Path(os.path.normpath(self.path / name)).is_relative_to(os.path.normpath(self.path)):
+                raise UsageError(
+                    f"{name} leads out of {self.path}",
+                    "names must lie below the folder or archive of the media; media may be a folder above all of them",
+                )
             self._resolved[name] = self._find(name)
         return self._resolved[name]
 

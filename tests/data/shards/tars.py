@@ -43,6 +43,10 @@ def member(name: bytes, content: bytes = b"", *, size: bytes | None = None, kind
     return header + content + b"\0" * (-len(content) % 512)
 
 
+def base_256(size: int) -> bytes:
+    return b"\x80" + size.to_bytes(11, "big")
+
+
 def write_shard(path: Path, samples: dict[str, dict[str, bytes]], form: int = tarfile.GNU_FORMAT) -> None:
     """A tar of {key: {suffix: content}}."""
     path.parent.mkdir(parents=True, exist_ok=True)

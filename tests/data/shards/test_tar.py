@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evlgen.data.shards.tar import META, PICTURE, TEXT, ShardIndex, ends_whole, member_name, scan
-from tests.data.shards.tars import add, member, picture, with_tarfile, write_shard, write_shards
+from tests.data.shards.tars import add, base_256, member, picture, with_tarfile, write_shard, write_shards
 
 
 def read(path: Path, index: ShardIndex) -> list[dict[str, bytes]]:
@@ -119,10 +119,6 @@ def test_an_index_is_a_memory_map(tmp_path: Path) -> None:
 
 
 END = b"\0" * 1024
-
-
-def base_256(size: int) -> bytes:
-    return b"\x80" + size.to_bytes(11, "big")
 
 
 @pytest.mark.parametrize(
