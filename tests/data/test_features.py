@@ -1,6 +1,7 @@
 """The feature store: right, reused, resumed after kill -9, never stale, and clear about what stops it."""
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -272,6 +273,76 @@ def test_what_does_not_fit_is_refused_before_anything_is_encoded(
     assert encoded == []
     monkeypatch.setattr("evlgen.data.planning.free_bytes", lambda _: 12 * row)
     assert build(model, media).rows.nbytes == 12 * row
+
+
+def spoil(path: Path, at: int, count: int = 1) -> None:
+    """Turn over the bits of some bytes of a file, its size kept."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        content = bytes(byte ^ 255 for byte in file.read(count))
+        file.seek(at)
+        file.write(content)
+
+
+ROW = 9 * 64 * 2  # bytes
+
+
+def first_row(folder: Path, item: str) -> int:
+    """Of an item with three views a frame; which comes first depends on which is decoded first."""
+    lines = map(json.loads, (folder / "journal.jsonl").read_text().splitlines())
+    return next(line["row"] for line in lines if line["name"] == item)
+
+
+@pytest.mark.parametrize("spoilt", ["everything", "a byte of the video", "a checksum of p.png", "the line of p.png"])
+def test_what_a_disk_has_spoiled_is_encoded_again(
+    tmp_path: Path, model: object, encoded: list[int], spoilt: str
+) -> None:
+    media, folder = lay_out(tmp_path, FILES, "folder"), tmp_path / "f"
+    build(model, media, place=folder)
+    again = {"everything": 12, "a byte of the video": 6}.get(spoilt, 3)
+    if spoilt == "everything":
+        (folder / "rows.f16").write_bytes(b"\0" * 12 * ROW)
+    elif spoilt == "a byte of the video":
+        spoil(folder / "rows.f16", (first_row(folder, "v.mp4") + 5) * ROW + 99)
+    elif spoilt == "a checksum of p.png":
+        spoil(folder / "rows.crc32", (first_row(folder, "p.png") + 2) * 4)
+    else:
+        journal = folder / "journal.jsonl"
+        spoil(journal, journal.read_bytes().index(b"p.png"))
+    encoded.clear()
+    check(build(model, media, place=folder), model, list(FILES))
+    assert sum(encoded) == again, "the items that are spoiled, and no others"
+    encoded.clear()
+    build(model, media, place=folder)
+    assert encoded == []
+
+
+def test_rows_are_looked_at_when_they_are_used(tmp_path: Path, model: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of stores that are too large to be read when they are opened."""
+    monkeypatch.setattr(features, "CHECKED_BYTES", 0)
+    media, folder = lay_out(tmp_path, FILES, "folder"), tmp_path / "f"
+    build(model, media, place=folder)
+    for item, row in (("v.mp4", 4), ("q.png", 2)):  # the second view of its second frame, and the third of the picture
+        spoil(folder / "rows.f16", (first_row(folder, item) + row) * ROW + 7)
+    cache = build(model, media, place=folder)
+    np.testing.assert_allclose(cache.get(0, [0], 2)[0], expected(model, "p.png")[2], rtol=2e-2, atol=2e-2)
+    assert cache.get(1, [0], 1).shape == (1, 9, 64), "another row of the video is as it was"
+    with pytest.raises(EvlgenError) as error:
+        cache.get(1, [0, 1], 1)
+    assert str(error.value) == (
+        f"the features of 2 of 3 items in {folder} are damaged on the disk (run the same command again, with "
+        "--resume if it trains: they are encoded again; and look at the disk)"
+    )
+    check(build(model, media, place=folder), model, list(FILES))
+
+
+def test_a_spoiled_line_never_gives_an_item_the_rows_of_another(tmp_path: Path, model: object) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    build(model, media, place=tmp_path / "f")
+    journal = tmp_path / "f" / "journal.jsonl"
+    other = first_row(tmp_path / "f", "q.png")
+    journal.write_text(re.sub(r'("p.png".*"row": )\d+', rf"\g<1>{other}", journal.read_text()))
+    check(build(model, media, place=tmp_path / "f"), model, list(FILES))
 
 
 def test_broken_items_are_borne_up_to_the_share(tmp_path: Path, model: object, encoded: list[int]) -> None:

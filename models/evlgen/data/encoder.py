@@ -18,7 +18,7 @@ from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.vision import VisionTower
 from evlgen.weights import fetch
 
-LAYOUT = 4  # raise when rows of a cache mean something else
+LAYOUT = 5  # raise when rows of a cache mean something else
 
 
 class Encoder(Protocol):

@@ -3,7 +3,7 @@
 A frozen tower gives the same tokens for the same picture every time, and on a CPU it costs more than the connector.
 Features are float16 in an append-only store (store.py) for each tower, transform and media; in it every item goes by
 its name with the stamp and the hash of its file. So a killed run goes on where it was, a new item costs itself only,
-and a changed file or tower is never served from what another one gave.
+and a changed file or tower is never served from what another one gave; nor is what a disk has spoiled.
 
 Shapes: R rows of the store (items x frames x views), N tokens, C channels of the tower's features.
 """
@@ -27,7 +27,7 @@ from evlgen.data.decoding import Frames, decode_items
 from evlgen.data.encoder import Encoder, encode_rows, fingerprint, probe
 from evlgen.data.media import MISSING, MediaStore
 from evlgen.data.planning import Plan, check_room, content_hash, make_plan
-from evlgen.data.store import Entry, FeatureStore, Writer
+from evlgen.data.store import CHECKED_BYTES, Entry, FeatureStore, Writer
 from evlgen.data.views import make_views
 from evlgen.weights.cache import cache_root
 
@@ -54,7 +54,7 @@ class FeatureCache:
         views: variants of every frame.
         usable: positions of these items among those that were asked for; None: all of them.
         broken: the others, and why.
-        place: folder of the store.
+        store: that they are in; it looks at rows before they are used.
     """
 
     rows: NDArray[np.float16]
@@ -63,7 +63,12 @@ class FeatureCache:
     views: int
     usable: list[int] | None = None
     broken: list[Broken] = field(default_factory=list)
-    place: Path | None = None
+    store: FeatureStore | None = None
+
+    @property
+    def place(self) -> Path | None:
+        """Folder of the store."""
+        return None if self.store is None else self.store.place
 
     @property
     def bytes_used(self) -> int:
@@ -71,8 +76,15 @@ class FeatureCache:
         return sum(self.frames) * self.views * int(np.prod(self.rows.shape[1:])) * 2
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:
-        """Features (F, N, C) of some frames of an item."""
-        return self.rows[[self.first_row[item] + f * self.views + view for f in frames]]
+        """Features (F, N, C) of some frames of an item.
+
+        Raises:
+            EvlgenError: they are not what was written.
+        """
+        rows = [self.first_row[item] + f * self.views + view for f in frames]
+        if self.store is not None:
+            self.store.check_rows(rows)
+        return self.rows[rows]
 
 
 def open_store(
@@ -148,6 +160,8 @@ def build_features(
     store = open_store(encoder, media, views=views, max_frames=max_frames, place=place, folder=folder)
     computed = probe(encoder)
     store.check_probe(computed)
+    if store.bytes_used <= CHECKED_BYTES:
+        store.forget_damaged()
     plan = make_plan(names, media, store, retry=retry)
     listed = store.place / f"broken-{''.join(c if c.isalnum() or c in '.-' else '-' for c in name)}.jsonl"
 
@@ -174,7 +188,7 @@ def build_features(
     usable = [n for n in range(len(names)) if n not in broken]
     entries = [store.entries[names[n]] for n in usable]
     first, frames = [e.row for e in entries], [e.frames for e in entries]
-    return FeatureCache(store.rows(), first, frames, views, usable, listing, store.place)
+    return FeatureCache(store.rows(), first, frames, views, usable, listing, store)
 
 
 @dataclass

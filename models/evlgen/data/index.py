@@ -26,7 +26,7 @@ from evlgen.data.views import TRANSFORM
 from evlgen.video.counting import COUNTING
 from evlgen.weights.cache import cache_root
 
-LAYOUT = 1  # raise when a count means something else
+LAYOUT = 2  # raise when a count means something else
 
 
 @dataclass(frozen=True)

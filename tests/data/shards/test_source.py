@@ -94,6 +94,15 @@ def test_position_alone_decides(shards: str, tmp_path: Path) -> None:
     assert [captions[0][0] for captions in planned] == whole
 
 
+def test_a_damaged_index_is_made_again(shards: str, tmp_path: Path) -> None:
+    whole = drawn(open_source(shards, tmp_path), 0, 14)
+    kept = sorted(tmp_path.glob("shards/index/*/*.npy"))
+    assert len(kept) == len(SIZES)
+    for path, content in zip(kept, (b"", b"junk", kept[2].read_bytes()[:-8], b"\0" * 700), strict=True):
+        path.write_bytes(content)
+    assert drawn(open_source(shards, tmp_path), 0, 14) == whole
+
+
 def test_counts_do_not_depend_on_scans(shards: str, tmp_path: Path) -> None:
     """With stats beside some shards, sizes.json for others, and none for the rest."""
     laion = tmp_path / "laion"

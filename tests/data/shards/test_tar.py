@@ -116,6 +116,15 @@ def test_an_index_is_a_memory_map(tmp_path: Path) -> None:
     assert np.array_equal(again.rows, index.rows)
     assert not again.truncated
     assert ShardIndex.from_array(ShardIndex(index.rows, True).to_array()).truncated
+    array = index.to_array()
+    for at in ((2, 0), (0, 1), (4, 5)):
+        damaged = array.copy()
+        damaged[at] ^= 4
+        with pytest.raises(ValueError, match="damaged"):
+            ShardIndex.from_array(damaged)
+    for other in (array[:-1], array[:0], array.astype(np.int32), array[:, 0]):
+        with pytest.raises(ValueError, match="damaged"):
+            ShardIndex.from_array(other)
 
 
 END = b"\0" * 1024

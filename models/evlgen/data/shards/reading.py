@@ -23,7 +23,7 @@ from evlgen.data.shards.tar import ShardIndex, member_name, scan
 from evlgen.errors import EvlgenError
 from evlgen.weights.cache import disk_errors
 
-LAYOUT = 1  # raise when an index means something else
+LAYOUT = 2  # raise when an index means something else
 THREADS = 4
 REMOVED = 5
 """So often another process may remove a fetched shard before this one has opened it."""
@@ -69,11 +69,11 @@ class ShardReader:
         return self._opened(number)[1]
 
     def known_index(self, number: int) -> ShardIndex | None:
-        """The same if it has been scanned before, as a memory map."""
+        """The same if it has been scanned before, as a memory map; a damaged one is scanned again."""
         path = self._index_path(self.files.shards[number])
         try:
             return ShardIndex.from_array(np.load(path, mmap_mode="r"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return None
 
     def read(self, number: int, offset: int, size: int) -> bytes:

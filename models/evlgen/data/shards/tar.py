@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,24 @@ class ShardIndex:
     truncated: bool
 
     def to_array(self) -> Int64:
-        """(N + 1, 6) for a file; the first row holds what is said about the shard as a whole."""
-        head = np.full((1, 6), int(self.truncated), dtype=np.int64)
+        """(N + 1, 6) for a file; the first row holds what is said about the shard as a whole, and a checksum."""
+        head = np.array([[int(self.truncated), _sum_of(self.rows), 0, 0, 0, 0]], dtype=np.int64)
         return np.concatenate([head, self.rows])
 
     @classmethod
     def from_array(cls, array: Int64) -> ShardIndex:
-        """The opposite of `to_array`; a memory map stays one."""
+        """The opposite of `to_array`; a memory map stays one.
+
+        Raises:
+            ValueError: it is not what was written.
+        """
+        if array.dtype != np.int64 or array.ndim != 2 or array[:1, 1:].tolist() != [[_sum_of(array[1:]), 0, 0, 0, 0]]:
+            raise ValueError("the index is damaged")
         return cls(array[1:], bool(array[0, 0]))
+
+
+def _sum_of(rows: Int64) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows).data)
 
 
 class _DamagedTarError(Exception):
