@@ -60,7 +60,11 @@ def caption(
     ] = False,
     device: DeviceOption = CaptionRequest.device,
     dtype: Annotated[
-        str, typer.Option(help="auto, float32, bfloat16, float16: arithmetic of the model.")
+        str,
+        typer.Option(
+            help="auto, float32, bfloat16, float16: arithmetic of the model. auto is what --out was begun in, or else "
+            "what this machine is fast in (evlgen doctor)."
+        ),
     ] = CaptionRequest.dtype,
     batch_size: Annotated[
         int, typer.Option(help="Videos that go through the model together; halved when memory runs out.")

@@ -1,5 +1,7 @@
 """`evlgen doctor`: what this machine has, and what keeps evlgen from working on it."""
 
+from typing import Annotated
+
 import typer
 
 from evlgen_cli.console import err, print_json, table
@@ -7,16 +9,23 @@ from evlgen_cli.exits import Exit
 from evlgen_cli.options import JsonOption
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    as_json: JsonOption = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Decide anew which arithmetic this CPU is fast in; on a quiet machine.")
+    ] = False,
+) -> None:
     """Look at this machine: what evlgen needs, what it can use, and what to do about the rest.
 
     Exit code 1 only if something needed is broken.
     """
     from dataclasses import asdict
 
-    from evlgen import __version__
+    from evlgen import __version__, arithmetic
     from evlgen_cli.diagnosis import CHECKS
 
+    if measure:
+        arithmetic.forget()
     checks = [look() for look in CHECKS]
     broken = [check.name for check in checks if check.status == "broken"]
     if as_json:

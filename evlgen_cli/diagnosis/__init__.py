@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from evlgen_cli.diagnosis.check import Check
 from evlgen_cli.diagnosis.files import cache, parts
-from evlgen_cli.diagnosis.machine import cores, devices, fast_bfloat16, memory, python
+from evlgen_cli.diagnosis.machine import arithmetic, cores, devices, memory, python
 from evlgen_cli.diagnosis.software import decord, ffmpeg_binary, ffmpeg_package, java, packages, pyav, torch
 
 __all__ = ["CHECKS", "Check"]
@@ -13,7 +13,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     python,
     torch,
     devices,
-    fast_bfloat16,
+    arithmetic,
     cores,
     memory,
     packages,

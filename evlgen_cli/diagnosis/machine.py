@@ -1,4 +1,4 @@
-"""The machine: Python, accelerators, cores, memory, and whether its CPU is quick in bfloat16."""
+"""The machine: Python, accelerators, cores, memory, and the arithmetic that its CPU is quick in."""
 
 import os
 import platform
@@ -26,16 +26,16 @@ def devices() -> Check:
     return Check("devices", "ok", ", ".join([*found, "cpu"]))
 
 
-def fast_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
-    """Whether the CPU has instructions for bfloat16; a run measures whether they are the faster way, and takes that."""
+def arithmetic() -> Check:
+    """What `--dtype auto` means on this CPU, and why; decided now where no run has decided it before."""
     try:
-        words = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:
-        return Check("cpu bfloat16", "ok", "unknown on this system")
-    has = [name for name in ("amx_bf16", "avx512_bf16", "bf16", "svebf16") if name in words]
-    if not has:
-        return Check("cpu bfloat16", "ok", "not in hardware: float32 is used")
-    return Check("cpu bfloat16", "ok", f"in hardware ({', '.join(has)}), used where faster")
+        from evlgen.modeling.hardware import cpu_arithmetic
+    except Exception:
+        return Check("cpu arithmetic", "broken", "unknown without torch")
+    one = cpu_arithmetic()
+    times = ", ".join(f"{dtype} {milliseconds:g} ms" for dtype, milliseconds in one.milliseconds.items())
+    found = "; ".join(part for part in (f"{one.dtype}: {one.reason}", times, one.cpu, f"torch {one.torch}") if part)
+    return Check("cpu arithmetic", "ok", found, "evlgen doctor --measure decides again")
 
 
 def cores() -> Check:

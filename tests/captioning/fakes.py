@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from evlgen.captioning import journal, request, run
+from evlgen.captioning import continuing, journal, request, run
 from evlgen.captioning.captioner import Caption, ModelIdentity
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.fingerprint import fingerprint_or_none
@@ -105,7 +105,8 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
 
     set_attribute(run, "load_captioner", lambda *args: captioner)
     set_attribute(request, "identify_model", identify)
-    set_attribute(request, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
+    for module in (run, continuing):
+        set_attribute(module, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
     if decoder:
         set_attribute(run, "open_decoder", open_fake_decoder)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from typer.testing import Result
 
-from evlgen import __version__
+from evlgen import __version__, arithmetic
+from evlgen.modeling import hardware
 from evlgen_cli import diagnosis
 from evlgen_cli.diagnosis import Check, files, machine, software
 
@@ -94,18 +96,28 @@ def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     assert software.java().found == "not found; METEOR and SPICE are skipped"
 
 
-@pytest.mark.parametrize(
-    ("flags", "found"),
-    [
-        ("flags : fma avx512f avx512_bf16 amx_bf16", "in hardware (amx_bf16, avx512_bf16), used where faster"),
-        ("Features : fp asimd bf16", "in hardware (bf16), used where faster"),
-        ("flags : fma avx2", "not in hardware: float32 is used"),
-    ],
-)
-def test_bfloat16(flags: str, found: str, tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text(flags)
-    assert machine.fast_bfloat16(tmp_path / "cpuinfo").found == found
-    assert machine.fast_bfloat16(tmp_path / "nowhere").found == "unknown on this system"
+def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    milliseconds = {torch.float32: 3.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "_product_seconds", lambda dtype: milliseconds[dtype] / 1e3)
+    monkeypatch.setattr(diagnosis, "CHECKS", [machine.arithmetic])
+
+    def found(*arguments: str) -> str:
+        hardware.cpu_arithmetic.cache_clear()  # another process
+        (check,) = json.loads(cli("doctor", "--json", *arguments).stdout)["checks"]
+        assert (check["status"], check["hint"]) == ("ok", "evlgen doctor --measure decides again")
+        return str(check["found"])
+
+    try:
+        times = "a matrix product in bfloat16 is 3.0 times as fast as in float32; float32 3 ms, bfloat16 1 ms; "
+        assert found() == f"bfloat16: {times}{arithmetic.cpu_name()}; torch {torch.__version__}"
+        milliseconds[torch.bfloat16] = 3.0
+        assert found().startswith("bfloat16: "), "noise does not change what was decided"
+        assert found("--measure").startswith("float32: a matrix product in bfloat16 is 1.0 times as fast as in float32")
+    finally:
+        hardware.cpu_arithmetic.cache_clear()
 
 
 def test_memory_of_a_container(tmp_path: Path) -> None:

@@ -166,8 +166,8 @@ def answer_questions(
     """
     by_id = {question.question_id: question for question in found.questions}
 
-    def load(report: DownloadReport) -> Captioner:
-        return load_answerer(request.model, request.generation, request.device, request.dtype, report)
+    def load(dtype: str, report: DownloadReport) -> Captioner:
+        return load_answerer(request.model, request.generation, request.device, dtype, report)
 
     def row(outcome: Outcome, settings: CaptionSettings) -> Row:
         asked = by_id[outcome.source.video.name]

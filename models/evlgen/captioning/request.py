@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model, resolve_dtype
+from evlgen.arithmetic import DTYPES
+from evlgen.captioning.captioner import Generation, ModelIdentity, identify_model
 from evlgen.captioning.sampling import parse_sampler
 from evlgen.captioning.settings import CaptionSettings
 from evlgen.errors import UsageError
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class CaptionRequest:
         backend: decoder.
         strict: a damaged file is an error; otherwise it is captioned from what can be decoded, with status "partial".
         device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, float32, bfloat16, float16.
+        dtype: auto, float32, bfloat16, float16; auto is what `out` was begun in, or else what this machine is fast in.
         batch_size: videos that go through the model together; halved when memory runs out.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
@@ -79,6 +83,10 @@ class CaptionRequest:
             problems.append(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
         if not self.timeout_seconds > 0:
             problems.append(f"--timeout {self.timeout_seconds:g} is not a time in seconds")
+        if self.dtype not in ("auto", *DTYPES):
+            problems.append(f"--dtype {self.dtype} is unknown: there is auto, {', '.join(DTYPES)}")
+        if not _DEVICE.fullmatch(self.device):
+            problems.append(f"--device {self.device} is unknown: there is auto, cpu, cuda, cuda:1, mps")
         if self.retry_failed and self.out is None:
             problems.append("--retry-failed needs --out: the file that says what failed")
         if problems:
@@ -90,10 +98,12 @@ class CaptionRequest:
         return Generation(self.num_beams, self.max_length, self.min_length, self.prompt, self.length_penalty)
 
     def resolve(self) -> tuple[ModelIdentity, CaptionSettings]:
-        """The model and everything that changes a caption, with every `auto` decided; loads no model.
+        """The model and everything that changes a caption; loads no model and no torch.
+
+        A dtype of `auto` stays one: see `evlgen.captioning.continuing`.
 
         Raises:
-            UsageError: the model, sampler, device or dtype does not exist.
+            UsageError: the model or sampler does not exist.
         """
         identity = identify_model(self.model)
         parse_sampler(self.sampler, self.frames or identity.frames)
@@ -108,7 +118,7 @@ class CaptionRequest:
             num_beams=self.num_beams,
             max_length=self.max_length,
             min_length=self.min_length,
-            dtype=resolve_dtype(self.dtype, self.device),
+            dtype=self.dtype,
             prompt=self.prompt,
             length_penalty=self.length_penalty,
         )

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evlgen.captioning.backoff import CarefulCaptioner
-from evlgen.captioning.captioner import Caption, Captioner, DownloadReport, ModelIdentity, load_captioner
+from evlgen.captioning.captioner import Caption, Captioner, DownloadReport, ModelIdentity, load_captioner, resolve_dtype
+from evlgen.captioning.continuing import as_begun
 from evlgen.captioning.delivery import Decoded, Decoder, NotDecoded, deliver
 from evlgen.captioning.discover import Video, find_videos
 from evlgen.captioning.journal import Journal
@@ -36,14 +37,14 @@ class Task:
     Attributes:
         kind: of the output file.
         items: everything that was asked for.
-        load: loads the model.
+        load: loads the model, in a dtype.
         deliver: decodes what is to be done.
         row: the line of an outcome.
     """
 
     kind: Kind
     items: Sequence[Video]
-    load: Callable[[DownloadReport], Captioner]
+    load: Callable[[str, DownloadReport], Captioner]
     deliver: Callable[[Iterable[Video], Decoder, threading.Event], Iterator[Decoded | NotDecoded]]
     row: Callable[[Outcome, CaptionSettings], Row]
 
@@ -57,6 +58,7 @@ def plan_captions(request: CaptionRequest) -> Plan:
     videos = find_videos(request.sources, root=request.root)
     _, settings = request.resolve()
     state = JournalState() if request.out is None else read_state(request.out)
+    settings = as_begun(settings, state, request.device)
     return make_plan(videos, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
 
 
@@ -78,8 +80,8 @@ def caption_videos(
     """
     videos = find_videos(request.sources, root=request.root)
 
-    def load(report: DownloadReport) -> Captioner:
-        return load_captioner(request.model, request.generation, request.device, request.dtype, report)
+    def load(dtype: str, report: DownloadReport) -> Captioner:
+        return load_captioner(request.model, request.generation, request.device, dtype, report)
 
     return run_task(Task(CAPTIONS, videos, load, deliver, make_row), request, listener, stop)
 
@@ -98,6 +100,7 @@ def run_task(
         state = JournalState() if journal is None else journal.state
         if journal is not None:
             _report_state(journal, listener)
+        settings = as_begun(settings, state, request.device)
         plan = make_plan(task.items, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
         listener.on_plan(plan)
         work = plan.work
@@ -110,9 +113,10 @@ def run_task(
             batch_size=request.batch_size,
         )
         if work and not stop.is_set():
+            settings = _decided(settings, request, listener)
             decoder = open_decoder(request, identity, settings)  # its settings are checked before the model is loaded
             started = time.monotonic()
-            model = task.load(listener.on_download)
+            model = task.load(settings.dtype, listener.on_download)
             summary.load_seconds = time.monotonic() - started
             captioner = CarefulCaptioner(model, request.batch_size, listener.on_note)
             listener.on_start(len(work))
@@ -135,6 +139,17 @@ def run_task(
             summary.batch_size = captioner.batch_size
         summary.interrupted = stop.is_set() and summary.finished < summary.planned
         return summary
+
+
+def _decided(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:
+    """The settings with the dtype decided, and checked against the device; says where a file decides it."""
+    decided = replace(settings, dtype=resolve_dtype(settings.dtype, request.device))
+    if request.dtype == "auto" and (own := resolve_dtype("auto", request.device)) != decided.dtype:
+        listener.on_note(
+            f"{request.out} goes on in {decided.dtype}, as it was begun; --dtype {own} is faster on this machine, and "
+            "makes everything in it again"
+        )
+    return decided
 
 
 def open_decoder(

@@ -9,6 +9,7 @@ from functools import cache
 
 import torch
 
+from evlgen.arithmetic import DTYPES, Arithmetic, decided_once
 from evlgen.errors import UsageError
 
 
@@ -31,19 +32,33 @@ def pick_device(wanted: str = "auto") -> str:
 
 
 @cache
-def cpu_has_fast_bfloat16() -> bool:
-    """Whether matrix products of this CPU are faster in bfloat16 than in float32, by a margin; measured once, in 0.1 s.
+def cpu_arithmetic() -> Arithmetic:
+    """Which arithmetic this CPU is fast in: as this machine decided before, or as it measures now, in a second.
 
     The instructions (AVX512_BF16, AMX) do not tell: with the former and without the latter, AMD's recent cores are
     three times as fast in bfloat16 and Intel's half as fast. Not tried where torch knows of neither.
     """
+    return decided_once(_measure)
+
+
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether matrix products of this CPU are faster in bfloat16 than in float32, by a margin."""
+    return cpu_arithmetic().dtype == "bfloat16"
+
+
+def _measure(cpu: str, version: str) -> Arithmetic:
     asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     if not any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked):
-        return False
+        return Arithmetic("float32", "this CPU has no instructions for bfloat16 that torch uses", cpu, version)
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
-    for _ in range(6):  # in turn, and the best of each: other work on the machine disturbs both alike
+    for _ in range(_ROUNDS):  # in turn, and the best of each: other work on the machine disturbs both alike
         best = {dtype: min(seconds, _product_seconds(dtype)) for dtype, seconds in best.items()}
-    return best[torch.bfloat16] * _MARGIN < best[torch.float32]
+    faster = best[torch.float32] / best[torch.bfloat16]
+    fast = faster > _MARGIN
+    why = f"a matrix product in bfloat16 is {faster:.1f} times as fast as in float32"
+    why += "" if fast else f", expected more than {_MARGIN:g} times"
+    milliseconds = {str(dtype).removeprefix("torch."): round(1e3 * seconds, 3) for dtype, seconds in best.items()}
+    return Arithmetic("bfloat16" if fast else "float32", why, cpu, version, milliseconds)
 
 
 def _product_seconds(dtype: torch.dtype) -> float:
@@ -69,12 +84,12 @@ def pick_dtype(wanted: str, device: torch.device | str) -> torch.dtype:
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             return torch.bfloat16 if native else torch.float16
         return torch.bfloat16 if kind == "cpu" and cpu_has_fast_bfloat16() else torch.float32
-    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if wanted not in names:
-        raise UsageError(f"--dtype {wanted!r} is unknown", f"there is: auto, {', '.join(names)}")
+    if wanted not in DTYPES:
+        raise UsageError(f"--dtype {wanted!r} is unknown", f"there is: auto, {', '.join(DTYPES)}")
     if wanted == "float16" and kind == "cpu":
         raise UsageError("--dtype float16 is ten times slower on a CPU", "use auto, bfloat16 or float32")
-    return names[wanted]
+    chosen: torch.dtype = getattr(torch, wanted)
+    return chosen
 
 
 def keep_large_allocations() -> None:
@@ -91,4 +106,5 @@ def keep_large_allocations() -> None:
 
 
 _MARGIN = 1.2
+_ROUNDS = 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
