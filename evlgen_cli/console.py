@@ -1,7 +1,8 @@
 """What the person at the terminal sees; the only file that knows rich.
 
 Data goes to `out` (standard output), talk goes to `err` (standard error). Neither interprets markup, since paths and
-captions may hold square brackets. On a terminal progress is a bar with rate and time left; in a log it is plain lines.
+captions may hold square brackets. On a terminal progress is a bar, in a log it is plain lines; rate and time left are
+those of pace.py in both.
 """
 
 import json
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
+from rich.text import Text
 
-from evlgen_cli.texts import human_bytes, human_seconds
+from evlgen_cli.pace import Pace
+from evlgen_cli.texts import human_bytes
 
 out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 err = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
@@ -29,6 +32,9 @@ class Bar(Protocol):
 
     def update(self, done: int, total: int | None = None) -> None:
         """Say that `done` are done in all, and how many there will be if that became known."""
+
+    def detail(self, text: str) -> None:
+        """Say what goes on before more are done: frames decoded, tokens written."""
 
     def note(self, text: str) -> None:
         """Write one line of talk without disturbing the bar."""
@@ -74,15 +80,22 @@ def progress(label: str, total: int | None, *, unit: str = "videos", in_bytes: b
         return
     from rich import progress as rp
 
-    count: list[rp.ProgressColumn] = [rp.MofNCompleteColumn(), rp.TextColumn("{task.fields[rate]}")]
+    pace = Pace(time.monotonic())
+
+    class PaceColumn(rp.ProgressColumn):
+        def render(self, task: rp.Task) -> Text:
+            total = None if task.total is None else int(task.total)
+            words = pace.describe(total, time.monotonic(), unit=unit, in_bytes=in_bytes)
+            return Text(", ".join(part for part in (words, task.fields["detail"]) if part))
+
     with rp.Progress(
         rp.TextColumn("{task.description}", markup=False),
         rp.BarColumn(),
-        *([rp.DownloadColumn(), rp.TransferSpeedColumn()] if in_bytes else count),
-        rp.TimeRemainingColumn(),
+        rp.DownloadColumn() if in_bytes else rp.MofNCompleteColumn(),
+        PaceColumn(),
         console=err,
     ) as shown:
-        yield _RichBar(shown, shown.add_task(label, total=total, rate=""), unit)
+        yield _RichBar(shown, shown.add_task(label, total=total, detail=""), pace)
 
 
 class StepReport(Protocol):
@@ -119,17 +132,18 @@ def download_progress() -> Iterator[StepReport]:
 class _RichBar:
     """A bar on a terminal."""
 
-    def __init__(self, shown: Any, task: Any, unit: str) -> None:
-        self._shown, self._task, self._unit = shown, task, unit
+    def __init__(self, shown: Any, task: Any, pace: Pace) -> None:
+        self._shown, self._task, self._pace = shown, task, pace
 
     def advance(self, count: int = 1) -> None:
-        self.update(int(self._shown.tasks[0].completed) + count)
+        self.update(self._pace.done + count)
 
     def update(self, done: int, total: int | None = None) -> None:
-        speed = self._shown.tasks[0].speed
-        self._shown.update(self._task, completed=done, rate=f"{speed:.2g} {self._unit}/s" if speed else "")
-        if total is not None:
-            self._shown.update(self._task, total=total)
+        self._pace.record(done, time.monotonic())
+        self._shown.update(self._task, completed=done, **({} if total is None else {"total": total}))
+
+    def detail(self, text: str) -> None:
+        self._shown.update(self._task, detail=text)
 
     def note(self, text: str) -> None:
         self._shown.console.print(text)
@@ -140,32 +154,39 @@ class _PlainBar:
 
     def __init__(self, label: str, total: int | None, unit: str, in_bytes: bool) -> None:
         self._label, self._total, self._unit, self._in_bytes = label, total, unit, in_bytes
-        self._done = 0
-        self._started = self._written = time.monotonic()
+        self._detail = ""
+        self._written = time.monotonic()
+        self._pace = Pace(self._written)
 
     def advance(self, count: int = 1) -> None:
-        self.update(self._done + count)
+        self.update(self._pace.done + count)
 
     def update(self, done: int, total: int | None = None) -> None:
-        self._done = done
+        now = time.monotonic()
+        self._pace.record(done, now)
         self._total = self._total if total is None else total
-        if time.monotonic() - self._written >= PLAIN_LINE_SECONDS:
-            self._written = time.monotonic()
-            self.note(self._line())
+        self._write_when_due(now)
+
+    def detail(self, text: str) -> None:
+        self._detail = text
+        self._write_when_due(time.monotonic())
 
     def note(self, text: str) -> None:
         err.print(text)
 
     def close(self) -> None:
-        self.note(self._line())
+        self._detail = ""
+        self.note(self._line(time.monotonic()))
 
-    def _line(self) -> str:
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self._done / elapsed
+    def _write_when_due(self, now: float) -> None:
+        if now - self._written >= PLAIN_LINE_SECONDS:
+            self._written = now
+            self.note(self._line(now))
+
+    def _line(self, now: float) -> str:
         count = human_bytes if self._in_bytes else str
-        text = f"{self._label}: {count(self._done)}"
+        text = f"{self._label}: {count(self._pace.done)}"
         text += "" if self._total is None else f" of {count(self._total)}"
-        text += f", {human_bytes(rate)}/s" if self._in_bytes else f" {self._unit}, {rate:.2g}/s"
-        if self._total is not None and self._done < self._total and rate > 0:
-            return f"{text}, {human_seconds((self._total - self._done) / rate)} left"
-        return f"{text}, {human_seconds(elapsed)}"
+        text += "" if self._in_bytes else f" {self._unit}"
+        words = self._pace.describe(self._total, now, unit=self._unit, in_bytes=self._in_bytes)
+        return ", ".join(part for part in (text, words, self._detail) if part)

@@ -1,6 +1,7 @@
 """Tables, JSON and progress where there is no terminal, and numbers as people read them."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -29,31 +30,54 @@ def test_json_keeps_letters_and_long_lines(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == '{\n  "caption": "' + "ein Bär [läuft] " * 20 + '"\n}\n'
 
 
+def at(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[-1])
+    return clock.append
+
+
 def test_progress_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 4.0, 12.0, 12.0, 12.0, 20.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    now = at([0.0], monkeypatch)
     with console.progress("captioning", 40) as bar:
-        bar.advance(8)  # after 4 s: too early for a line
-        bar.advance(16)  # after 12 s
+        now(11.0)
+        bar.detail("16 frames, 3 tokens")
+        for second in (12.0, 13.0, 14.0, 20.0):
+            now(second)
+            bar.advance(4)
+        now(22.0)
+        bar.advance(4)
+        now(24.0)
         bar.update(40)
-        monkeypatch.setattr(console.time, "monotonic", lambda: 20.0)
     assert capsys.readouterr().err == (
-        "captioning: 24 of 40 videos, 2/s, 8.0 s left\ncaptioning: 40 of 40 videos, 2/s, 20 s\n"
+        "captioning: 0 of 40 videos, 16 frames, 3 tokens\n"
+        "captioning: 20 of 40 videos, 0.91 videos/s, about 12 s left, 16 frames, 3 tokens\n"
+        "captioning: 40 of 40 videos, 1.7 videos/s, 24 s\n"
     )
 
 
+def test_progress_on_a_terminal_has_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = at([0.0], monkeypatch)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, no_color=True, width=140, markup=False, highlight=False)
+    monkeypatch.setattr(console, "err", terminal)
+    with console.progress("captioning", 40) as bar:
+        for second in (12.0, 13.0, 14.0, 20.0, 22.0):
+            now(second)
+            bar.advance(4)
+        bar.detail("16 frames, 3 tokens")
+    assert "20/40 0.91 videos/s, about 12 s left, 16 frames, 3 tokens" in shown.getvalue()
+
+
 def test_downloads_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 4.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    now = at([0.0], monkeypatch)
     with console.download_progress() as report:
+        now(1.0)
         report("vision 0.1.0", 0, None)
+        now(3.0)
         report("vision 0.1.0", 24_000_000, 24_000_000)
-        monkeypatch.setattr(console.time, "monotonic", lambda: 2.0)
         report("language 0.1.2", 10_000_000, 92_900_000)
-        monkeypatch.setattr(console.time, "monotonic", lambda: 3.0)
+        now(4.0)
     assert capsys.readouterr().err == (
-        "vision 0.1.0: 24.0 MB of 24.0 MB, 12.0 MB/s, 2.0 s\n"
-        "language 0.1.2: 10.0 MB of 92.9 MB, 10.0 MB/s, 8.3 s left\n"
+        "vision 0.1.0: 24.0 MB of 24.0 MB, 12.0 MB/s, 2.0 s\nlanguage 0.1.2: 10.0 MB of 92.9 MB, 10.0 MB/s\n"
     )
 
 
