@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from evlgen.errors import WeightsError
+from evlgen.errors import EvlgenError, WeightsError
+from evlgen.system.jsons import read_json
 from evlgen.weights import cache_root, derived
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -54,12 +55,12 @@ def decided_once(decide: Callable[[str, str], Arithmetic]) -> Arithmetic:
 
     for _ in range(2):
         try:
-            kept = Arithmetic(**json.loads((derived(_key(cpu, torch), build) / _FILE).read_text(encoding="utf-8")))
+            kept = Arithmetic(**read_json(derived(_key(cpu, torch), build) / _FILE))
             if kept.dtype in DTYPES:
                 return kept
         except WeightsError:
             break
-        except (OSError, ValueError, TypeError):
+        except (EvlgenError, TypeError):
             pass
         forget()  # damaged from outside
     return decide(cpu, torch)
