@@ -67,7 +67,11 @@ def caption(
         ),
     ] = CaptionRequest.dtype,
     batch_size: Annotated[
-        int, typer.Option(help="Videos that go through the model together; halved when memory runs out.")
+        int | None,
+        typer.Option(
+            show_default="16; 4 on a CPU",
+            help="Videos that go through the model together; halved when memory runs out.",
+        ),
     ] = CaptionRequest.batch_size,
     workers: Annotated[
         int | None, typer.Option(show_default="by the CPUs", help="Decoding processes.")
@@ -164,6 +168,10 @@ class CaptionView(Listener):
         if not self._quiet:
             self._bar = self._stack.enter_context(progress(self.words.doing, videos, unit=self.words.items))
         self._stack.enter_context(stop_on_signals(self._stop, _say_stopping))
+
+    def on_progress(self, frames: int, tokens: int) -> None:
+        if self._bar is not None:
+            self._bar.detail(f"{frames} frames read, {tokens} tokens written")
 
     def on_row(self, row: Row) -> None:
         if self._rows_to_stdout:

@@ -146,6 +146,10 @@ class _Captions(Listener):
         self._talk.close()
         self._bar = self._talk.bars().enter_context(progress(self.words[0], videos, unit=self.words[1]))
 
+    def on_progress(self, frames: int, tokens: int) -> None:
+        if self._bar is not None:
+            self._bar.detail(f"{frames} frames read, {tokens} tokens written")
+
     def on_row(self, row: Row) -> None:
         if self._bar is None:
             return

@@ -69,7 +69,10 @@ class FakeDecoder:
 class FakeCaptioner:
     """Captions with the text in the pixels; fails when told so by a clip, or when a batch is too large."""
 
+    batch_size = 16
+
     def __init__(self, memory_clips: int = 1000) -> None:
+        self.on_tokens: Callable[[int], None] = lambda count: None
         self.memory_clips = memory_clips
         self.batches: list[list[str]] = []
         self.releases = 0
@@ -81,6 +84,7 @@ class FakeCaptioner:
         self.batches.append([one["text"] for one in fields])
         if len(clips) > self.memory_clips:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        self.on_tokens(len(clips))
         for one in fields:
             time.sleep(one.get("sleep", 0))
             if "raise" in one:

@@ -27,11 +27,13 @@ class Model:
     """Captions every clip with as many letters as it has frames."""
 
     processor = Processor()
+    device = torch.device("cpu")
 
     def check_prompt(self, prompt: str, max_new_tokens: int) -> None:
         assert (prompt, max_new_tokens) == ("a video of", 9)
 
     def generate(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
+        options.pop("on_tokens")(pixel_values.shape[0])
         assert options == {
             "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0, "prompt": "a video of",
         }  # fmt: skip
@@ -48,7 +50,10 @@ class Model:
 def test_captions_keep_the_order_of_the_clips() -> None:
     captioner = ModelCaptioner(Model(), Generation(2, 9, 1, "a video of", -1.0))
     clips = [np.zeros((3, 2, 2, 3), dtype=np.uint8)] * 2
+    heard: list[int] = []
+    captioner.on_tokens = heard.append
     assert captioner.caption(clips) == [Caption("aaa", 0.0, 3), Caption("bbb", -1.0, 3)]
+    assert (heard, captioner.batch_size) == ([2], 4)
     captioner.release_memory()
 
 

@@ -299,3 +299,20 @@ def test_all_that_contradicts_is_said_at_once() -> None:
         "--num-beams 0 is less than 1; --limit 0 is less than 1; --min-length 9 is more than --max-length 5; "
         "--timeout 0 is not a time in seconds; --retry-failed needs --out: the file that says what failed"
     )
+
+
+def test_frames_and_tokens_are_told_before_a_batch_is_done(
+    videos: Path, out: Path, captioner: fakes.FakeCaptioner
+) -> None:
+    heard: list[tuple[int, ...]] = []
+
+    class Watcher(Listener):
+        def on_progress(self, frames: int, tokens: int) -> None:
+            heard.append((frames, tokens))
+
+        def on_row(self, row: Row) -> None:
+            heard.append(())
+
+    captioner.batch_size = 2
+    caption_videos(CaptionRequest([str(videos)], out, limit=3), Watcher())
+    assert heard == [(4, 0), (8, 0), (8, 2), (), (), (12, 2), (12, 3), ()]

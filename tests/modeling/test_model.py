@@ -335,3 +335,14 @@ def test_a_temporal_vit_in_bfloat16_is_the_float32_one_up_to_rounding() -> None:
         gradients.append(torch.cat([p.grad.flatten() for p in parameters]))
     for exact, rounded in (features, gradients):
         assert 0 < (rounded - exact).norm() / exact.norm() < 0.03
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_tokens_are_told_as_they_are_written(beams: int) -> None:
+    model = EVLGenForConditionalGeneration.from_config(tiny_config(), initialise=False)
+    pixels, heard = torch.randn(2, 1, 3, 48, 48), list[int]()
+    told = model.generate(pixels, num_beams=beams, max_new_tokens=6, min_new_tokens=6, on_tokens=heard.append)
+    assert heard == [2] * 6
+    assert torch.equal(
+        told.sequences, model.generate(pixels, num_beams=beams, max_new_tokens=6, min_new_tokens=6).sequences
+    )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 DownloadReport = Callable[[str, int, int | None], None]
 """Called with file name, bytes done, bytes in all (None where unknown)."""
 
+GPU_BATCH_SIZE = 16
+CPU_BATCH_SIZE = 4
+"""A batch is written down when all of it is done: on a CPU that must happen while somebody looks."""
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -70,7 +74,15 @@ class Asked:
 
 
 class Captioner(Protocol):
-    """A loaded model."""
+    """A loaded model.
+
+    Attributes:
+        batch_size: clips that go through it together unless the user says otherwise.
+        on_tokens: called with a number of tokens whenever so many more are written.
+    """
+
+    batch_size: int
+    on_tokens: Callable[[int], None]
 
     def caption(self, clips: Sequence[Any]) -> list[Caption]:
         """Caption clips (F, H, W, 3), RGB, or answer what is `Asked`; all have the same number of frames."""
@@ -181,6 +193,11 @@ class _OfModel:
     def __init__(self, model: Any, generation: Generation) -> None:
         self.model = model
         self.generation = generation
+        self.batch_size = CPU_BATCH_SIZE if model.device.type == "cpu" else GPU_BATCH_SIZE
+        self.on_tokens: Callable[[int], None] = lambda count: None
+
+    def _options(self) -> dict[str, Any]:
+        return {**self.generation.options, "on_tokens": self.on_tokens}
 
     def _captions(self, output: Any) -> list[Caption]:
         texts = self.model.processor.batch_decode(output.sequences)
@@ -216,7 +233,7 @@ class ModelCaptioner(_OfModel):
 
         with torch.inference_mode():
             output = self.model.generate(
-                self.model.processor(list(clips)), prompt=self.generation.prompt, **self.generation.options
+                self.model.processor(list(clips)), prompt=self.generation.prompt, **self._options()
             )
         return self._captions(output)
 
@@ -239,6 +256,6 @@ class ModelAnswerer(_OfModel):
             output = self.model.generate_from(
                 soft_prompts[[place[id(one.frames)] for one in clips]],
                 prompt=[self.generation.prompt.replace("{}", one.question) for one in clips],
-                **self.generation.options,
+                **self._options(),
             )
         return self._captions(output)

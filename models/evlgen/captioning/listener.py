@@ -16,6 +16,9 @@ class Listener:
     def on_start(self, videos: int) -> None:
         """The model is loaded; `videos` videos are about to be captioned."""
 
+    def on_progress(self, frames: int, tokens: int) -> None:
+        """So many frames were read and tokens written by now; told often, while a batch is being made."""
+
     def on_row(self, row: Row) -> None:
         """A line was written (or, without an output file, is ready)."""
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.batching import Batcher
@@ -43,15 +43,27 @@ class Outcome:
 
 @dataclass
 class Clock:
-    """Where the time of the loop went, in seconds.
+    """Where the time of the loop went, in seconds, and how far it is, in what moves before a batch is done.
 
     Attributes:
         decode_wait_seconds: the model stood idle because no clip was ready.
         model_seconds: the model worked.
+        frames: that were read from videos.
+        tokens: that the model has written.
+        on_count: called when frames or tokens have grown.
     """
 
     decode_wait_seconds: float = 0.0
     model_seconds: float = 0.0
+    frames: int = 0
+    tokens: int = 0
+    on_count: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+
+    def count(self, frames: int = 0, tokens: int = 0) -> None:
+        """Add to what is done."""
+        self.frames += frames
+        self.tokens += tokens
+        self.on_count()
 
 
 def run_pipeline(
@@ -86,6 +98,7 @@ def run_pipeline(
                 if isinstance(item, NotDecoded):
                     failed = item
                 else:
+                    clock.count(frames=len(item.clip.frames))
                     batch = batcher.add(item)
             except queue.Empty:
                 idle_seconds += POLL_SECONDS

@@ -36,7 +36,7 @@ class CaptionRequest:
         strict: a damaged file is an error; otherwise it is captioned from what can be decoded, with status "partial".
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, float32, bfloat16, float16; auto is what `out` was begun in, or else what this machine is fast in.
-        batch_size: videos that go through the model together; halved when memory runs out.
+        batch_size: videos that go through the model together, halved when memory runs out; None: what suits the device.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
         limit: most videos to caption in this run; None for all.
@@ -58,7 +58,7 @@ class CaptionRequest:
     strict: bool = False
     device: str = "auto"
     dtype: str = "auto"
-    batch_size: int = 16
+    batch_size: int | None = None
     workers: int | None = None
     timeout_seconds: float = 60.0
     limit: int | None = None

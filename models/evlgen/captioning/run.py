@@ -110,7 +110,7 @@ def run_task(
             failed_before=plan.failed_before,
             beyond_limit=plan.count(Decision.BEYOND_LIMIT),
             planned=len(work),
-            batch_size=request.batch_size,
+            batch_size=request.batch_size or 0,
         )
         if work and not stop.is_set():
             settings = _decided(settings, request, listener)
@@ -118,7 +118,10 @@ def run_task(
             started = time.monotonic()
             model = task.load(settings.dtype, listener.on_download)
             summary.load_seconds = time.monotonic() - started
-            captioner = CarefulCaptioner(model, request.batch_size, listener.on_note)
+            captioner = CarefulCaptioner(model, request.batch_size or model.batch_size, listener.on_note)
+            clock = summary.clock
+            clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
+            model.on_tokens = lambda tokens: clock.count(tokens=tokens)
             listener.on_start(len(work))
 
             def write(outcome: Outcome) -> None:
@@ -131,7 +134,7 @@ def run_task(
             started = time.monotonic()
             with (
                 decoder as decoding,
-                closing(run_pipeline(task.deliver(work, decoding, stop), captioner, stop, summary.clock)) as outcomes,
+                closing(run_pipeline(task.deliver(work, decoding, stop), captioner, stop, clock)) as outcomes,
             ):
                 for outcome in outcomes:
                     write(outcome)

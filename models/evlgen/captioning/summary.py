@@ -24,7 +24,8 @@ class Summary:
         partial: captioned from what could be decoded.
         failed: without a caption, by kind.
         interrupted: the run was stopped before all was done.
-        batch_size: videos in a batch at the end; smaller than asked for after out-of-memory failures.
+        batch_size: videos in a batch at the end; smaller than asked for after out-of-memory failures, 0 where there was
+            nothing to do and no number was asked for.
         seconds: length of the captioning itself, without finding videos and loading the model.
         load_seconds: time to load the model.
         clock: where the time of the loop went.

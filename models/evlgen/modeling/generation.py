@@ -6,12 +6,13 @@ the left, where a mask hides the padding and positions start behind it, so that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import StoppingCriteriaList
 
 from evlgen.modeling.language import FrozenLanguageModel
 
@@ -61,6 +62,16 @@ def append_prompts(
     return joined, mask
 
 
+def _reporter(on_tokens: Callable[[int], None], items: int) -> Callable[..., Tensor]:
+    """A criterion that stops nothing: it tells after every step that each of `items` captions has one more token."""
+
+    def tell(input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        on_tokens(items)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    return tell
+
+
 def generate_captions(
     language: FrozenLanguageModel,
     prefix_BPW: Tensor,
@@ -74,6 +85,7 @@ def generate_captions(
     top_p: float = 1.0,
     length_penalty: float = 1.0,
     seed: int | None = None,
+    on_tokens: Callable[[int], None] | None = None,
 ) -> CaptionOutput:
     """Continue prefixes (B, P, W); see `EVLGenForConditionalGeneration.generate` for the arguments.
 
@@ -106,6 +118,7 @@ def generate_captions(
         sequences: Tensor = language.model.generate(
             inputs_embeds=prefix,
             attention_mask=mask_BP,
+            stopping_criteria=StoppingCriteriaList([] if on_tokens is None else [_reporter(on_tokens, len(prefix))]),
             **options,
         )
     is_end = sequences == end

@@ -10,7 +10,7 @@ tokens, W language width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,6 +196,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         top_p: float = 1.0,
         length_penalty: float = 1.0,
         seed: int | None = None,
+        on_tokens: Callable[[int], None] | None = None,
     ) -> CaptionOutput:
         """Caption every item: greedy (`num_beams=1`), beam search, or sampling.
 
@@ -214,6 +215,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             top_p: nucleus of the sampling distribution.
             length_penalty: exponent of the length that beam scores are divided by.
             seed: makes sampling repeatable.
+            on_tokens: called after every step with the number of tokens that it wrote.
 
         Raises:
             UsageError: not one prompt an item, or a prompt too long for the language model.
@@ -232,6 +234,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             top_p=top_p,
             length_penalty=length_penalty,
             seed=seed,
+            on_tokens=on_tokens,
         )
 
     @torch.no_grad()
