@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evlgen.errors import UsageError, VideoError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends, probe, pyav_backend
@@ -322,3 +323,46 @@ def test_real_decoding_through_the_pool(clip: GetClip) -> None:
         assert isinstance(result, ClipFrames)
         assert result.frames.shape == (2, 32, 64, 3)
         assert [clips.read_barcode(picture) for picture in result.frames] == [0, last]
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+@pytest.mark.parametrize("name", ["ffconcat.mp4", "list.m3u8", "manifest.mpd", "still-%d.jpg"])
+def test_what_names_another_file_is_refused(name: str, backend: str, clip: GetClip, tmp_path: Path) -> None:
+    need(backend)
+    (tmp_path / "other.mp4").write_bytes(clip("cfr.mp4").read_bytes())
+    (tmp_path / "other.ts").write_bytes(clip("stream.ts").read_bytes())
+    Image.fromarray(clips.barcode(1)).save(tmp_path / "still-1.jpg")
+    path = tmp_path / name
+    path.write_text(
+        {
+            "ffconcat.mp4": "ffconcat version 1.0\nfile other.mp4\n",
+            "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nother.ts\n#EXT-X-ENDLIST\n",
+            "manifest.mpd": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"/>\n',
+            "still-%d.jpg": "a name that is a pattern\n",
+        }[name]
+    )
+    failure = decode(path, Sampler(), backend)
+    assert isinstance(failure, DecodeFailure), "another file's content"
+    assert failure.kind == "decode-error"
+    if name in ("ffconcat.mp4", "list.m3u8"):
+        assert failure.message == (
+            f"{path}: it is a playlist, or of a format that is not opened: only the file itself is read "
+            "(name the videos themselves)"
+        )
+
+
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_pictures_that_are_damaged_make_a_clip_partial(backend: str, clip: GetClip, tmp_path: Path) -> None:
+    need(backend)
+    data = bytearray(clip("noisy.avi").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = np.random.default_rng(0).integers(0, 256, 200, np.uint8).tobytes()
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(data)
+    result = decode(path, Sampler("fps", fps=Fraction(25)), backend)
+    assert isinstance(result, ClipFrames), result
+    assert result.partial
+    assert "damage" in result.warnings[0] or "could not be decoded" in result.warnings[0]
+    strict = decode(path, Sampler("fps", fps=Fraction(25)), backend, strict=True)
+    assert isinstance(strict, DecodeFailure)
+    assert strict.message == f"{path}: {result.warnings[0]}"

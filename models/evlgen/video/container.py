@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import VideoError
+from evlgen.video import formats
 from evlgen.video.clip import VideoInfo
 from evlgen.video.orientation import orientation_of
 
@@ -30,7 +31,7 @@ def check_file(path: Path) -> None:
 def open_container(path: Path) -> AbstractContextManager[Any]:
     """Open `path` as a PyAV input container, to be used in a with statement.
 
-    Only the file itself is read: a playlist cannot pull in anything from the network.
+    Only the file itself is read: formats that would have other files or addresses read are refused (formats.py).
 
     Raises:
         VideoError: "missing", "empty-file" or "decode-error".
@@ -41,8 +42,12 @@ def open_container(path: Path) -> AbstractContextManager[Any]:
     try:
         # The "file:" prefix keeps names such as "a:b.mp4" or "-x.mp4" from being read as protocols or options.
         container: AbstractContextManager[Any] = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            f"file:{path}",
+            options={"protocol_whitelist": "file", "format_whitelist": formats.OPENED},
+            metadata_errors="replace",
         )
+    except av.error.ArgumentError as error:  # what FFmpeg says of a format that is not on the list
+        raise VideoError("decode-error", f"{path}: {formats.REFUSED}", formats.HINT) from error
     except (OSError, ValueError, UnicodeError) as error:
         raise VideoError("decode-error", f"{path}: {reason(error)}") from error
     return container

@@ -23,6 +23,7 @@ from evlgen.errors import EvlgenError, VideoError
 from evlgen.video.backends import find_ffmpeg
 from evlgen.video.clip import ClipFrames, VideoInfo
 from evlgen.video.container import describe_header, first_video_stream, open_container
+from evlgen.video.formats import OPENED
 from evlgen.video.orphans import die_with_parent
 from evlgen.video.packets import PacketScan, scan_packets
 from evlgen.video.picture import Size, resize, stack
@@ -144,8 +145,8 @@ class _Program:
     def _command(self, ranges: list[Range]) -> list[str]:
         base = self.scan.time_base
         source = ffmpeg.input(
-            f"file:{self.path}", protocol_whitelist="file", copyts=None, nostdin=None, v="level+warning",
-            threads=self.threads, thread_type="slice",  # frame threads lose frames around an error
+            f"file:{self.path}", protocol_whitelist="file", format_whitelist=OPENED, copyts=None, nostdin=None,
+            v="level+warning", threads=self.threads, thread_type="slice",  # frame threads lose frames around an error
         )  # fmt: skip
         video = (
             source[str(self.scan.stream_index)]
