@@ -28,7 +28,7 @@ def caption(
         typer.Argument(
             metavar="PATH...",
             show_default=False,
-            help="A video, a folder (searched through), a quoted glob, @list.txt, or - for a list on standard input. "
+            help="A video or picture, a folder of them (searched through), a quoted glob, @list.txt, or - for a list on standard input. "
             "Put -- in front of a path that starts with a dash.",
         ),
     ],
@@ -89,7 +89,7 @@ def caption(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, captions or summary.")] = False,
 ) -> None:
-    """Caption videos. Whatever stops a run, the same command goes on where it ended.
+    """Caption videos and pictures. Whatever stops a run, the same command goes on where it ended.
 
     A video is done when the last line about it in --out has the same content and the same settings.
     With other settings it is captioned again; lines are only ever added, and the last one of a video counts.

@@ -153,7 +153,7 @@ def test_a_list_on_standard_input() -> None:
     ("arguments", "message"),
     [
         (["nope"], "error: no such file, folder or match: nope ("),
-        (["empty"], "error: no video in empty (looked, in sub-folders too, for .3g2 "),
+        (["empty"], "error: no video or picture in empty (looked, in sub-folders too, for .3g2 "),
         (["videos", "--num-beams", "0"], "error: --num-beams 0 is less than 1\n"),
         (["videos", "--retry-failed"], "error: --retry-failed needs --out: the file that says what failed\n"),
         (["videos", "--out", "."], "error: --out . is a folder (name a file, such as captions.jsonl)\n"),

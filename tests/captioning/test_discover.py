@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import VIDEO_EXTENSIONS, find_videos
+from evlgen.captioning import MEDIA_EXTENSIONS, find_videos
 from evlgen.errors import UsageError
 
 
@@ -125,8 +125,8 @@ def test_nothing_found_says_what_was_looked_for(tree: Path) -> None:
     (tree / "empty").mkdir()
     with pytest.raises(UsageError) as caught:
         find_videos(["empty"])
-    assert str(caught.value).startswith("no video in empty (looked, in sub-folders too, for .3g2 .3gp ")
-    assert all(extension in str(caught.value) for extension in VIDEO_EXTENSIONS)
+    assert str(caught.value).startswith("no video or picture in empty (looked, in sub-folders too, for .3g2 .3gp ")
+    assert all(extension in str(caught.value) for extension in MEDIA_EXTENSIONS)
 
 
 def test_a_list_that_cannot_be_read_says_so() -> None:

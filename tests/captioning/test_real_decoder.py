@@ -6,13 +6,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from evlgen.captioning import CaptionRequest, caption_videos
 from evlgen.captioning.captioner import Caption
 
 from . import fakes
 
-GREY = {"dark.mp4": 40, "bright.mkv": 200, "-dash-.avi": 120}
+GREY = {"dark.mp4": 40, "bright.mkv": 200, "-dash-.avi": 120, "picture.png": 90, "PHOTO.JPG": 170}
+STILL = {"picture.png", "PHOTO.JPG"}
 
 
 def write_clip(path: Path, level: int, frames: int = 12) -> None:
@@ -37,7 +39,10 @@ class GreyCaptioner(fakes.FakeCaptioner):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     for name, level in GREY.items():
-        write_clip(folder / name, level)
+        if name in STILL:
+            Image.fromarray(np.full((48, 64, 3), level, np.uint8)).save(folder / name)
+        else:
+            write_clip(folder / name, level)
     (folder / "cut.mp4").write_bytes((folder / "dark.mp4").read_bytes()[:700])
     (folder / "empty.webm").touch()
     (folder / "text.mov").write_text("no video\n" * 100)
@@ -54,13 +59,19 @@ def test_good_and_bad_files(folder: Path, tmp_path: Path, monkeypatch: pytest.Mo
     for name, level in GREY.items():
         grey, shape = rows[name]["caption"].split(" ", 1)
         assert abs(int(grey) - level) <= 4, name
+        assert rows[name]["status"] == "ok"
+        if name in STILL:
+            assert shape == "(1, 32, 32, 3)"
+            assert (rows[name]["frame_indices"], rows[name]["timestamps_seconds"]) == ([0], [0.0])
+            assert rows[name]["duration_seconds"] is None
+            continue
         assert shape == "(3, 32, 32, 3)"
         assert rows[name]["frame_indices"] == [2, 6, 10], "the frames on display in the middles of three equal spans"
         assert rows[name]["timestamps_seconds"] == pytest.approx([0.08, 0.24, 0.4], abs=0.002)
     assert rows["empty.webm"]["error"]["kind"] == "empty-file"
     assert all(rows[name]["status"] == "error" for name in ("cut.mp4", "text.mov"))
     assert all(str(folder) not in rows[name]["error"]["message"] for name in ("cut.mp4", "empty.webm", "text.mov"))
-    assert (summary.ok, summary.failed.total()) == (3, 3)
+    assert (summary.ok, summary.failed.total()) == (5, 3)
 
 
 def test_a_stop_request_ends_the_decoding_too(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,4 +80,4 @@ def test_a_stop_request_ends_the_decoding_too(folder: Path, tmp_path: Path, monk
     summary = caption_videos(CaptionRequest([str(folder)], tmp_path / "out.jsonl", batch_size=1), listener, stop)
     assert summary.interrupted
     assert caption_videos(CaptionRequest([str(folder)], tmp_path / "out.jsonl")).done_before <= summary.finished
-    assert len(fakes.rows_of(tmp_path / "out.jsonl")) == 6
+    assert len(fakes.rows_of(tmp_path / "out.jsonl")) == 8

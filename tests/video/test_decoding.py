@@ -31,7 +31,6 @@ DECORD_REFUSES = {
     "edit_list.mp4": "edit lists",
     "stream.ts": "transport streams",
     "two_streams.mp4": "several video streams",
-    "animation.gif": "broken metadata",
 }
 
 

@@ -6,7 +6,7 @@ The output file (journal.py) alone decides what is done; pipeline.py is the loop
 
 from evlgen.captioning.backoff import ModelBrokenError
 from evlgen.captioning.captioner import Caption, Captioner, ModelCaptioner
-from evlgen.captioning.discover import VIDEO_EXTENSIONS, Video, find_videos
+from evlgen.captioning.discover import MEDIA_EXTENSIONS, Video, find_videos
 from evlgen.captioning.journal import JournalError
 from evlgen.captioning.listener import Listener
 from evlgen.captioning.plan import Decision, Plan, PlannedVideo
@@ -17,7 +17,7 @@ from evlgen.captioning.state import read_captions
 from evlgen.captioning.summary import Summary
 
 __all__ = [
-    "VIDEO_EXTENSIONS",
+    "MEDIA_EXTENSIONS",
     "Caption",
     "CaptionRequest",
     "Captioner",

@@ -1,4 +1,4 @@
-"""Which videos a command line names: files, folders, globs, and lists of paths.
+"""Which videos and pictures a command line names: files, folders, globs, and lists of paths.
 
 A video's name is its path relative to one root, so that rows stay valid when the folder moves. Folders, globs and files
 on the command line share one root: the folder they all lie in. Entries of a list are named relative to the working
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlgen.errors import UsageError
+from evlgen.video.stills import IMAGE_SUFFIXES
 
-VIDEO_EXTENSIONS = frozenset(
+MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
     f".{name}"
     for name in (
         *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m1v", "m2ts"),
@@ -27,12 +28,12 @@ VIDEO_EXTENSIONS = frozenset(
         *("vob", "webm", "wmv", "y4m"),
     )
 )
-"""What counts as a video in a folder. A file named by itself or in a list is taken whatever it is called."""
+"""What counts in a folder. A file named by itself or in a list is taken whatever it is called."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video that the user asked for, or one question about a picture or video.
+    """One video or picture that the user asked for, or one question about a picture or video.
 
     Attributes:
         name: key in the journal: a path with forward slashes, relative to the root; or the question's id.
@@ -78,8 +79,8 @@ def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None, root
         )
     if not found:
         raise UsageError(
-            f"no video in {', '.join(sources) or 'the empty list of paths'}",
-            f"looked, in sub-folders too, for {' '.join(sorted(VIDEO_EXTENSIONS))}; "
+            f"no video or picture in {', '.join(sources) or 'the empty list of paths'}",
+            f"looked, in sub-folders too, for {' '.join(sorted(MEDIA_EXTENSIONS))}; "
             "a file with another extension can be named by itself",
         )
     return _name(list(found.values()), root)
@@ -120,12 +121,12 @@ def _walk(root: str) -> list[str]:
             continue
         seen.add((stat.st_dev, stat.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        paths += [os.path.join(folder, name) for name in files if _looks_like_video(name)]
+        paths += [os.path.join(folder, name) for name in files if _looks_like_media(name)]
     return sorted(paths, key=natural_key)
 
 
-def _looks_like_video(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+def _looks_like_media(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in MEDIA_EXTENSIONS
 
 
 def _expand_glob(pattern: str) -> Iterator[_Found]:
@@ -138,7 +139,7 @@ def _expand_glob(pattern: str) -> Iterator[_Found]:
         if os.path.isdir(path):
             for inner in _walk(path):
                 yield _Found(inner, root)
-        elif names_extension or _looks_like_video(os.path.basename(path)):
+        elif names_extension or _looks_like_media(os.path.basename(path)):
             yield _Found(path, root)
 
 

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from evlgen.data.broken import Broken
 from evlgen.data.media import MediaStore, file_path, is_picture
 from evlgen.errors import EvlgenError
 from evlgen.system.cpus import usable_cpus
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler
+from evlgen.video.stills import open_picture, to_rgb8
 
 Frames = list[NDArray[np.uint8]]
 Result = TypeVar("Result")
@@ -120,13 +120,13 @@ def broken_clip(name: str, failure: DecodeFailure) -> Broken:
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
-    """RGB pixels (H, W, 3) of a still picture, turned upright as its EXIF data say.
+    """RGB pixels (H, W, 3) of a still picture, as `to_rgb8` has them; of an animation the first frame.
 
     Raises:
         Exception: whatever Pillow raises on bad input.
     """
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    with open_picture(io.BytesIO(content)) as image:
+        return to_rgb8(image)
 
 
 def decode_frames(name: str, content: bytes, max_frames: int) -> Frames:

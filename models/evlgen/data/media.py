@@ -19,8 +19,8 @@ from typing import Self
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import expand_path
+from evlgen.video.stills import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts", ".gif")
 _SUFFIXES = ("", *VIDEO_SUFFIXES, *sorted(IMAGE_SUFFIXES))
 

@@ -6,14 +6,12 @@ own function in the same way.
 
 import importlib
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 
 from evlgen.errors import UsageError
-from evlgen.video.clip import ClipFrames, DecodeFailure
-
-Backend = Callable[..., ClipFrames | DecodeFailure]
+from evlgen.video.clip import Backend
+from evlgen.video.stills import with_pictures
 
 BACKENDS = {
     "pyav": "evlgen.video.pyav_backend:decode",
@@ -58,7 +56,7 @@ def find_ffmpeg() -> str:
 
 
 def load(spec: str) -> Backend:
-    """Import a backend; in the child process only."""
+    """Import a backend; in the child process only. Those of BACKENDS decode pictures too."""
     module, _, function = spec.partition(":")
     backend: Backend = getattr(importlib.import_module(module), function)
-    return backend
+    return with_pictures(backend) if spec in BACKENDS.values() else backend

@@ -14,7 +14,7 @@ from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
 from evlgen.video import backends, wire
-from evlgen.video.clip import ClipFrames, DecodeFailure
+from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.fingerprint import READ_ONLY, fingerprint_or_none
 from evlgen.video.orphans import die_with_parent
 
@@ -45,7 +45,7 @@ def main() -> None:
         return
 
 
-def _serve(backend: backends.Backend, path: Path, settings: wire.Settings) -> ClipFrames | DecodeFailure:
+def _serve(backend: Backend, path: Path, settings: wire.Settings) -> Answer:
     try:
         return backend(path, settings.sampler, settings.size, settings.strict, settings.threads)
     except VideoError as error:

@@ -1,5 +1,6 @@
 """What the video room hands out: facts about a file, decoded frames, or the reason why there are none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -87,3 +88,8 @@ class DecodeFailure:
     def to_error(self) -> VideoError:
         """The same as an exception, for callers that decode one file and cannot go on without it."""
         return VideoError(self.kind, self.message)
+
+
+Answer = ClipFrames | DecodeFailure
+Backend = Callable[..., Answer]
+"""A decoder, called with path, sampler, size, strict and threads; see `pyav_backend.decode`."""
