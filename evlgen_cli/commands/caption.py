@@ -28,8 +28,8 @@ def caption(
         typer.Argument(
             metavar="PATH...",
             show_default=False,
-            help="A video or picture, a folder of them (searched through), a quoted glob, @list.txt, or - for a list on standard input. "
-            "Put -- in front of a path that starts with a dash.",
+            help="A video or picture, a folder of them (searched through), a quoted glob, @list.txt, or - for a list "
+            "on standard input. Put -- in front of a path that starts with a dash.",
         ),
     ],
     output: Annotated[
