@@ -92,3 +92,39 @@ def test_library_errors_name_what_to_change(clip: GetClip, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         extract_frames(clip("cfr.mp4"), tmp_path / "file")
+
+
+def test_a_folder_gives_each_video_a_folder_of_its_own(
+    run: Callable[..., Result], clip: GetClip, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    for name in ("a.mp4", "sub/a.mp4"):  # equal names must not meet
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(clip("cfr.mp4").read_bytes())
+    Image.fromarray(clips.barcode(9)).save(folder / "a.png")
+    (folder / "bad.mp4").write_text("no video")
+    result = run(folder, "--out", out, "--frames", 1)
+    assert result.exit_code == 3
+    files = [out / name for name in (
+        "a.mp4/a-00-i000025-1.000s.png", "a.png/a-00-i000000-0.000s.png", "sub/a.mp4/a-00-i000025-1.000s.png"
+    )]  # fmt: skip
+    assert sorted(result.stdout.splitlines()) == sorted(
+        f"frame     {index:>2}       {seconds} s  {file}"
+        for file, index, seconds in zip(files, (25, 0, 25), ("1.000", "0.000", "1.000"), strict=True)
+    )
+    assert result.stderr == f"error: {folder / 'bad.mp4'}: Invalid data found when processing input\n"
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == files
+    assert [clips.read_barcode(np.asarray(Image.open(file))) for file in files] == [25, 9, 25]
+    rows = json.loads(run(folder, "--out", out, "--frames", 1, "--json").stdout)
+    assert [Path(row["video"]).name for row in rows] == ["a.mp4", "a.png", "bad.mp4", "a.mp4"]
+    assert [row.get("error", {}).get("kind") for row in rows] == [None, None, "decode-error", None]
+
+
+def test_names_do_not_steer_the_terminal(run: Callable[..., Result], clip: GetClip, tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2Jb.mp4"
+    path.write_bytes(clip("cut_short.mkv").read_bytes())
+    result = run(path, "--out", tmp_path / "out", "--frames", 1)
+    assert result.exit_code == 0
+    assert "\x1b" not in result.output
+    assert "a\ufffd[2Jb" in result.stdout
+    assert "a\ufffd[2Jb" in result.stderr

@@ -6,7 +6,7 @@ Importing this package imports neither av, numpy nor PIL; those load in the chil
 """
 
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
-from evlgen.video.extract import ExtractedFrames, extract_frames
+from evlgen.video.extract import ExtractedFrames, extract_all, extract_frames
 from evlgen.video.fingerprint import fingerprints
 from evlgen.video.pool import DecodePool
 from evlgen.video.probing import probe
@@ -22,6 +22,7 @@ __all__ = [
     "Sampler",
     "Timeline",
     "VideoInfo",
+    "extract_all",
     "extract_frames",
     "fingerprints",
     "probe",

@@ -1,6 +1,6 @@
 """Write sampled frames to image files, or to one contact sheet with the times drawn in: the sampler made visible."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlgen.errors import UsageError, VideoError
+from evlgen.system.cpus import usable_cpus
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.pool import DecodePool
 from evlgen.video.sampler import Sampler
@@ -62,19 +63,54 @@ def extract_frames(
         UsageError: for wrong settings or a folder that cannot be written.
         VideoError: the video gave no frames.
     """
-    path, out = Path(path), Path(out)
+    (result,) = extract_all(
+        {Path(path): Path(out)},
+        sampler,
+        backend=backend,
+        timeout_seconds=timeout_seconds,
+        image_format=image_format,
+        contact_sheet=contact_sheet,
+    )
+    if isinstance(result, DecodeFailure):
+        raise VideoError(result.kind, result.message)
+    return result
+
+
+def extract_all(
+    folders: Mapping[Path, Path],
+    sampler: Sampler | None = None,
+    *,
+    backend: str = "pyav",
+    timeout_seconds: float = 60.0,
+    image_format: str = "png",
+    contact_sheet: bool = False,
+) -> Iterator[ExtractedFrames | DecodeFailure]:
+    """The same for many videos, each with a folder of its own: results in the order in which they get done.
+
+    Args:
+        folders: the folder of each video's images.
+
+    Raises:
+        UsageError: for wrong settings or a folder that cannot be written.
+    """
     if image_format not in IMAGE_FORMATS:
         raise UsageError(f"image format {image_format!r} is not one of {', '.join(IMAGE_FORMATS)}")
-    with DecodePool(1, timeout_seconds, backend, sampler) as pool:
-        clip = next(pool.map([path]))
-    if isinstance(clip, DecodeFailure):
-        raise VideoError(clip.kind, clip.message)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        files = _write_sheet(clip, out, image_format) if contact_sheet else _write_each(clip, out, image_format)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written: {error.strerror or error}", "choose another --out") from error
-    return ExtractedFrames(path, clip.info, clip.indices, clip.timestamps, files, clip.partial, clip.warnings)
+    with DecodePool(max(1, min(len(folders), usable_cpus())), timeout_seconds, backend, sampler) as pool:
+        for clip in pool.map(folders):
+            if isinstance(clip, DecodeFailure):
+                yield clip
+                continue
+            out = folders[clip.path]
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                files = _write_sheet(clip, out, image_format) if contact_sheet else _write_each(clip, out, image_format)
+            except OSError as error:
+                raise UsageError(
+                    f"{out}: cannot be written: {error.strerror or error}", "choose another --out"
+                ) from error
+            yield ExtractedFrames(
+                clip.path, clip.info, clip.indices, clip.timestamps, files, clip.partial, clip.warnings
+            )
 
 
 def contact_sheet(pictures: "Sequence[Image]", labels: Sequence[str], columns: int = 0) -> "Image":
