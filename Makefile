@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test lint format
+.PHONY: venv demo test slow lint format
 
 venv: .venv/installed
 
@@ -19,6 +19,10 @@ demo: venv
 
 test: venv
 	$(BIN)/pytest --numprocesses auto --dist worksteal
+
+# what takes seconds or tries many variants
+slow: venv
+	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,6 +1,27 @@
-"""One thread for all: tiny models are fastest so, and matrix products on more threads add up in another order, which
-tests that compare one process with several bit for bit must not see."""
+"""What holds for all tests: one thread, a deadline each, and Ctrl-C as a person's shell would have it."""
 
 import os
+import signal
 
+import pytest
+
+# One thread for all: tiny models are fastest so, and matrix products on more threads add up in another order, which
+# tests that compare one process with several bit for bit must not see.
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for processes that tests start
+
+# What a script or scheduler starts in the background ignores Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+DEADLINE_SECONDS = 300.0
+SLOW_DEADLINE_SECONDS = 1200.0
+"""Against tests that hang, not against slow machines: tens of times what a test takes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test its deadline (pytest-timeout), fixtures included."""
+    if not config.pluginmanager.hasplugin("timeout"):  # an environment that `make venv` has not seen to yet
+        return
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            unhurried = any(item.get_closest_marker(name) for name in ("slow", "gpu", "network", "data"))
+            item.add_marker(pytest.mark.timeout(SLOW_DEADLINE_SECONDS if unhurried else DEADLINE_SECONDS))
