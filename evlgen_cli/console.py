@@ -6,6 +6,7 @@ those of pace.py in both.
 """
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,7 +43,11 @@ class Bar(Protocol):
 
 def print_json(value: Any) -> None:
     """Print `value` on standard output as indented JSON, never wrapped or coloured."""
-    out.file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    unicode = "utf" in (getattr(out.file, "encoding", None) or "utf-8").lower()
+    text = json.dumps(value, indent=2, ensure_ascii=not unicode)
+    if not text.isascii():  # names that are no text: JSON has an escape for them
+        text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+    out.file.write(text + "\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -29,8 +29,6 @@ def one_line_errors() -> Iterator[None]:
         _say("interrupted")
         raise typer.Exit(Exit.INTERRUPTED) from error
     except BrokenPipeError as error:
-        # the reader (head, less) has left: nobody to tell, and the flush at exit must not complain either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(Exit.FAILED) from error
     except typer.Abort:
         raise
@@ -40,6 +38,24 @@ def one_line_errors() -> Iterator[None]:
         hint = "" if _debugging() else "; run again with EVLGEN_DEBUG=1 for the traceback, and please report it"
         _say(f"bug: {type(error).__name__}: {error}{hint}")
         raise typer.Exit(Exit.FAILED) from error
+
+
+@contextmanager
+def whole_output() -> Iterator[None]:
+    """See at the end of a program, however it ends, that all its output is written; say in one line if it is not.
+
+    --help and --version print before there is a command whose errors are handled.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except EvlgenError as error:
+        _say(f"error: {error}")
+        raise SystemExit(Exit.FAILED) from error
+    except BrokenPipeError as error:
+        raise SystemExit(Exit.FAILED) from error
 
 
 def _debugging() -> bool:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from evlgen import __version__
+from evlgen_cli import streams
 from evlgen_cli.commands import data, models
 from evlgen_cli.commands.bench import bench
 from evlgen_cli.commands.caption import caption
@@ -21,7 +22,7 @@ from evlgen_cli.commands.frames import frames
 from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.train import train
 from evlgen_cli.console import out
-from evlgen_cli.handler import one_line_errors
+from evlgen_cli.handler import one_line_errors, whole_output
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
@@ -73,4 +74,6 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """The entry point of the `evlgen` program."""
-    app(prog_name="evlgen")
+    streams.prepare()
+    with whole_output():
+        app(prog_name="evlgen")

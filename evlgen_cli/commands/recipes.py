@@ -51,11 +51,12 @@ def copy(name: _Name, to: Annotated[Path, typer.Argument(help="The new file; it 
     """Copy a recipe, to be changed and run with `evlgen train --recipe FILE`."""
     from evlgen.errors import UsageError
     from evlgen.recipes import find_recipe
+    from evlgen.system.files import write_text
 
     source = find_recipe(name)
     if to.exists():
         raise UsageError(f"{to} exists already", "name another file")
-    to.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    write_text(to, source.read_text(encoding="utf-8"), hint="name another file")
     out.print(f"{to}")
 
 

@@ -6,13 +6,13 @@ No torch here. Contradictory settings fail at construction, in the user's own sp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from evlgen.system.jsons import write_json
 from evlgen.towers import expand
 
 CONFIG_FILE = "config.json"
@@ -219,12 +219,10 @@ class EVLGenConfig(Strict):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json into a folder, which is made if needed; parts that lie in it are named relative to it."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
         values = self.model_dump(mode="json")
         for part in FROZEN_PARTS:
             values[part]["source"] = source_beside(values[part]["source"], Path(folder))
-        text = json.dumps(values, indent=2) + "\n"
-        (Path(folder) / CONFIG_FILE).write_text(text, encoding="utf-8")
+        write_json(Path(folder) / CONFIG_FILE, values, indent=2)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> EVLGenConfig:

@@ -352,7 +352,7 @@ def test_results_that_cannot_be_written_leave_no_piece(folder: Path, answerer: F
 
     run(folder)
     (folder / "there.json").mkdir()
-    with pytest.raises(EvlgenError, match=r"cannot write .*there\.json: .*answers are safe in .*out\.jsonl"):
+    with pytest.raises(EvlgenError, match=r"there\.json cannot be written: .*answers are safe in .*out\.jsonl"):
         write_results(find_questions(folder / "q.json").questions, folder / "out.jsonl", folder / "there.json")
     assert not list(folder.glob("*.part"))
 

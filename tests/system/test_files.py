@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import signal
 import stat
 import threading
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from evlgen.errors import EvlgenError
+from evlgen.modeling.pretrained import write_tensors
 from evlgen.system.files import replacing, write_bytes, write_text
 
 full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -79,12 +82,10 @@ def test_a_fifo_stays_one_and_the_content_goes_through(tmp_path: Path) -> None:
 
 
 def test_a_device_stays_one(tmp_path: Path) -> None:
-    link = tmp_path / "null"
+    link = tmp_path / "null"  # by a link: a writer that replaces things would replace no more than that
     link.symlink_to("/dev/null")
-    for path in (Path("/dev/null"), link):
-        write_text(path, "gone")
-    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-    assert link.is_symlink()
+    write_text(link, "gone")
+    assert (link.is_symlink(), stat.S_ISCHR(link.stat().st_mode)) == (True, True)
 
 
 def test_standard_output_that_is_a_file_is_gone_on_with(tmp_path: Path) -> None:
@@ -97,11 +98,13 @@ def test_standard_output_that_is_a_file_is_gone_on_with(tmp_path: Path) -> None:
 
 
 @full_device
-def test_a_full_disk_is_one_line() -> None:
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    link = tmp_path / "full"
+    link.symlink_to("/dev/full")
     with pytest.raises(EvlgenError) as caught:
-        write_text("/dev/full", "x" * 100_000)
+        write_text(link, "x" * 100_000)
     assert str(caught.value) == (
-        f"/dev/full cannot be written: {reason(errno.ENOSPC)} (free some space, or choose a place on another disk)"
+        f"{link} cannot be written: {reason(errno.ENOSPC)} (free some space, or choose a place on another disk)"
     )
 
 
@@ -146,6 +149,21 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
 def test_names_that_are_none(name: str, tmp_path: Path) -> None:
     with pytest.raises(EvlgenError, match=r"written: (a name cannot hold a zero byte|its name is no text)"):
         write_text(tmp_path / name, "text")
+
+
+def test_a_full_disk_while_torch_writes(tmp_path: Path) -> None:
+    """The real failure of the real writer: the process may write 4 KiB a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        for name in ("model.pth", "model.safetensors"):
+            with pytest.raises(EvlgenError, match=rf"{name} cannot be written: File too large$"):
+                write_tensors({"a": torch.zeros(10_000)}, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_in_a_library_of_rust(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_folder_that_is_a_file_is_noticed_before_anything_is_computed(recipe_f
 
 def _fill_the_disk_at(patch: pytest.MonkeyPatch, module: Any, number: int) -> None:
     """From the `number`-th file of a checkpoint on there is room for 4 KiB."""
-    real: Callable[..., None] = module.save_file
+    real: Callable[..., None] = module.write_tensors
     calls = iter(range(1, 1000))
 
     def full(*arguments: Any, **options: Any) -> None:
@@ -160,7 +160,7 @@ def _fill_the_disk_at(patch: pytest.MonkeyPatch, module: Any, number: int) -> No
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)
 
-    patch.setattr(module, "save_file", full)
+    patch.setattr(module, "write_tensors", full)
 
 
 MOMENTS = [
@@ -209,9 +209,9 @@ def test_a_full_disk_at_the_start_of_a_resumed_run_loses_nothing(
 
     for name in ("recipe.json", "log.jsonl"):
         with monkeypatch.context() as patch:
-            write = Path.write_text
+            write = Path.write_bytes
             patch.setattr(
-                Path, "write_text", lambda p, *a, n=name, w=write, **o: (full if n in p.name else w)(p, *a, **o)
+                Path, "write_bytes", lambda p, *a, n=name, w=write, **o: (full if n in p.name else w)(p, *a, **o)
             )
             code, line = train("--resume")
         assert (code, line.count("\n")) == (Exit.FAILED, 1)

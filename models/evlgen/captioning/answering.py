@@ -6,10 +6,8 @@ picture is decoded once for all of its questions. Prompt and decoding as in BLIP
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,8 +26,9 @@ from evlgen.captioning.summary import Summary
 from evlgen.data.layouts import QUESTION_PROMPT
 from evlgen.data.media import MediaStore
 from evlgen.data.questions import Question, read_questions
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import UsageError
 from evlgen.metrics.vqa import normalise_answer
+from evlgen.system.jsons import write_json
 
 PROMPT = QUESTION_PROMPT
 BEAMS = 5
@@ -220,16 +219,7 @@ def write_results(questions: list[Question], journal: Path, path: Path) -> int:
         for q in questions
         if q.question_id in rows and isinstance(rows[q.question_id].get("answer"), str)
     ]
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        temporary.write_text(json.dumps(results, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise EvlgenError(
-            f"cannot write {path}: {error.strerror}", f"the answers are safe in {journal}; make room and run again"
-        ) from None
+    write_json(path, results, hint=f"the answers are safe in {journal}; make room and run again")
     return len(results)
 
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import pydantic
 import torch
 import transformers
-from safetensors.torch import save_file
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
@@ -35,8 +33,9 @@ from evlgen.conversion.names import (
 from evlgen.conversion.sizes import Assumed, infer_config, model_shapes
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling.language import load_config, load_tokenizer
-from evlgen.modeling.pretrained import read_tensors
+from evlgen.modeling.pretrained import read_tensors, write_tensors
 from evlgen.system.files import os_errors
+from evlgen.system.hashes import sha256_of
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 
 VISION_FILE, LANGUAGE_FOLDER, UNUSED_FILE = "vision.safetensors", "language", "unused.safetensors"
@@ -96,10 +95,10 @@ def convert(file: Path, folder: Path, assumed: Assumed | None = None, unused: tu
         folder.mkdir(parents=True, exist_ok=True)
         config, stored = _write_frozen(given, config, folder, language)
         if given.unused:
-            _save(given.unused, folder / UNUSED_FILE)
+            write_tensors(given.unused, folder / UNUSED_FILE)
         config.save_pretrained(folder)
         metadata = {"frozen": json.dumps(stored)} | ({GATES: json.dumps(gates)} if gates else {})
-        _save(given.trained, folder / WEIGHTS_FILE, metadata)
+        write_tensors(given.trained, folder / WEIGHTS_FILE, metadata)
     parts = {name: len(getattr(given, name)) for name in ("trained", "vision", "language", "unused")}
     return Converted(
         folder, EVLGenConfig.from_pretrained(folder), parts, sum(t.numel() for t in given.trained.values())
@@ -190,26 +189,13 @@ def _write_frozen(
     """
     stored: dict[str, str] = {}
     if given.vision:
-        _save(given.vision, folder / VISION_FILE)
-        with (folder / VISION_FILE).open("rb") as opened:
-            stored["vision"] = f"{VISION_FILE}#sha256={hashlib.file_digest(opened, 'sha256').hexdigest()}"
+        write_tensors(given.vision, folder / VISION_FILE)
+        stored["vision"] = f"{VISION_FILE}#sha256={sha256_of(folder / VISION_FILE)}"
     if language is not None:
         stored["language"] = LANGUAGE_FOLDER
         for part in language:  # transformers' configuration, and the tokenizer
             part.save_pretrained(folder / LANGUAGE_FOLDER)
-        _save(given.language, folder / LANGUAGE_FOLDER / LANGUAGE_FILE)
+        write_tensors(given.language, folder / LANGUAGE_FOLDER / LANGUAGE_FILE)
         without = {"language": config.language.model_copy(update={"architecture": None})}
         config = config.model_copy(update=without)
     return config.with_sources(stored), stored
-
-
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write safetensors; tensors that share memory (tied embeddings) are written twice."""
-    seen: set[int] = set()
-    apart: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        whole = tensor.contiguous()
-        pointer = whole.untyped_storage().data_ptr()
-        apart[name] = whole.clone() if pointer in seen else whole
-        seen.add(pointer)
-    save_file(apart, path, metadata={"format": "pt", **(metadata or {})})

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
@@ -17,8 +16,7 @@ from evlgen.conversion.reading import GATES, UNUSED_FILE
 from evlgen.conversion.sizes import model_shapes
 from evlgen.errors import UsageError
 from evlgen.modeling.language import load_config
-from evlgen.modeling.pretrained import read_tensors
-from evlgen.system.files import replacing
+from evlgen.modeling.pretrained import read_tensors, write_tensors
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
@@ -86,12 +84,7 @@ def to_authors(model: str, file: Path, *, family: Family | None = None, frozen: 
         rows = [out[POSITIONS_OF_AUTHORS], unused.pop(POSITIONS_OF_AUTHORS)]
         out[POSITIONS_OF_AUTHORS] = torch.cat([rows[0], rows[1].to(rows[0].dtype)])
     out.update(unused)
-    with replacing(file) as aside:
-        if file.suffix == ".safetensors":
-            save_file(out, aside, metadata={"format": "pt"})
-        else:
-            with aside.open("wb") as opened:  # of an open file torch tells the system's own reason
-                torch.save({"model": out}, opened)
+    write_tensors(out, file)
     return Restored(file, family, counts)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evlgen.errors import EvlgenError
+from evlgen.system.files import write_text
 
 SHOWN = 3
 
@@ -72,10 +73,10 @@ def check_count(what: str, count: int, shown: Sequence[Broken], total: int, shar
 
 def write_list(path: Path, broken: Sequence[Broken]) -> Path | None:
     """List broken items as JSON lines; no file when there are none. None if it cannot be written."""
-    with suppress(OSError):  # a list beside a read-only cache is not worth a failed run
+    with suppress(EvlgenError):  # a list beside a read-only cache is not worth a failed run
         if not broken:
             path.unlink(missing_ok=True)
             return None
-        path.write_text("".join(json.dumps(asdict(b), ensure_ascii=False) + "\n" for b in broken), encoding="utf-8")
+        write_text(path, "".join(json.dumps(asdict(b), ensure_ascii=False) + "\n" for b in broken))
         return path
     return None

@@ -9,7 +9,6 @@ theirs: items that a disk has spoiled are encoded again.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -24,8 +23,7 @@ from numpy.typing import NDArray
 from evlgen.data.broken import Broken
 from evlgen.data.checksums import SUM, RowCheck, fields_of, row_sums, signed_line
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.files import write_text
-from evlgen.system.jsons import parse_json
+from evlgen.system.jsons import parse_json, write_json
 from evlgen.system.locks import locked
 
 COMMIT_SECONDS = 5.0
@@ -207,7 +205,7 @@ class FeatureStore:
                 self._check()  # another process may have been first
                 if not (self.place / FACTS).exists():
                     np.save(self.place / PROBE, probe)
-                    write_text(self.place / FACTS, json.dumps(self.facts, indent=1) + "\n")
+                    write_json(self.place / FACTS, self.facts, indent=1)
                 self._whole_bytes = self._rows = 0
                 self.entries = self._read()
                 with ExitStack() as files:

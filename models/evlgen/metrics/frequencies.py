@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 from evlgen.errors import UsageError
 from evlgen.metrics.ngrams import MAX_N, count_ngrams
+from evlgen.system.files import write_bytes
 
 FORMAT = "evlgen document frequencies"
 VERSION = 1
@@ -64,7 +64,7 @@ class DocumentFrequencies:
         """Write a JSON file, compressed if its name ends in .gz; the file appears whole or not at all.
 
         Raises:
-            UsageError: it cannot be written there.
+            EvlgenError: it cannot be written there.
         """
         path = Path(path)
         content = json.dumps(
@@ -79,15 +79,7 @@ class DocumentFrequencies:
         ).encode()
         if path.suffix == ".gz":
             content = gzip.compress(content, compresslevel=6, mtime=0)  # no time in it: same counts, same bytes
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            aside.write_bytes(content)
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise UsageError(
-                f"{path} cannot be written: {error.strerror}", "name a file in an existing folder"
-            ) from None
+        write_bytes(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

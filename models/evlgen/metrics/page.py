@@ -6,7 +6,6 @@ engine.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from evlgen.errors import EvlgenError
 from evlgen.metrics.evaluation import Evaluation
 from evlgen.metrics.published import SOURCE, PublishedTable
+from evlgen.system.files import write_text
 
 EXTREMES = 20
 """How many of the best and of the worst captions the page shows."""
@@ -62,14 +61,7 @@ def write_page(
         EvlgenError: the file cannot be written.
     """
     text = render_page(evaluation, title=title, source=source, published=published)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise EvlgenError(f"cannot write {path}: {error.strerror}", "choose another --html") from None
+    write_text(path, text, hint="choose another --html")
 
 
 def render_page(evaluation: Evaluation, *, title: str, source: str, published: Sequence[PublishedTable] = ()) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import UsageError
 from evlgen.metrics.answers import AnswerEvaluation, evaluate_answers
 from evlgen.metrics.comparison import Comparison, compare
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, Missing, evaluate
@@ -23,6 +22,7 @@ from evlgen.metrics.reading import (
     read_references,
 )
 from evlgen.metrics.scoring import ScoringOptions, tokenize_sets
+from evlgen.system.files import write_text
 
 
 @dataclass(frozen=True)
@@ -130,15 +130,8 @@ def write_items(evaluation: Evaluation | AnswerEvaluation, path: Path) -> None:
     Raises:
         EvlgenError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-            for item in evaluation.items:
-                file.write(json.dumps(item.as_dict(), ensure_ascii=False) + "\n")
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise EvlgenError(f"cannot write {path}: {error.strerror}", "choose another --per-caption") from None
+    lines = (json.dumps(item.as_dict(), ensure_ascii=False) + "\n" for item in evaluation.items)
+    write_text(path, "".join(lines), hint="choose another --per-caption")
 
 
 def _with_frequencies(request: EvaluationRequest, references: References) -> ScoringOptions:

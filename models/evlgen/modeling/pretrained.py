@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +23,7 @@ from evlgen.errors import WeightsError
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.tomeformer import load_bert
+from evlgen.system.files import replacing
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
@@ -53,6 +53,34 @@ def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     if not (isinstance(loaded, dict) and all(isinstance(v, Tensor) for v in loaded.values())):
         raise WeightsError(f"{path} does not hold tensors by name", "expected a state dict")
     return loaded
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Replace the content of `path` by named tensors; a safetensors file, or by its name's ending a torch pickle.
+
+    Tensors that share memory (tied embeddings) are written twice.
+
+    Args:
+        tensors: what to write; in a torch pickle they stand under "model".
+        path: the file.
+        metadata: texts for the header of a safetensors file.
+
+    Raises:
+        EvlgenError: it cannot be written; see `evlgen.system.files.replacing`.
+    """
+    with replacing(path) as aside:
+        if path.suffix in (".pth", ".pt"):
+            with aside.open("wb") as file:
+                torch.save({"model": tensors}, file)
+            return
+        seen: set[int] = set()
+        apart: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            whole = tensor.contiguous()
+            pointer = whole.untyped_storage().data_ptr()
+            apart[name] = whole.clone() if pointer in seen else whole
+            seen.add(pointer)
+        save_file(apart, aside, metadata={"format": "pt", **(metadata or {})})
 
 
 class PretrainedMixin:
@@ -192,14 +220,10 @@ class PretrainedMixin:
             tensors: values of the trained tensors to write instead of the model's own: averaged ones, or those that
                 were gathered from several processes.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        frozen = {part: source_beside(source, folder) for part, source in self._frozen().items()}
-        metadata = {"format": "pt", "frozen": json.dumps(frozen)}
-        aside = folder / f".{WEIGHTS_FILE}.new"
-        save_file(self.trained_tensors(dtype) if tensors is None else tensors, aside, metadata=metadata)
+        kept = self.trained_tensors(dtype) if tensors is None else tensors
+        frozen = {part: source_beside(source, Path(folder)) for part, source in self._frozen().items()}
         self.config.save_pretrained(folder)
-        os.replace(aside, folder / WEIGHTS_FILE)  # noqa: PTH105 - a killed save leaves no half file behind
+        write_tensors(kept, Path(folder) / WEIGHTS_FILE, {"frozen": json.dumps(frozen)})
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the checkpoint to a hub repository (owner/name); returns its address."""

@@ -62,7 +62,8 @@ def replacing(path: str | Path, *, hint: str = "") -> Iterator[Path]:
             yield from _through(Path(path))
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")  # short: the target's name may be long
+        known = target.name[:40]  # a name may be so long that nothing can be added to it
+        aside = target.with_name(f".{known}.{os.getpid()}-{secrets.token_hex(3)}.part")
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             mode = stat.S_IMODE((target if target.exists() else aside).stat().st_mode)
@@ -129,7 +130,9 @@ def os_errors(path: str | Path, doing: str = "cannot be written", *, hint: str =
 
 
 def _hidden(error: Exception) -> OSError | None:
-    """The system's refusal that a library in Rust reports as an error of its own."""
+    """The system's refusal behind an error of a library's own: torch's, or the text of one that is written in Rust."""
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        return error.__context__
     match = _RUST.search(str(error))
     return OSError(int(match[1]), os.strerror(int(match[1]))) if match else None
 

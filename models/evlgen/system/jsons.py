@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import UsageError
-from evlgen.system.files import os_errors
+from evlgen.system.files import os_errors, write_text
 from evlgen.system.names import printable
 
 MOST_DIGITS = 300
@@ -47,6 +47,11 @@ def read_json(path: str | Path, what: str = "", *, pairs: Pairs | None = None) -
     with os_errors(path, "cannot be read"):
         content = Path(path).read_bytes()
     return parse_json(content, what or str(path), pairs=pairs)
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = None, hint: str = "") -> None:
+    """Replace the content of `path` by a value as JSON; see `evlgen.system.files.replacing`."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", hint=hint)
 
 
 def parse_json(text: str | bytes, what: str, *, pairs: Pairs | None = None, keep_halves: bool = False) -> Any:

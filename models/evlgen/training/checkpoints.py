@@ -6,7 +6,6 @@ A run killed at any moment finds its last whole checkpoint. Only safetensors is 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evlgen.errors import EvlgenError
+from evlgen.modeling.pretrained import write_tensors
+from evlgen.system.files import os_errors, sync
 from evlgen.training.sharding import like, whole_on_cpu
 
 STATE_FILE = "training.safetensors"
@@ -32,21 +33,21 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """
     aside, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
     try:
-        shutil.rmtree(aside, ignore_errors=True)  # also what a killed run left
-        aside.mkdir(parents=True)
-        fill(aside)
-        for path in [*aside.iterdir(), aside]:  # a rename must not reach the disk before what it names
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        if target.exists():
+        with os_errors(aside):
+            shutil.rmtree(aside, ignore_errors=True)  # also what a killed run left
+            aside.mkdir(parents=True)
+            fill(aside)
+            for path in [*aside.iterdir(), aside]:  # a rename must not reach the disk before what it names
+                sync(path)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                target.rename(old)
+            aside.rename(target)
             shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-        aside.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except EvlgenError as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise EvlgenError(f"checkpoint {target} cannot be written: {error}", "free some disk, then --resume") from None
+        what = error.what.partition(" cannot be written: ")[2] or error.what
+        raise EvlgenError(f"checkpoint {target} cannot be written: {what}", "free some disk, then --resume") from None
 
 
 def settle(target: Path) -> None:
@@ -75,7 +76,7 @@ def state_tensors(
 
 def save_state(folder: Path, tensors: dict[str, Tensor], facts: Any) -> None:
     """Write what `state_tensors` gave, and small facts (step, best score)."""
-    save_file(tensors, folder / STATE_FILE, metadata={"facts": json.dumps(facts)})
+    write_tensors(tensors, folder / STATE_FILE, {"facts": json.dumps(facts)})
 
 
 def _instead(folder: Path) -> str:

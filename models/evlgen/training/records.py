@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from evlgen.errors import EvlgenError
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.files import os_errors, write_text
 
 LOG_FILE = "log.jsonl"
+_HINT = "free some disk, then --resume"
 
 
 class RunLog:
@@ -37,12 +38,10 @@ class RunLog:
         Raises:
             EvlgenError: the disk is full or not writable.
         """
-        try:
+        with os_errors(self.path, hint=_HINT):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise self._unwritable(error) from None
 
     def start(self, facts: dict[str, Any], step: int) -> None:
         """Drop what was logged after `step` steps, and write what is known at the start if it is news.
@@ -54,12 +53,7 @@ class RunLog:
         if step == 0:
             kept = []
         if self.path.is_file():
-            aside = self.path.with_name(f".{LOG_FILE}.new")
-            try:
-                aside.write_text("".join(kept), encoding="utf-8")
-                aside.replace(self.path)
-            except OSError as error:
-                raise self._unwritable(error) from None
+            write_text(self.path, "".join(kept), hint=_HINT)
         told = [json.loads(line) for line in kept]
         if next((r["start"] for r in reversed(told) if "start" in r), None) != facts:
             self.write({"step": step, "start": facts})
@@ -67,9 +61,6 @@ class RunLog:
     def records(self) -> list[dict[str, Any]]:
         """What is logged; nothing where there is no log."""
         return [json.loads(line) for line in self._lines()]
-
-    def _unwritable(self, error: OSError) -> EvlgenError:
-        return EvlgenError(f"{self.path} cannot be written: {error.strerror}", "free some disk, then --resume")
 
     def _lines(self) -> list[str]:
         """Its whole lines; a machine that lost its power may leave others."""

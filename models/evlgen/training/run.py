@@ -15,6 +15,7 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
+from evlgen.system.files import write_text
 from evlgen.training.checkpoints import settle
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
@@ -117,7 +118,10 @@ def _train(
         check_alike(processes.gather([one.digest for one in loader.found]), processes.count)
         processes.on_main(lambda: keep_shards(loader.found, folder, resume))
         trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
-        processes.on_main(lambda: _keep_recipe(recipe, folder))
+        kept = recipe.model_dump_json(indent=2) + "\n"
+        processes.on_main(
+            lambda: write_text(folder / RECIPE_FILE, kept, hint="free some disk, or choose another --out")
+        )
         if resume and processes.on_main(lambda: has_checkpoint(folder)):
             trainer.resume()
         report_at_the_end = trainer.run()
@@ -133,16 +137,6 @@ def _precision(wanted: str, device: torch.device) -> torch.dtype:
             "choose auto, bfloat16 or float32",
         )
     return pick_dtype(wanted, device)
-
-
-def _keep_recipe(recipe: Recipe, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{RECIPE_FILE}.new"  # on a full disk the old one stays
-        aside.write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        aside.replace(folder / RECIPE_FILE)
-    except OSError as error:
-        raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "free some disk, or name another") from None
 
 
 def _kept_recipe(kept: Path) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any
 
 from evlgen.data.shards import FoundShards
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.jsons import write_json
 
 SHARDS_FILE = "shards.json"
 
@@ -41,13 +42,7 @@ def keep_shards(found: Sequence[FoundShards], folder: Path, resume: bool) -> Non
                     "bring back the shards and the files with their numbers, or start a new run in another --out",
                 )
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".{SHARDS_FILE}.new"
-        aside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "free some disk, or name another") from None
+    write_json(path, now, indent=2, hint="free some disk, or choose another --out")
 
 
 def check_alike(digests: Sequence[str], processes: int) -> None:

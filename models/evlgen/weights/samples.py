@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from evlgen.errors import UsageError
+from evlgen.system.files import replacing
 from evlgen.system.hashes import sha256_of
 from evlgen.weights.catalogue import SAMPLES
 from evlgen.weights.fetching import fetch_all
@@ -29,9 +30,8 @@ def copy_samples(folder: Path, *, report: Report | None = None, cache_dir: Path 
         folder.mkdir(parents=True, exist_ok=True)
         paths = fetch_all([part.source for _, part in wanted], report=report, cache_dir=cache_dir)
         for (target, _), path in zip(wanted, paths, strict=True):
-            temporary = target.with_name(f".{target.name}.part")  # never half a clip under its own name
-            shutil.copyfile(path, temporary)
-            temporary.replace(target)
+            with replacing(target) as aside:  # never half a clip under its own name
+                shutil.copyfile(path, aside)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}", "choose another folder") from error
     return targets

@@ -5,9 +5,12 @@ only costs the hashing again.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
+from evlgen.errors import EvlgenError
 from evlgen.system.hashes import sha256_of
+from evlgen.system.jsons import write_json
 
 
 def is_verified(path: Path, sha256: str, root: Path, *, again: bool = False) -> bool:
@@ -37,11 +40,8 @@ def is_recorded(path: Path, sha256: str, root: Path) -> bool:
 
 def record(path: Path, sha256: str, root: Path) -> None:
     """Remember that `path` has this hash."""
-    try:
-        (root / "verified").mkdir(parents=True, exist_ok=True)
-        (root / "verified" / f"{sha256}.json").write_text(json.dumps(_mark(path)), encoding="utf-8")
-    except OSError:
-        return  # only costs the hashing again
+    with suppress(EvlgenError):  # only costs the hashing again
+        write_json(root / "verified" / f"{sha256}.json", _mark(path))
 
 
 def _mark(path: Path) -> dict[str, object]:

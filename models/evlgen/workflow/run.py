@@ -20,6 +20,7 @@ import yaml
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
+from evlgen.system.files import write_text
 from evlgen.training.launch import joined
 from evlgen.training.run import RECIPE_FILE, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, of_today, settings_of
@@ -274,7 +275,7 @@ class _Run:
         file = self.folder / f"{step.name}.yaml"
         if recipe is not None:
             values = recipe.model_dump(mode="json")
-            file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            write_text(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         model, sides = "", None
         if isinstance(step, EvalStep | CaptionStep):
             model = str(self.folder / step.model / BEST) if step.model in self.names else expand_variables(step.model)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.files import sync
+from evlgen.system.jsons import write_json
 from evlgen.system.locks import AlreadyLockedError, lock_exclusively
 
 STATE_FILE = "chain.json"
@@ -114,18 +113,7 @@ class ChainState:
         """
         steps = {name: {"fingerprint": one.fingerprint, **asdict(one)} for name, one in self.steps.items()}
         content = {"format": _FORMAT, "chain": self.name, "steps": steps}
-        path = self.folder / STATE_FILE
-        aside = path.with_name(f".{STATE_FILE}.new")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-            sync(self.folder)
-        except OSError as error:
-            raise EvlgenError(f"{path} cannot be written: {error.strerror}", "free some disk, then --resume") from None
+        write_json(self.folder / STATE_FILE, content, indent=1, hint="free some disk, then --resume")
 
 
 def _record(values: dict[str, Any]) -> StepRecord:

@@ -32,6 +32,7 @@ from evlgen.recipes.chain import (
     PrepareStep,
     TrainStep,
 )
+from evlgen.system.jsons import write_json
 from evlgen.training.records import LOG_FILE
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 from evlgen.workflow.predicting import PREDICTIONS, data_of, predict
@@ -283,8 +284,5 @@ def _in_order(metrics: list[Any]) -> tuple[str, ...]:
 
 
 def _write_json(path: Path, value: Any) -> Path:
-    try:
-        path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise EvlgenError(f"{path} cannot be written: {error.strerror}", "free some disk") from None
+    write_json(path, value, indent=1, hint="free some disk")
     return path

@@ -21,6 +21,7 @@ from evlgen.data.features import Report
 from evlgen.data.shards.files import Shard
 from evlgen.data.shards.reading import ShardReader
 from evlgen.errors import UsageError
+from evlgen.system.jsons import write_json
 from evlgen.weights.cache import disk_errors
 
 SIZES_FILE = "sizes.json"
@@ -147,8 +148,5 @@ def _keep(reader: ShardReader, counts: Counts) -> None:
     if path is None:
         return
     with disk_errors(reader.folder):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
         kept = {"samples": counts.samples.tolist(), "sources": counts.sources, "truncated": counts.truncated}
-        aside.write_text(json.dumps(kept), encoding="utf-8")
-        aside.replace(path)
+        write_json(path, kept)

@@ -5,7 +5,6 @@ Daemon threads fetch and scan the shards that will be needed next. Which bytes a
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import OrderedDict, deque
@@ -21,6 +20,7 @@ from evlgen.data.shards.fetched import FetchedShards
 from evlgen.data.shards.files import Shard, ShardFiles
 from evlgen.data.shards.tar import ShardIndex, member_name, scan
 from evlgen.errors import EvlgenError
+from evlgen.system.files import replacing
 from evlgen.weights.cache import disk_errors
 
 LAYOUT = 2  # raise when an index means something else
@@ -177,12 +177,8 @@ class ShardReader:
     def _scan(self, number: int, path: Path) -> ShardIndex:
         index = scan(path, self.split)
         target = self._index_path(self.files.shards[number])
-        with disk_errors(self.folder):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f"{target.stem}.{os.getpid()}.{threading.get_ident()}.part")
-            with aside.open("wb") as file:
-                np.save(file, index.to_array())
-            aside.replace(target)
+        with disk_errors(self.folder), replacing(target) as aside, aside.open("wb") as file:
+            np.save(file, index.to_array())
         return index
 
     def _unreadable(self, number: int, error: OSError) -> EvlgenError:
