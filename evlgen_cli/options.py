@@ -25,6 +25,42 @@ PromptOption = Annotated[
     ),
 ]
 
+NoRepeatOption = Annotated[
+    int | None,
+    typer.Option(
+        "--no-repeat-ngram",
+        show_default="0",
+        help="So many tokens in a row stand only once in a caption (3 ends loops); 0: they may come again.",
+    ),
+]
+
+RepetitionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--repetition-penalty",
+        show_default="1",
+        help="Above 1, tokens that the caption holds already become less likely; 1.2 is mild.",
+    ),
+]
+
+LengthPenaltyOption = Annotated[
+    float | None,
+    typer.Option(
+        "--length-penalty",
+        show_default="1; -1 for questions",
+        help="Beam scores are divided by length to this power; below 0 favours short captions.",
+    ),
+]
+
+NumCaptionsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--num-captions",
+        show_default="1",
+        help="Captions of each video, at most as many as beams; those after the best stand in the row's alternatives.",
+    ),
+]
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe: optimizer.learning_rate=1e-4."),

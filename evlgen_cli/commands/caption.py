@@ -17,7 +17,16 @@ from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
 from evlgen.system.names import printable
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
-from evlgen_cli.options import DeviceOption, JsonOption, ModelOption, PromptOption
+from evlgen_cli.options import (
+    DeviceOption,
+    JsonOption,
+    LengthPenaltyOption,
+    ModelOption,
+    NoRepeatOption,
+    NumCaptionsOption,
+    PromptOption,
+    RepetitionOption,
+)
 from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_seconds
 
@@ -36,6 +45,7 @@ def caption(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             help="JSONL file for the captions, one line a video; run again to go on where it ends. "
             "Without it lines go to standard output and nothing is remembered.",
         ),
@@ -44,6 +54,10 @@ def caption(
     num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = CaptionRequest.num_beams,
     max_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = CaptionRequest.max_length,
     min_length: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = CaptionRequest.min_length,
+    no_repeat_ngram: NoRepeatOption = None,
+    repetition_penalty: RepetitionOption = None,
+    length_penalty: LengthPenaltyOption = None,
+    num_captions: NumCaptionsOption = None,
     prompt: PromptOption = CaptionRequest.prompt,
     frames: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
@@ -93,9 +107,10 @@ def caption(
 
     A video is done when the last line about it in --out has the same content and the same settings.
     With other settings it is captioned again; lines are only ever added, and the last one of a video counts.
-    Exit code 3: some videos have no caption; their lines say why.
+    Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
     from evlgen.captioning import caption_videos, plan_captions
+    from evlgen.captioning.request import given
 
     request = CaptionRequest(
         sources=paths,
@@ -116,6 +131,12 @@ def caption(
         timeout_seconds=timeout,
         limit=limit,
         retry_failed=retry_failed,
+        **given(
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            length_penalty=length_penalty,
+            num_captions=num_captions,
+        ),
     )
     if dry_run:
         _show_plan(plan_captions(request), as_json)
@@ -248,8 +269,16 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
     rows = [("ok", str(summary.ok))]
     if summary.partial:
         rows.append(("partial", f"{summary.partial} (a part of the file could not be read)"))
+    if summary.empty:
+        rows.append(("empty", f"{summary.empty} (the model said nothing; --min-length 1 makes it)"))
+    rows += [
+        (f"marked {word}", f"{count} (see the warnings in their lines)")
+        for word, count in sorted(summary.marked.items())
+    ]
     rows += [(f"failed: {kind}", str(count)) for kind, count in sorted(summary.failed.items())]
     rows += [(f"failed before: {kind}", str(count)) for kind, count in sorted(summary.failed_before.items())]
+    if summary.empty_before:
+        rows.append(("empty before", str(summary.empty_before)))
     if summary.done_before:
         rows.append(("skipped, done", str(summary.done_before)))
     if summary.beyond_limit:

@@ -37,7 +37,9 @@ def data() -> None:
 
 @app.command()
 def samples(
-    output: Annotated[Path, typer.Option("--out", help="The folder for the clips; made if missing.")] = Path("samples"),
+    output: Annotated[Path, typer.Option("--out", "-o", help="The folder for the clips; made if missing.")] = Path(
+        "samples"
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Fetch three short real clips, check their hashes, and print where they are."""

@@ -15,8 +15,11 @@ from evlgen_cli.options import (
     DeviceOption,
     FrequenciesOption,
     JsonOption,
+    LengthPenaltyOption,
     LevelOption,
     MetricsOption,
+    NoRepeatOption,
+    RepetitionOption,
     ResampleSeedOption,
     SplitOption,
 )
@@ -66,6 +69,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             show_default="DATASET-SPLIT-MODEL.jsonl",
             help="Captions or answers of --model; run again to go on. Answers stand beside it as .json as well, "
             "[{question_id, answer}].",
@@ -89,6 +93,9 @@ def evaluate(
     min_length: Annotated[
         int | None, typer.Option(show_default="0; 1 for questions", help="Fewest tokens of a caption or answer.")
     ] = None,
+    no_repeat_ngram: NoRepeatOption = None,
+    repetition_penalty: RepetitionOption = None,
+    length_penalty: LengthPenaltyOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in --out before.")
     ] = False,
@@ -135,7 +142,7 @@ def evaluate(
     if model is not None or dataset is not None or questions is not None:
         asked = Prediction(
             model, dataset, questions, predictions, references, media, output, split, prompt, num_beams, min_length,
-            max_length, device, retry_failed,
+            max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

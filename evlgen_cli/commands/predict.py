@@ -36,6 +36,9 @@ class Prediction:
     num_beams: int | None
     min_length: int | None
     max_length: int | None
+    no_repeat_ngram: int | None
+    repetition_penalty: float | None
+    length_penalty: float | None
     device: str
     retry_failed: bool
 
@@ -43,9 +46,9 @@ class Prediction:
         """What was asked for of the search; the rest keeps its defaults."""
         from evlgen.captioning.request import given
 
-        return given(
-            prompt=self.prompt, num_beams=self.num_beams, min_length=self.min_length, max_length=self.max_length
-        )
+        names = ["prompt", "num_beams", "min_length", "max_length"]
+        names += ["no_repeat_ngram", "repetition_penalty", "length_penalty"]
+        return given(**{name: getattr(self, name) for name in names})
 
 
 class AnswerView(CaptionView):

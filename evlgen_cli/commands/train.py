@@ -21,7 +21,7 @@ from evlgen_cli.texts import human_bytes, human_seconds
 def train(
     recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.")],
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder of log and checkpoints; runs/NAME if not given.")
+        Path | None, typer.Option("--out", "-o", help="Folder of log and checkpoints; runs/NAME if not given.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     overrides: SetOption = None,

@@ -59,6 +59,7 @@ class FakeDecoder:
                 continue
             frames = fields.get("frames", 4)
             pixels = np.zeros((frames, 1, 256, 3), dtype=np.uint8)
+            pixels[1:] = 30 + 50 * (np.arange(1, frames) % 4)[:, None, None, None]  # neither black nor still
             pixels[0].reshape(-1)[: len(content)] = np.frombuffer(content, dtype=np.uint8)
             times = tuple(Fraction(index, 2) for index in range(frames))
             partial = fields.get("partial", False)

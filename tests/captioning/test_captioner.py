@@ -36,9 +36,10 @@ class Model:
         options.pop("on_tokens")(pixel_values.shape[0])
         assert options == {
             "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0, "prompt": "a video of",
+            "no_repeat_ngram": 2, "repetition_penalty": 1.5, "num_captions": 2,
         }  # fmt: skip
         assert torch.is_inference_mode_enabled()
-        count, frames = pixel_values.shape[:2]
+        count, frames = 2 * pixel_values.shape[0], pixel_values.shape[1]
         letters = torch.arange(count)[:, None].expand(count, frames) + ord("a")
         return SimpleNamespace(
             sequences=letters,
@@ -48,11 +49,13 @@ class Model:
 
 
 def test_captions_keep_the_order_of_the_clips() -> None:
-    captioner = ModelCaptioner(Model(), Generation(2, 9, 1, "a video of", -1.0))
+    captioner = ModelCaptioner(Model(), Generation(2, 9, 1, "a video of", -1.0, 2, 1.5, num_captions=2))
     clips = [np.zeros((3, 2, 2, 3), dtype=np.uint8)] * 2
     heard: list[int] = []
     captioner.on_tokens = heard.append
-    assert captioner.caption(clips) == [Caption("aaa", 0.0, 3), Caption("bbb", -1.0, 3)]
+    first, second = captioner.caption(clips)
+    assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),))
+    assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
     assert (heard, captioner.batch_size) == ([2], 4)
     captioner.release_memory()
 

@@ -296,8 +296,9 @@ def test_all_that_contradicts_is_said_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         CaptionRequest(["x"], num_beams=0, min_length=9, max_length=5, timeout_seconds=0, retry_failed=True, limit=0)
     assert caught.value.what == (
-        "--num-beams 0 is less than 1; --limit 0 is less than 1; --min-length 9 is more than --max-length 5; "
-        "--timeout 0 is not a time in seconds; --retry-failed needs --out: the file that says what failed"
+        "--num-beams 0 is not 1 to 1000; --limit 0 is not 1 to 1000000000000; --min-length 9 is more than --max-length "
+        "5; --timeout 0 is not more than 0 and at most 604800 seconds; --retry-failed needs --out: the file that says "
+        "what failed"
     )
 
 

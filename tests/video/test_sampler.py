@@ -57,6 +57,18 @@ timelines = st.lists(st.integers(0, 1000), min_size=1, max_size=12, unique=True)
 )
 
 
+@given(timelines, st.fractions(F(1, 200), F(200)))
+def test_frames_at_a_rate_are_those_on_display_at_every_tick(timeline: Timeline, fps: F) -> None:
+    ticks = [k / fps for k in range(int(timeline.duration * fps) + 2) if k / fps < timeline.duration or k == 0]
+    expected = tuple(dict.fromkeys(timeline.frame_at(tick) for tick in ticks))
+    assert Sampler("fps", fps=fps).choose(timeline) == expected
+
+
+def test_a_rate_beyond_all_frames_takes_no_longer_than_there_are_frames() -> None:
+    year = Timeline.from_pts([0, 1, 31_536_000], F(1), 1)
+    assert Sampler.parse(fps=1e6).choose(year) == (0, 1, 2)
+
+
 @given(timelines, st.sampled_from(["uniform", "head-tail", "random-spans"]), st.integers(1, 9))
 def test_fixed_count_strategies_give_exactly_that_many_in_order(timeline: Timeline, strategy: str, count: int) -> None:
     chosen = Sampler(strategy, count).choose(timeline)
@@ -96,15 +108,20 @@ def test_parse_takes_text_and_infers_the_strategy() -> None:
         (
             {"strategy": "even", "frames": 0, "fps": "fast"},
             "fps: 'fast' is not a number; sampler 'even' is not one of uniform, head-tail, random-spans, fps, "
-            "keyframes, times; frames must be 1 or more, not 0",
+            "keyframes, times; frames must be 1 to 10000, not 0",
         ),
         ({"strategy": "fps"}, "sampler fps needs fps (frames per second of video)"),
         ({"strategy": "times"}, "sampler times needs times (seconds, for instance 0.5,1.2)"),
+        ({"fps": "1e308"}, "fps must be more than 0 and at most 1000000"),
+        ({"fps": "1e999999999999"}, "fps: '1e999999999999' is not a number"),
+        ({"fps": 1e9}, "fps must be more than 0 and at most 1000000"),
+        ({"frames": 10**9}, "frames must be 1 to 10000, not 1000000000"),
+        ({"times": "1e-999999999"}, "times: '1e-999999999' is not a number"),
         ({"strategy": "uniform", "fps": 2}, "fps does not go with sampler uniform"),
         ({"fps": 2, "frames": 3}, "frames does not go with sampler fps (use max_frames to limit it)"),
         ({"max_frames": 3}, "max_frames does not go with sampler uniform (use frames)"),
         ({"times": "-1"}, "times must not be negative"),
-        ({"fps": 0}, "fps must be more than 0, not 0"),
+        ({"fps": 0}, "fps must be more than 0 and at most 1000000"),
     ],
 )
 def test_wrong_settings_are_named_all_at_once(settings: dict[str, object], message: str) -> None:

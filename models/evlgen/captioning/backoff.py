@@ -5,6 +5,7 @@ A failure then costs the one clip that caused it. The smaller batch is kept for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,8 +47,7 @@ class CarefulCaptioner:
             part = clips[len(results) : len(results) + self.batch_size]
             captions, failure = self._try(part)
             if captions is not None:
-                results += captions
-                self._failures_in_a_row = 0
+                results += map(self._checked, captions)
             elif failure.kind == "out-of-memory" and len(part) > 1:
                 self._shrink(len(part) // 2)
             elif len(part) > 1:
@@ -76,11 +76,19 @@ class CarefulCaptioner:
         for index in range(len(clips)):
             captions, failure = self._try(clips[index : index + 1])
             if captions is not None:
-                self._failures_in_a_row = 0
-                results += captions
+                results += map(self._checked, captions)
             else:
                 results.append(self._give_up(failure))
         return results
+
+    def _checked(self, caption: Caption) -> Caption | RowError:
+        """The caption; or why it is none, where the arithmetic behind it broke down (weights that are no numbers)."""
+        for one in (caption, *caption.alternatives):
+            if not math.isfinite(one.log_probability):
+                message = f"the model gave the log-probability {one.log_probability}: its weights or inputs are damaged"
+                return self._give_up(RowError("not-finite", f"{message}, or --dtype is too coarse for it"))
+        self._failures_in_a_row = 0
+        return caption
 
     def _give_up(self, failure: RowError) -> RowError:
         self._failures_in_a_row += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,11 +34,13 @@ class Caption:
         text: the caption.
         log_probability: natural logarithm of its probability, summed over tokens, end token included.
         token_count: tokens in that sum.
+        alternatives: the other captions that were asked for, best first.
     """
 
     text: str
     log_probability: float
     token_count: int
+    alternatives: tuple[Caption, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Generation:
         min_length: fewest tokens of a caption.
         prompt: text that captions go on from.
         length_penalty: exponent of the length that beam scores are divided by.
+        no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
+        repetition_penalty: what tokens that the caption holds already pay; 1 is nothing.
+        num_captions: captions of every clip.
     """
 
     num_beams: int
@@ -108,6 +113,9 @@ class Generation:
     min_length: int
     prompt: str = ""
     length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    num_captions: int = 1
 
     @property
     def options(self) -> dict[str, Any]:
@@ -117,6 +125,9 @@ class Generation:
             "max_new_tokens": self.max_length,
             "min_new_tokens": self.min_length,
             "length_penalty": self.length_penalty,
+            "no_repeat_ngram": self.no_repeat_ngram,
+            "repetition_penalty": self.repetition_penalty,
+            "num_captions": self.num_captions,
         }
 
 
@@ -202,7 +213,10 @@ class _OfModel:
     def _captions(self, output: Any) -> list[Caption]:
         texts = self.model.processor.batch_decode(output.sequences)
         numbers = zip(output.log_probabilities.tolist(), output.token_counts.tolist(), strict=True)
-        return [Caption(text, p, n) for text, (p, n) in zip(texts, numbers, strict=True)]
+        found = [Caption(text, p, n) for text, (p, n) in zip(texts, numbers, strict=True)]
+        count = self.generation.num_captions
+        groups = [found[start : start + count] for start in range(0, len(found), count)]
+        return [replace(best, alternatives=tuple(others)) for best, *others in groups]
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""

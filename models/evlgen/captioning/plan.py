@@ -19,6 +19,7 @@ class Decision(StrEnum):
     OTHER_SETTINGS = "other settings"
     RETRY = "failed before"
     DONE = "done"
+    EMPTY = "empty before; other settings may say more"
     FAILED_BEFORE = "failed before; --retry-failed tries again"
     BEYOND_LIMIT = "beyond --limit"
 
@@ -117,6 +118,8 @@ def _decide(
         return Decision.OTHER_SETTINGS
     if entry.fingerprint != fingerprint or entry.question != video.question:
         return Decision.CHANGED
+    if entry.status == "empty":
+        return Decision.EMPTY
     if entry.status == "error":
         return Decision.RETRY if retry_failed else Decision.FAILED_BEFORE
     return Decision.DONE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,22 @@ from evlgen.captioning.captioner import Generation, ModelIdentity, identify_mode
 from evlgen.captioning.sampling import parse_sampler
 from evlgen.captioning.settings import CaptionSettings
 from evlgen.errors import UsageError
+from evlgen.video.pool import MOST_SECONDS, MOST_WORKERS
 
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "num_beams": (1, 1000),
+    "num_captions": (1, 1000),
+    "max_length": (1, 10_000),
+    "min_length": (0, 10_000),
+    "length_penalty": (-100, 100),
+    "no_repeat_ngram": (0, 10_000),
+    "repetition_penalty": (0.01, 100),
+    "frames": (1, 1000),
+    "batch_size": (1, 10_000),
+    "workers": (1, MOST_WORKERS),
+    "limit": (1, 10**12),
+}
+"""What no machine does, or no caption needs, is refused here: it would end in a hang or without memory."""
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
@@ -30,6 +45,9 @@ class CaptionRequest:
         min_length: fewest tokens of a caption.
         prompt: text that captions go on from; a caption holds what follows it.
         length_penalty: exponent of the length that beam scores are divided by; below 0 favours short captions.
+        no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
+        repetition_penalty: what tokens that the caption holds already pay; 1 is nothing.
+        num_captions: captions of every video, of one search; those after the best are its row's alternatives.
         frames: frames a video; None for what the model was trained with.
         sampler: rule that picks them.
         backend: decoder.
@@ -52,6 +70,9 @@ class CaptionRequest:
     min_length: int = 0
     prompt: str = ""
     length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    num_captions: int = 1
     frames: int | None = None
     sampler: str = "uniform"
     backend: str = "pyav"
@@ -67,22 +88,16 @@ class CaptionRequest:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} {value} is less than {least}"
-            for name, value, least in (
-                ("--num-beams", self.num_beams, 1),
-                ("--max-length", self.max_length, 1),
-                ("--min-length", self.min_length, 0),
-                ("--frames", self.frames, 1),
-                ("--batch-size", self.batch_size, 1),
-                ("--workers", self.workers, 1),
-                ("--limit", self.limit, 1),
-            )
-            if value is not None and value < least
+            f"--{name.replace('_', '-')} {value} is not {least} to {most}"
+            for name, (least, most) in _BOUNDS.items()
+            if (value := getattr(self, name)) is not None and not least <= value <= most
         ]
         if self.min_length > self.max_length:
             problems.append(f"--min-length {self.min_length} is more than --max-length {self.max_length}")
-        if not self.timeout_seconds > 0:
-            problems.append(f"--timeout {self.timeout_seconds:g} is not a time in seconds")
+        if self.num_captions > max(self.num_beams, 1):
+            problems.append(f"--num-captions {self.num_captions} is more than --num-beams {self.num_beams}")
+        if not 0 < self.timeout_seconds <= MOST_SECONDS:
+            problems.append(f"--timeout {self.timeout_seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
         if self.dtype not in ("auto", *DTYPES):
             problems.append(f"--dtype {self.dtype} is unknown: there is auto, {', '.join(DTYPES)}")
         if not _DEVICE.fullmatch(self.device):
@@ -95,7 +110,7 @@ class CaptionRequest:
     @property
     def generation(self) -> Generation:
         """How captions are searched for."""
-        return Generation(self.num_beams, self.max_length, self.min_length, self.prompt, self.length_penalty)
+        return Generation(**{field.name: getattr(self, field.name) for field in fields(Generation)})
 
     def resolve(self) -> tuple[ModelIdentity, CaptionSettings]:
         """The model and everything that changes a caption; loads no model and no torch.
@@ -121,6 +136,9 @@ class CaptionRequest:
             dtype=self.dtype,
             prompt=self.prompt,
             length_penalty=self.length_penalty,
+            no_repeat_ngram=self.no_repeat_ngram,
+            repetition_penalty=self.repetition_penalty,
+            num_captions=self.num_captions,
         )
         return identity, settings
 

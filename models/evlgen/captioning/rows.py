@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Status = Literal["ok", "partial", "error"]
-"""`partial`: captioned from the part of the video that could be decoded."""
+from evlgen.captioning.captioner import Caption
+
+Status = Literal["ok", "partial", "empty", "error"]
+"""`partial`: captioned from the part of the video that could be decoded. `empty`: the model had nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class RowError:
     """Why a video has no caption.
 
     Attributes:
-        kind: a stable word: a kind of `evlgen.errors.VideoError`, "out-of-memory" or "model-error".
+        kind: a stable word: a kind of `evlgen.errors.VideoError`, "out-of-memory", "model-error" or "not-finite" (the
+            model's arithmetic broke down).
         message: one line for people.
     """
 
@@ -29,10 +32,11 @@ class Row:
 
     Attributes:
         video: name of the video, see `evlgen.captioning.discover`.
-        status: ok, partial or error.
+        status: ok, partial, empty or error.
         caption: the caption; None for an error.
         log_probability: natural logarithm of the caption's probability, summed over its tokens, end token included.
         token_count: tokens that the sum runs over.
+        alternatives: the other captions, where several were asked for.
         frame_indices: frames that the model saw, counted from 0.
         timestamps_seconds: their presentation times.
         duration_seconds: length of the video, None where unknown.
@@ -42,7 +46,7 @@ class Row:
         settings: everything that changes a caption.
         fingerprint: content fingerprint; None when the file could not be read.
         error: None unless status is error.
-        warnings: what the decoder had to put up with.
+        warnings: what the decoder had to put up with, and what is wrong with the looks of the clip.
         seconds: time spent on this video: decoding, with the wait for a free decoding process, and its share of its
             batch in the model.
     """
@@ -52,6 +56,7 @@ class Row:
     caption: str | None
     log_probability: float | None
     token_count: int | None
+    alternatives: tuple[Caption, ...]
     frame_indices: tuple[int, ...]
     timestamps_seconds: tuple[float, ...]
     duration_seconds: float | None
@@ -68,6 +73,12 @@ class Row:
         """Plain values in the order in which they are written."""
         values = dict(vars(self))
         values["log_probability"] = _finite(self.log_probability, 5)
+        values["alternatives"] = [
+            {"caption": c.text, "log_probability": _finite(c.log_probability, 5), "token_count": c.token_count}
+            for c in self.alternatives
+        ]
+        if not self.alternatives:
+            del values["alternatives"]
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
         values["error"] = None if self.error is None else vars(self.error)

@@ -19,11 +19,12 @@ from evlgen.captioning.delivery import Decoded, Decoder, NotDecoded, deliver
 from evlgen.captioning.discover import Video, find_videos
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.listener import Listener
+from evlgen.captioning.looks import warnings_about
 from evlgen.captioning.pipeline import Outcome, run_pipeline
 from evlgen.captioning.plan import Decision, Plan, make_plan
 from evlgen.captioning.request import CaptionRequest
 from evlgen.captioning.resources import default_workers
-from evlgen.captioning.rows import Row, RowError
+from evlgen.captioning.rows import Row, RowError, Status
 from evlgen.captioning.sampling import parse_sampler
 from evlgen.captioning.settings import CaptionSettings
 from evlgen.captioning.state import CAPTIONS, JournalState, Kind, read_state
@@ -107,6 +108,7 @@ def run_task(
         summary = Summary(
             output=request.out,
             done_before=plan.count(Decision.DONE),
+            empty_before=plan.count(Decision.EMPTY),
             failed_before=plan.failed_before,
             beyond_limit=plan.count(Decision.BEYOND_LIMIT),
             planned=len(work),
@@ -190,12 +192,16 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
     clip = source.clip if isinstance(source, Decoded) else None
     caption = result if isinstance(result, Caption) else None
     duration = clip.info.duration_seconds if clip else None
+    status: Status = "error" if caption is None else "partial" if clip and clip.partial else "ok"
+    if caption is not None and not caption.text.strip():
+        status = "empty"
     return Row(
         video=source.video.name,
-        status="error" if caption is None else "partial" if clip and clip.partial else "ok",
+        status=status,
         caption=caption.text if caption else None,
         log_probability=caption.log_probability if caption else None,
         token_count=caption.token_count if caption else None,
+        alternatives=caption.alternatives if caption else (),
         frame_indices=tuple(int(index) for index in clip.indices) if clip else (),
         timestamps_seconds=tuple(float(time) for time in clip.timestamps) if clip else (),
         duration_seconds=None if duration is None else float(duration),
@@ -205,6 +211,6 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
         settings=settings.as_dict(),
         fingerprint=source.fingerprint,
         error=result if isinstance(result, RowError) else None,
-        warnings=tuple(clip.warnings) if clip else (),
+        warnings=(*clip.warnings, *warnings_about(clip.frames, clip.indices)) if clip else (),
         seconds=outcome.seconds,
     )

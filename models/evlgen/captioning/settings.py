@@ -9,7 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-_UNSAID: Mapping[str, str | float] = {"prompt": "", "length_penalty": 1.0}
+_UNSAID: Mapping[str, str | float] = {
+    "prompt": "",
+    "length_penalty": 1.0,
+    "no_repeat_ngram": 0,
+    "repetition_penalty": 1.0,
+    "num_captions": 1,
+}
 """Settings that came later: at these values they are left out, so that rows from before still count as done."""
 
 
@@ -31,6 +37,9 @@ class CaptionSettings:
         dtype: arithmetic of the model.
         prompt: text that captions go on from.
         length_penalty: exponent of the length that beam scores are divided by.
+        no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
+        repetition_penalty: what tokens that the caption holds already pay; 1 is nothing.
+        num_captions: captions of every video.
     """
 
     model: str
@@ -46,6 +55,9 @@ class CaptionSettings:
     dtype: str
     prompt: str = ""
     length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    num_captions: int = 1
 
     @property
     def hash(self) -> str:

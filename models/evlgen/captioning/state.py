@@ -35,7 +35,7 @@ class Entry:
     Attributes:
         fingerprint: content it was captioned from; None when it could not be read.
         settings_hash: settings it was captioned with.
-        status: ok, partial or error.
+        status: ok, partial, empty or error.
         error_kind: None unless status is error.
         question: that was answered; None in a caption file.
     """

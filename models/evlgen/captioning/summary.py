@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.captioning.looks import BLACK, STILL
 from evlgen.captioning.pipeline import Clock
 from evlgen.captioning.rows import Row
 
@@ -17,12 +18,15 @@ class Summary:
     Attributes:
         output: the output file, if any.
         done_before: videos skipped because the output already had their caption.
+        empty_before: videos skipped because the same settings gave an empty caption before.
         failed_before: videos skipped because they failed before, by kind.
         beyond_limit: videos left for another run by the limit.
         planned: videos that this run set out to caption.
         ok: captioned.
         partial: captioned from what could be decoded.
+        empty: captioned with nothing.
         failed: without a caption, by kind.
+        marked: captioned, but black or still: by that word.
         interrupted: the run was stopped before all was done.
         batch_size: videos in a batch at the end; smaller than asked for after out-of-memory failures, 0 where there was
             nothing to do and no number was asked for.
@@ -33,12 +37,15 @@ class Summary:
 
     output: Path | None
     done_before: int = 0
+    empty_before: int = 0
     failed_before: Mapping[str, int] = field(default_factory=dict)
     beyond_limit: int = 0
     planned: int = 0
     ok: int = 0
     partial: int = 0
+    empty: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    marked: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
     batch_size: int = 0
     seconds: float = 0.0
@@ -49,15 +56,19 @@ class Summary:
         """Count one finished video."""
         if row.error is not None:
             self.failed[row.error.kind] += 1
+        elif row.status == "empty":
+            self.empty += 1
         elif row.status == "partial":
             self.partial += 1
         else:
             self.ok += 1
+        words = (warning.partition(":")[0] for warning in row.warnings)
+        self.marked.update(word for word in words if word in (BLACK, STILL))
 
     @property
     def finished(self) -> int:
         """Videos that this run wrote a line for."""
-        return self.ok + self.partial + self.failed.total()
+        return self.ok + self.partial + self.empty + self.failed.total()
 
     @property
     def videos_per_second(self) -> float:
@@ -66,8 +77,8 @@ class Summary:
 
     @property
     def without_caption(self) -> int:
-        """Videos that were asked for and failed, now or before."""
-        return self.failed.total() + sum(self.failed_before.values())
+        """Videos that were asked for and failed or gave an empty caption, now or before."""
+        return self.empty + self.failed.total() + self.empty_before + sum(self.failed_before.values())
 
     @property
     def bottleneck(self) -> str:
@@ -82,8 +93,11 @@ class Summary:
             "output": None if self.output is None else str(self.output),
             "ok": self.ok,
             "partial": self.partial,
+            "empty": self.empty,
             "failed": dict(sorted(self.failed.items())),
+            "marked": dict(sorted(self.marked.items())),
             "done_before": self.done_before,
+            "empty_before": self.empty_before,
             "failed_before": dict(sorted(self.failed_before.items())),
             "beyond_limit": self.beyond_limit,
             "not_reached": self.planned - self.finished,

@@ -12,19 +12,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteriaList
+from transformers import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteriaList,
+)
 
+from evlgen.errors import UsageError
 from evlgen.modeling.language import FrozenLanguageModel
 
 
 @dataclass
 class CaptionOutput:
-    """Generated captions.
+    """Generated captions; where K are asked for, B stands for B x K: those of an item follow each other, best first.
 
     Attributes:
         sequences: (B, T) token ids, padded after their end token with the end token.
         token_counts: (B,) tokens of each caption, end token included.
-        log_probabilities: (B,) log-probability of the whole caption under the model, in nats.
+        log_probabilities: (B,) log-probability of the whole caption under the model, in nats; penalties of the search
+            are no part of it.
         texts: the captions.
     """
 
@@ -72,6 +79,20 @@ def _reporter(on_tokens: Callable[[int], None], items: int) -> Callable[..., Ten
     return tell
 
 
+def _against_repeats(no_repeat_ngram: int, repetition_penalty: float) -> LogitsProcessorList:
+    """What changes the scores of tokens that were written before.
+
+    It is made here, not by `generate`: that is given embeddings, takes the padding in front of them for tokens of the
+    caption, and leaves so many of its first tokens without a penalty.
+    """
+    found: list[Any] = []
+    if repetition_penalty != 1.0:
+        found.append(RepetitionPenaltyLogitsProcessor(repetition_penalty))
+    if no_repeat_ngram:
+        found.append(NoRepeatNGramLogitsProcessor(no_repeat_ngram))
+    return LogitsProcessorList(found)
+
+
 def generate_captions(
     language: FrozenLanguageModel,
     prefix_BPW: Tensor,
@@ -84,6 +105,9 @@ def generate_captions(
     temperature: float = 1.0,
     top_p: float = 1.0,
     length_penalty: float = 1.0,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+    num_captions: int = 1,
     seed: int | None = None,
     on_tokens: Callable[[int], None] | None = None,
 ) -> CaptionOutput:
@@ -93,14 +117,20 @@ def generate_captions(
         language: the frozen language model.
         prefix_BPW: what stands before a caption.
         mask_BP: 0 in padding on the left, 1 elsewhere; None: there is no padding.
+
+    Raises:
+        UsageError: more captions an item than beams.
     """
+    if num_captions > num_beams and not do_sample:
+        raise UsageError(f"{num_captions} captions of one search need as many beams, not {num_beams}")
     end = language.end_token_id
     options: dict[str, Any] = {
         "num_beams": num_beams,
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
         "do_sample": do_sample,
-        "repetition_penalty": 1.0,  # some models bring another one in their own generation settings
+        "repetition_penalty": 1.0,  # some models bring another one in their own generation settings; ours is below
+        "num_return_sequences": num_captions,
         "eos_token_id": end,
         "pad_token_id": end,
         "bos_token_id": end,
@@ -119,6 +149,7 @@ def generate_captions(
             inputs_embeds=prefix,
             attention_mask=mask_BP,
             stopping_criteria=StoppingCriteriaList([] if on_tokens is None else [_reporter(on_tokens, len(prefix))]),
+            logits_processor=_against_repeats(no_repeat_ngram, repetition_penalty),
             **options,
         )
     is_end = sequences == end

@@ -195,6 +195,9 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         temperature: float = 1.0,
         top_p: float = 1.0,
         length_penalty: float = 1.0,
+        no_repeat_ngram: int = 0,
+        repetition_penalty: float = 1.0,
+        num_captions: int = 1,
         seed: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
     ) -> CaptionOutput:
@@ -214,11 +217,15 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             temperature: of the sampling distribution.
             top_p: nucleus of the sampling distribution.
             length_penalty: exponent of the length that beam scores are divided by.
+            no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
+            repetition_penalty: logits of tokens that the caption holds already are divided by this where positive, and
+                multiplied where negative (arXiv 1909.05858, section 4.1); 1 changes nothing.
+            num_captions: captions of every item, best first: of beams, or so many samples.
             seed: makes sampling repeatable.
             on_tokens: called after every step with the number of tokens that it wrote.
 
         Raises:
-            UsageError: not one prompt an item, or a prompt too long for the language model.
+            UsageError: not one prompt an item, a prompt too long for the language model, or more captions than beams.
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
@@ -233,6 +240,9 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             temperature=temperature,
             top_p=top_p,
             length_penalty=length_penalty,
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            num_captions=num_captions,
             seed=seed,
             on_tokens=on_tokens,
         )
@@ -248,7 +258,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         prompts = self._prompts(prompt, prefix, decoding)
         prompted, mask = append_prompts(self.language, prefix, prompts)
         output = generate_captions(self.language, prompted, mask_BP=mask, **decoding)
-        given = [[PromptedIds(ids, prompt)] for ids, prompt in zip(output.token_ids(), prompts, strict=True)]
+        ids, count = output.token_ids(), decoding.get("num_captions", 1)
+        given = [[PromptedIds(one, prompt) for one in ids[b * count :][:count]] for b, prompt in enumerate(prompts)]
         packed = pack_captions(given).to(self.device)
         scores = torch.zeros(packed.captions, device=self.device)
         output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()

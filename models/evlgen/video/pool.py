@@ -23,6 +23,9 @@ from evlgen.video.process import Child, StartError
 from evlgen.video.sampler import Sampler
 from evlgen.video.wire import Reply, Settings
 
+MOST_WORKERS = 512
+MOST_SECONDS = 7 * 24 * 3600
+"""The longest deadline: what waits for a lock, or a child, cannot wait for ever."""
 START_ATTEMPTS = 3
 """A child that dies before it is ready is started again so often, for each file."""
 
@@ -69,8 +72,13 @@ class DecodePool:
         problems = [
             f"{name} must be {least}, not {value}"
             for name, value, least, fits in (
-                ("workers", workers, "1 or more", workers >= 1),
-                ("timeout_seconds", timeout_seconds, "more than 0", timeout_seconds > 0),
+                ("workers", workers, f"1 to {MOST_WORKERS}", 1 <= workers <= MOST_WORKERS),
+                (
+                    "timeout_seconds",
+                    timeout_seconds,
+                    f"more than 0 and at most {MOST_SECONDS}",
+                    0 < timeout_seconds <= MOST_SECONDS,
+                ),
                 ("size", size, "two numbers of 1 or more", size is None or min(size) >= 1),
                 ("recycle_after", recycle_after, "1 or more", recycle_after >= 1),
                 ("look_ahead", look_ahead, "0 or more", look_ahead is None or look_ahead >= 0),

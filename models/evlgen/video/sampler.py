@@ -6,8 +6,11 @@ The frame chosen for a moment is the one on display then (timeline.py). Where we
 spans of time, not of frame numbers, so a variable frame rate does not skew them.
 """
 
+import math
 import random
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -18,6 +21,9 @@ from evlgen.video.timeline import Timeline
 FIXED_COUNT = ("uniform", "head-tail", "random-spans")
 STRATEGIES = (*FIXED_COUNT, "fps", "keyframes", "times")
 DEFAULT_FRAMES = 4
+MOST_FRAMES = 10_000
+MOST_FPS = 1_000_000
+_NUMBER = re.compile(r"[+-]?(\d{1,99}(\.\d{0,99})?|\.\d{1,99})(e[+-]?\d{1,3})?|[+-]?\d{1,99}/\d{1,99}", re.IGNORECASE)
 
 Item = TypeVar("Item")
 
@@ -47,10 +53,10 @@ class Sampler:
         problems = []
         if self.strategy not in STRATEGIES:
             problems.append(f"sampler {self.strategy!r} is not one of {', '.join(STRATEGIES)}")
-        if self.frames < 1:
-            problems.append(f"frames must be 1 or more, not {self.frames}")
-        if self.fps is not None and self.fps <= 0:
-            problems.append(f"fps must be more than 0, not {self.fps}")
+        if not 1 <= self.frames <= MOST_FRAMES:
+            problems.append(f"frames must be 1 to {MOST_FRAMES}, not {self.frames}")
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            problems.append(f"fps must be more than 0 and at most {MOST_FPS}")
         if self.max_frames is not None and self.max_frames < 1:
             problems.append(f"max_frames must be 1 or more, not {self.max_frames}")
         if any(time < 0 for time in self.times):
@@ -123,10 +129,18 @@ class Sampler:
             return tuple(_thin(timeline.keyframes or (0,), self.max_frames))
         else:
             assert self.fps is not None
-            steps = range(max(int(-(-duration * self.fps // 1)), 1))  # every k with k / fps < duration
-            chosen = dict.fromkeys(timeline.frame_at(step / self.fps) for step in steps)
-            return tuple(_thin(tuple(chosen), self.max_frames))
+            return tuple(_thin(_at_rate(timeline, self.fps), self.max_frames))
         return tuple(timeline.frame_at(moment) for moment in moments)
+
+
+def _at_rate(timeline: Timeline, fps: Fraction) -> tuple[int, ...]:
+    """The frames on display at k / fps, for every k with k / fps < duration; k = 0 in any case."""
+    steps = max(math.ceil(timeline.duration * fps), 1)
+    if steps <= len(timeline.times):
+        return tuple(dict.fromkeys(timeline.frame_at(step / fps) for step in range(steps)))
+    shown = zip(timeline.times, (*timeline.times[1:], None), strict=True)  # frame by frame: steps may be without number
+    first = ((math.ceil(time * fps), end) for time, end in shown)  # the first k since the frame came on
+    return tuple(i for i, (k, end) in enumerate(first) if k < steps and (end is None or k < end * fps))
 
 
 def _misplaced(strategy: str, fps: Fraction | None, times: tuple[Fraction, ...]) -> list[str]:
@@ -143,11 +157,12 @@ def _misplaced(strategy: str, fps: Fraction | None, times: tuple[Fraction, ...])
 
 
 def _fraction(name: str, value: float | str | Fraction, problems: list[str]) -> Fraction:
-    try:
-        return Fraction(str(value).strip())
-    except (ValueError, ZeroDivisionError):
-        problems.append(f"{name}: {value!r} is not a number")
-        return Fraction(1)
+    text = str(value).strip()
+    with suppress(ZeroDivisionError):
+        if _NUMBER.fullmatch(text):
+            return Fraction(text)
+    problems.append(f"{name}: {value!r} is not a number")
+    return Fraction(1)
 
 
 def _thin(items: Sequence[Item], limit: int | None) -> Sequence[Item]:

@@ -61,7 +61,7 @@ def read_predictions(path: Path | str) -> Predictions:
 
 def is_own(row: Mapping[str, Any]) -> bool:
     """Whether a row was written by `evlgen caption`."""
-    return row.get("status") in ("ok", "partial", "error") and "video" in row and "caption" in row
+    return row.get("status") in ("ok", "partial", "empty", "error") and "video" in row and "caption" in row
 
 
 def _from_rows(source: Source, read: Iterable[Row] | None) -> Predictions:
