@@ -111,10 +111,10 @@ def test_damaged_lines_in_the_middle_are_left_alone(path: Path) -> None:
     with Journal(path) as journal:
         journal.append(row("a.mp4"))
     with path.open("ab") as file:
-        file.write(b'{"video": "x.mp4", "sta\n\xff\xfe\n[1]\n')
+        file.write(b'{"video": "x.mp4", "sta\n\xff\xfe\n[1]\n' + b"[" * 100_000 + b"\n" + b"9" * 10_000 + b"\n")
     before = path.read_bytes()
     with Journal(path) as journal:
-        assert (journal.state.bad_lines, list(journal.state.entries)) == (3, ["a.mp4"])
+        assert (journal.state.bad_lines, list(journal.state.entries)) == (5, ["a.mp4"])
     assert path.read_bytes() == before
 
 

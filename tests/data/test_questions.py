@@ -90,10 +90,13 @@ Q = {"question_id": 1, "image": "a.jpg", "question": "?"}
         ([3], "q.json entry 1: expected an object, found 3"),
         ([], "q.json has no questions (KNOWN)"),
         ({"a": 1}, "q.json holds no questions of a known layout: it has 'a' (KNOWN)"),
-        ("{", "q.json is not JSON: line 1 column 2: Expecting property name enclosed in double quotes "
-              "(is it a whole file?)"),
-        (f"{json.dumps(Q)}\n{{", "q.json line 2 is not JSON: Expecting property name enclosed in double quotes: line 1 "
-                                 "column 2 (char 1) (is it a whole file?)"),
+        ("{", "q.json is not JSON: expecting property name enclosed in double quotes at line 1, column 2 (is it a "
+              "whole file?)"),
+        (f"{json.dumps(Q)}\n{{", "q.json line 2 is not JSON: expecting property name enclosed in double quotes at "
+                                 "line 1, column 2 (is it a whole file?)"),
+        ("[" * 100_000, "q.json holds JSON that is nested too deeply"),
+        (f"{json.dumps(Q)}\n{'[' * 100_000}", "q.json line 2 holds JSON that is nested too deeply"),
+        (f'{{"question_id": {"9" * 10_000}}}', "q.json holds a number of more than 300 digits"),
     ],
 )  # fmt: skip
 def test_bad_questions_are_one_line(tmp_path: Path, content: Any, says: str) -> None:

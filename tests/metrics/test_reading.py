@@ -130,10 +130,21 @@ def test_null_fails_and_equal_repeats_are_noted(tmp_path: Path) -> None:
     assert read.notes == ("1 id appears more than once, always with the same caption",)
 
 
+def test_a_first_row_of_more_than_a_megabyte(tmp_path: Path) -> None:
+    """The head by which a file is told apart once ended in that row, and the file was "not JSON"."""
+    for row in ({"id": "1", "caption": "x", "note": "y" * (3 << 20)}, {"id": "1", "caption": "x " * (1 << 20)}):
+        two = [row, {"id": "2", "caption": "z"}]
+        for text in (lines(*two), json.dumps(two), json.dumps(two[:1])):
+            read = read_predictions(write(tmp_path, text))
+            assert read.captions["1"] == row["caption"]
+    path = write(tmp_path, json.dumps({str(n): "word " * 1000 for n in range(1000)}) + "\n")
+    assert len(read_predictions(path).captions) == 1000
+
+
 def test_half_a_surrogate_pair(tmp_path: Path) -> None:
     read = read_predictions(write(tmp_path, '{"a": "x\\ud83d y", "b": "\\ud83d\\ude00"}'))
     assert read.captions == {"a": "x\ufffd y", "b": "😀"}
-    assert read.notes == ("1 caption holds half a surrogate pair, read as \ufffd",)
+    assert read.notes == ("1 caption holds what is no character (half a surrogate pair, or \ufffd itself)",)
 
 
 # References

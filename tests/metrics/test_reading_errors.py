@@ -40,20 +40,31 @@ KNOWN = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption},
             "P is not a whole gzip file: Compressed file ended before the "
             "end-of-stream marker was reached (copy or compress it again)",
         ),
-        ('{"a": "x",\n "b" "y"}', "P is not JSON: line 2 column 6: Expecting ':' delimiter (is it a whole file?)"),
+        ('{"a": "x",\n "b" "y"}', "P is not JSON: expecting ':' delimiter at line 2, column 6 (is it a whole file?)"),
         (
             '[{"image_id": 1, "cap',
-            "P is not JSON: line 1 column 18: Unterminated string starting at (is it a whole file?)",
+            "P is not JSON: unterminated string starting at line 1, column 18 (is it a whole file?)",
         ),
         (
             '{"id": 1, "caption": "x"}\n{"id": 2 "caption": "y"}\n{"id": 3, "caption": "z"}\n',
-            "P is not JSON: line 2 column 10: Expecting ',' delimiter (is it a whole file?)",
+            "P line 2 is not JSON: expecting ',' delimiter at line 1, column 10 (is it a whole file?)",
         ),
         (
             '{"id": 1, "caption": "x"}\n{"id": 2, "capt',
-            "P is not JSON: line 2 column 11: Unterminated string starting at (is it a whole file?)",
+            "P line 2 is not JSON: unterminated string starting at line 1, column 11 (is it a whole file?)",
         ),
-        ("[" * 200_000, "P cannot be read as JSON: it is nested too deeply"),
+        ("[" * 200_000, "P holds JSON that is nested too deeply"),
+        ('{"a": ' * 100_000, "P holds JSON that is nested too deeply"),
+        (
+            '{"id": 1, "caption": "x"}\n{"id": 2, "caption": ' + "[" * 100_000,
+            "P line 2 holds JSON that is nested too deeply",
+        ),
+        ('{"a": ' + "[" * 100_000 + '\n{"id": 2}\n', "P line 1 holds JSON that is nested too deeply"),
+        (f'{{"id": {"9" * 10_000}, "caption": "x"}}', "P holds a number of more than 300 digits"),
+        (
+            f'{{"id": {"9" * 10_000}, "caption": "x"}}\n{{"id": 2, "caption": "x"}}\n',
+            "P line 1 holds a number of more than 300 digits",
+        ),
         ({"model": {"name": "x"}, "steps": 3}, f"P is JSON of no known layout: it has 'model', 'steps' ({KNOWN})"),
         ({}, f"P is JSON of no known layout: it has nothing ({KNOWN})"),
         ([], f"P has no rows ({KNOWN})"),
@@ -161,9 +172,9 @@ def test_what_is_no_file(tmp_path: Path, read: Any) -> None:
     ("start", "text"),
     [
         ("int main() {\n", "is of no known kind: it starts with 'int main() {"),
-        ("{\n  int x;\n", "is not JSON: line 2 column 3"),
-        ('{"a": "x",\n "b": oops,\n', "is not JSON: line 2 column 7"),
-        ("[1, 2,, 3", "is not JSON: line 1 column 7"),
+        ("{\n  int x;\n", "at line 2, column 3"),
+        ('{"a": "x",\n "b": oops,\n', "at line 2, column 7"),
+        ("[1, 2,, 3", "at line 1, column 7"),
     ],
 )
 def test_a_huge_file_of_another_kind_is_refused_from_its_head(tmp_path: Path, start: str, text: str) -> None:

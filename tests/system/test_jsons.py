@@ -37,8 +37,11 @@ def test_long_numbers() -> None:
 
 
 def test_what_is_no_json() -> None:
-    assert failure('{"a":\n nonsense}') == "x\ufffd.json is not JSON: expecting value at line 2, column 2"
-    assert failure("") == "x\ufffd.json is not JSON: expecting value at line 1, column 1"
+    assert (
+        failure('{"a":\n nonsense}')
+        == "x\ufffd.json is not JSON: expecting value at line 2, column 2 (is it a whole file?)"
+    )
+    assert failure("") == "x\ufffd.json is not JSON: expecting value at line 1, column 1 (is it a whole file?)"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])

@@ -1,12 +1,12 @@
 """What a caption file, or a file of answers, says: the last line of each item, and whether its end is torn."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evlgen.errors import UsageError
+from evlgen.system.jsons import parse_json
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _parse(line: bytes, kind: Kind) -> dict[str, Any] | None:
     try:
-        values = json.loads(line)
-    except ValueError:  # covers bytes that are not UTF-8
+        values = parse_json(line, "", keep_halves=True)
+    except UsageError:  # covers bytes that are not UTF-8
         return None
     if not isinstance(values, dict):
         return None

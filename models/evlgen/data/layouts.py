@@ -18,6 +18,7 @@ from typing import Any
 from evlgen.data.published import published_rows, vatex_row
 from evlgen.data.rows import Row, some, table_rows
 from evlgen.errors import UsageError
+from evlgen.system.jsons import parse_json
 
 FILE_COLUMNS = ("video", "image", "file", "path")
 CAPTION_COLUMNS = ("captions", "caption")
@@ -56,8 +57,8 @@ def _is_lines(text: str) -> bool:
     """Whether it is JSON lines, in which every line is an object of its own, and not one object."""
     first, _, rest = text.partition("\n")
     try:
-        value = json.loads(first)
-    except ValueError:
+        value = parse_json(first, "")
+    except UsageError:
         # a first line that is damaged, in a file of objects: the second begins with a brace as well
         return rest.lstrip(" \t\r").startswith("{")
     return bool(rest.strip()) or _known(value, FILE_COLUMNS) is not None
@@ -67,12 +68,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):  # JSON texts may hold other line separators as they are
         if not line.strip():
             continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            detail = f" ({error.msg} at column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-            raise UsageError(f"{path} line {number}: {_EXPECTED}, this is not JSON{detail}") from None
-        yield _row(path, f"line {number}", value)
+        yield _row(path, f"line {number}", parse_json(line, f"{path} line {number}"))
 
 
 def _row(path: Path, where: str, value: Any) -> Row:
@@ -166,12 +162,7 @@ def _table(path: Path, text: str) -> Iterator[Row]:
 
 
 def _json(path: Path, text: str) -> Iterator[Row]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path} is not JSON: line {error.lineno} column {error.colno}: {error.msg}", "is it a whole file?"
-        ) from None
+    value = parse_json(text, str(path))
     if isinstance(value, list):
         if value and isinstance(value[0], dict) and {"videoID", "enCap"} <= value[0].keys():
             return (

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import UsageError
+from evlgen.system.jsons import parse_json
 
 _LAYOUTS = "known are the questions of VQAv2, OK-VQA and GQA, and rows of {question_id, image, question, answers}"
 _COCO_SUBSET = re.compile(r"(train|val|test)(?:-dev)?(2014|2015|2017)")
@@ -81,7 +82,7 @@ def _entries(path: Path) -> tuple[Iterator[_Found], str | None]:
     lines = [line for line in text.split("\n", 2)[:2] if line.strip()]
     if len(lines) == 2 and _is_object(lines[0]):
         return _json_lines(path, text), None
-    value = _json(path, text)
+    value = parse_json(text, str(path))
     if isinstance(value, dict) and isinstance(value.get("questions"), list):
         subset = _COCO_SUBSET.search(str(value.get("data_subtype") or path.name))
         return _numbered("questions entry", value["questions"]), "".join(subset.groups()) if subset else None
@@ -125,7 +126,7 @@ def _image(path: Path, where: str, entry: Mapping[str, Any], subset: str | None)
 
 
 def _answers(path: Path) -> dict[str, tuple[str, ...]]:
-    value = _json(path, _text(path))
+    value = parse_json(_text(path), str(path))
     listed = value.get("annotations") if isinstance(value, dict) else None
     if not isinstance(listed, list):
         raise UsageError(f"{path} holds no answers", "expected annotations of VQAv2 or OK-VQA: {annotations: [...]}")
@@ -159,16 +160,13 @@ def _numbered(what: str, values: list[Any]) -> Iterator[_Found]:
 def _json_lines(path: Path, text: str) -> Iterator[_Found]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except ValueError as error:
-                raise UsageError(f"{path} line {number} is not JSON: {error}", "is it a whole file?") from None
+            yield f"line {number}", parse_json(line, f"{path} line {number}")
 
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
+        return isinstance(parse_json(line, ""), dict)
+    except UsageError:
         return False
 
 
@@ -179,15 +177,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}", _LAYOUTS) from None
-
-
-def _json(path: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{path} is not JSON: line {error.lineno} column {error.colno}: {error.msg}", "is it a whole file?"
-        ) from None
 
 
 def _shown(value: object) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from evlgen.errors import UsageError
 from evlgen.metrics.ngrams import MAX_N, count_ngrams
 from evlgen.system.files import write_bytes
+from evlgen.system.jsons import JsonError, parse_json
 
 FORMAT = "evlgen document frequencies"
 VERSION = 1
@@ -93,8 +94,8 @@ class DocumentFrequencies:
             content = path.read_bytes()
             if content[:2] == b"\x1f\x8b":
                 content = gzip.decompress(content)
-            fields = json.loads(content)
-        except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile):
+            fields = parse_json(content, str(path), keep_halves=True)
+        except (JsonError, EOFError, zlib.error, gzip.BadGzipFile):
             raise UsageError(f"{path} is not a whole JSON file of document frequencies", _HINT) from None
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}", _HINT) from None

@@ -76,7 +76,8 @@ def parse_json(text: str | bytes, what: str, *, pairs: Pairs | None = None, keep
         return _mended(value) if halves and not keep_halves else value
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise JsonError(f"{printable(what)} is not JSON: {error.msg[0].lower()}{error.msg[1:]} at {where}") from None
+        reason = f"{error.msg[0].lower()}{error.msg[1:]}".removesuffix(" at")
+        raise JsonError(f"{printable(what)} is not JSON: {reason} at {where}", "is it a whole file?") from None
     except _TooManyDigitsError:
         raise JsonError(f"{printable(what)} holds a number of more than {MOST_DIGITS} digits") from None
     except RecursionError:

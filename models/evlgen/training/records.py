@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.files import os_errors, write_text
+from evlgen.system.jsons import parse_json
 
 LOG_FILE = "log.jsonl"
 _HINT = "free some disk, then --resume"
@@ -72,8 +74,8 @@ class RunLog:
 
 def _is_record(line: str) -> bool:
     try:
-        record = json.loads(line)
-    except ValueError:
+        record = parse_json(line, "")
+    except UsageError:
         return False
     return isinstance(record, dict) and isinstance(record.get("step"), int)
 

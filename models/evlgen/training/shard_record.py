@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evlgen.data.shards import FoundShards
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.jsons import write_json
+from evlgen.system.jsons import parse_json, write_json
 
 SHARDS_FILE = "shards.json"
 
@@ -65,10 +64,10 @@ def check_alike(digests: Sequence[str], processes: int) -> None:
 
 def _kept(path: Path) -> list[dict[str, Any]]:
     try:
-        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        kept: list[dict[str, Any]] = parse_json(path.read_bytes(), "it")
         if not all({"digest", "samples", "shards"} <= one.keys() for one in kept):
             raise ValueError("it does not say which shards there were")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, UsageError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise EvlgenError(f"{path} is damaged: {reason}", "start a new run in another --out") from None
     return kept

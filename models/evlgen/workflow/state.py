@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.jsons import write_json
+from evlgen.system.jsons import parse_json, write_json
 from evlgen.system.locks import AlreadyLockedError, lock_exclusively
 
 STATE_FILE = "chain.json"
@@ -96,7 +96,7 @@ class ChainState:
         """
         path = folder / STATE_FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_bytes(), str(path))
             if content["format"] != _FORMAT:
                 raise UsageError(f"{path} was written by another version of evlgen", "choose another --out")
             return cls(folder, content["chain"], {n: _record(values) for n, values in content["steps"].items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from evlgen.recipes.chain import (
     TrainStep,
 )
 from evlgen.system.jsons import write_json
-from evlgen.training.records import LOG_FILE
+from evlgen.training.records import RunLog
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 from evlgen.workflow.predicting import PREDICTIONS, data_of, predict
 
@@ -178,7 +177,7 @@ def _train(place: Place, hands: Hands) -> Outcome | None:
     best = place.folder / BEST
     if not (best / WEIGHTS_FILE).is_file():
         raise EvlgenError(f"{place.folder} holds no best checkpoint", "remove the folder, then --resume")
-    validations = [row for row in _log(place.folder) if "validation" in row]
+    validations = [row for row in RunLog(place.folder).records() if "validation" in row]
     top = max(validations, key=lambda row: float(row["score"]), default=None)
     figures: dict[str, Any] = {"steps": place.recipe.train.steps}
     text = f"best checkpoint {best}"
@@ -186,11 +185,6 @@ def _train(place: Place, hands: Hands) -> Outcome | None:
         figures |= {"best_step": top["step"], "score": top["score"], "metric": top["metric"]}
         text += f" (step {top['step']}, {top['metric']} {abs(top['score']):.4g})"
     return Outcome((best / WEIGHTS_FILE, best / CONFIG_FILE), figures, text)
-
-
-def _log(folder: Path) -> list[dict[str, Any]]:
-    path = folder / LOG_FILE
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:

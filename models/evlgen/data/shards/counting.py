@@ -7,7 +7,6 @@ before. What a shard lacks of its number is broken; what it has beyond is not us
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +19,8 @@ from numpy.typing import NDArray
 from evlgen.data.features import Report
 from evlgen.data.shards.files import Shard
 from evlgen.data.shards.reading import ShardReader
-from evlgen.errors import UsageError
-from evlgen.system.jsons import write_json
-from evlgen.weights.cache import disk_errors
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.jsons import parse_json, read_json, write_json
 
 SIZES_FILE = "sizes.json"
 
@@ -109,9 +107,9 @@ def _stats_path(shard: Shard) -> str:
 
 def _parsed(path: str, content: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}", "mend or remove it; shards are then scanned") from None
+        parsed = parse_json(content, path)
+    except UsageError as error:
+        raise UsageError(error.what, "mend or remove it; shards are then scanned") from None
     if not isinstance(parsed, dict):
         raise UsageError(f"{path} is not a JSON object", "mend or remove it; shards are then scanned")
     return parsed
@@ -136,9 +134,9 @@ def _kept_path(reader: ShardReader) -> Any:
 
 def _read_kept(reader: ShardReader) -> Counts | None:
     path = _kept_path(reader)
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(EvlgenError, ValueError, KeyError, TypeError, OverflowError):
         if path is not None:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = read_json(path)
             return Counts(np.array(kept["samples"], dtype=np.int64), kept["sources"], kept["truncated"])
     return None
 
@@ -147,6 +145,5 @@ def _keep(reader: ShardReader, counts: Counts) -> None:
     path = _kept_path(reader)
     if path is None:
         return
-    with disk_errors(reader.folder):
-        kept = {"samples": counts.samples.tolist(), "sources": counts.sources, "truncated": counts.truncated}
-        write_json(path, kept)
+    kept = {"samples": counts.samples.tolist(), "sources": counts.sources, "truncated": counts.truncated}
+    write_json(path, kept)

@@ -8,7 +8,6 @@ process, and off by a few of the thousands of tokens of a step.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -26,7 +25,8 @@ from evlgen.data.shards.finding import FoundShards
 from evlgen.data.shards.order import Key, ShardOrder
 from evlgen.data.shards.tar import META, MOST_TEXT_BYTES, PICTURE, TEXT
 from evlgen.data.views import draw_crops, make_view
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.jsons import parse_json
 
 KEPT_CAPTIONS = 16_384
 """Tokenized captions in memory: those of the steps that are planned and not yet made."""
@@ -190,8 +190,8 @@ def caption_text(content: bytes, column: int) -> str:
     if column == TEXT:
         return text
     try:
-        said = json.loads(text)
-    except ValueError:
+        said = parse_json(text, "")
+    except UsageError:
         return ""
     caption = said.get("caption") if isinstance(said, dict) else None
     return caption if isinstance(caption, str) else ""

@@ -8,7 +8,6 @@ for whole ones.
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlgen.data.media import IMAGE_SUFFIXES
+from evlgen.errors import UsageError
+from evlgen.system.jsons import parse_json
 
 Int64 = NDArray[np.int64]
 
@@ -150,8 +151,8 @@ def _belongs(file: BinaryIO, row: list[int], split: str | None) -> bool:
         return False
     file.seek(row[META])  # the scan seeks anew for every header
     try:
-        said = json.loads(file.read(row[META + 1]))
-    except ValueError:
+        said = parse_json(file.read(row[META + 1]), "")
+    except UsageError:
         return False
     return isinstance(said, dict) and said.get("split") in split.split("+")
 

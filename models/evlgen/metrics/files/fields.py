@@ -33,8 +33,6 @@ _MEDIA_NAME = rf"\S+{MEDIA_SUFFIX.pattern[:-1]}"
 TEXT_LINE = re.compile(rf"((?:[\w-]{{11}}_\d+_\d+|video\d+|{_MEDIA_NAME})(?:#\d+)?)\s+(\S.*)", re.IGNORECASE)
 """A name that can be nothing else (a clip of MSVD, a video of MSR-VTT, a media file), and a caption."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 @lru_cache(maxsize=1024)
 def find(keys: tuple[str, ...], wanted: tuple[str, ...]) -> str | None:
@@ -129,11 +127,6 @@ def texts(path: Path, where: str, value: object, column: str) -> list[str]:
             out.append(one)
         return out
     raise UsageError(f"{path} {where}: {column} is {shown(value)}, expected text")
-
-
-def mend(text: str) -> str:
-    """The text without halves of surrogate pairs: JSON can spell them, but they are no characters and no UTF-8."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def shown(value: object) -> str:

@@ -22,6 +22,7 @@ from evlgen.errors import UsageError
 from evlgen.metrics.files.fields import ALL_COLUMNS, ID_COLUMNS, TEXT_LINE
 
 HEAD_BYTES = 1 << 20
+LINE_LIMIT_BYTES = 1 << 26
 _BYTE_ORDER_MARKS = [  # UTF-32 before UTF-16: the mark of one starts with the mark of the other
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -31,6 +32,7 @@ _BYTE_ORDER_MARKS = [  # UTF-32 before UTF-16: the mark of one starts with the m
 ]
 _ARCHIVES = [(b"PK\x03\x04", "a zip archive"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"(\xb5/\xfd", "zstandard")]
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v")
+_LENIENT = json.JSONDecoder(parse_int=str)
 KNOWN_KINDS = "expected JSON, JSON lines, or CSV or TSV with a header, in UTF-8"
 
 
@@ -75,8 +77,8 @@ def inspect(path: Path) -> Source:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
         with _unpacked(path, packed) as file:
-            data = file.read(HEAD_BYTES)
-            whole = len(data) < HEAD_BYTES or not file.read(1)
+            data = _head(file)
+            whole = not file.read(1)
     encoding, head = _decode(path, data, whole)
     if not head.strip():
         raise UsageError(f"{path} is empty", KNOWN_KINDS)
@@ -131,6 +133,17 @@ def _unpacked(path: Path, packed: bool) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if packed else path.open("rb")
 
 
+def _head(file: BinaryIO) -> bytes:
+    """The first megabyte; of JSON as much more as holds its first line and some of the next, within bounds."""
+    data = file.read(HEAD_BYTES)
+    while b"{" in data[:8] and not data.partition(b"\n")[2].strip(b"\0\r\n\t ") and len(data) < LINE_LIMIT_BYTES:
+        more = file.read(len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 def _check_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
@@ -173,8 +186,10 @@ def _json_form(start: str, whole: bool) -> str:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(_LENIENT.decode(line), dict)
+    except RecursionError:
+        return line.lstrip().startswith("{")  # who reads the line says so
+    except ValueError:
         return False
 
 

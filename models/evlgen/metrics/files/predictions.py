@@ -15,7 +15,6 @@ from evlgen.metrics.files.fields import (
     id_note,
     is_mapping,
     is_row,
-    mend,
     row_id,
     shown,
     shown_keys,
@@ -215,8 +214,8 @@ class _Collected:
         used = {self._settings[key] for key in captions if key in self._settings}
         if len(used) > 1:
             notes.append(f"captions made with {len(used)} different models or settings are mixed in this file")
-        mended = {key: mend(caption) for key, caption in captions.items()}
-        if mended != captions:
-            count = counted(sum(mended[key] != captions[key] for key in captions), "caption holds", "captions hold")
-            notes.append(f"{count} half a surrogate pair, read as \ufffd")
-        return Predictions(self.path, layout, mended, self.failed, tuple(notes))
+        unreadable = sum("\ufffd" in caption for caption in captions.values())
+        if unreadable:
+            count = counted(unreadable, "caption holds", "captions hold")
+            notes.append(f"{count} what is no character (half a surrogate pair, or \ufffd itself)")
+        return Predictions(self.path, layout, captions, self.failed, tuple(notes))

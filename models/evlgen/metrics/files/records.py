@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from evlgen.errors import UsageError
 from evlgen.metrics.files.fields import TEXT_LINE
-from evlgen.metrics.files.opening import Source, opened, opened_bytes, readable
+from evlgen.metrics.files.opening import LINE_LIMIT_BYTES, Source, opened, opened_bytes, readable
+from evlgen.system.jsons import parse_json
 
 JSON_LIMIT_BYTES = 2_000_000_000
 _MEMORY_PER_BYTE = 8  # of a JSON file while it is read: its bytes, its text, and the objects made of it
-LINE_LIMIT_CHARACTERS = 1 << 26
 CELL_LIMIT_CHARACTERS = 1 << 24  # the csv module's own limit is 131,072, process-wide; it is never lowered here
 
 _LOST_BAR = re.compile(r"(\d+)\s+(\S.*)")  # one row of Flickr30k's table on Kaggle: 2199200615.jpg| 4   A dog …
@@ -47,13 +47,11 @@ def json_value(source: Source) -> Any:
             text = data.decode(source.encoding)
         del data
         with _no_collection():
-            return json.loads(text, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        raise _not_json(path, error.lineno, error) from None
+            return parse_json(text, str(path), pairs=_once)
     except _RepeatedKeyError as error:
         raise UsageError(f"{path}: {error}", "keep one of them") from None
-    except (RecursionError, MemoryError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as JSON: {_reason(error)}") from None
+    except MemoryError:
+        raise UsageError(f"{path} cannot be read as JSON: memory ran out") from None
 
 
 @contextmanager
@@ -109,10 +107,10 @@ def list_rows(path: Path, values: list[Any]) -> Iterator[Row]:
 def _lines(source: Source, newline: str) -> Iterator[tuple[int, str]]:
     with opened(source, newline=newline) as file:
         number = 0
-        while line := file.readline(LINE_LIMIT_CHARACTERS):
+        while line := file.readline(LINE_LIMIT_BYTES):
             number += 1
-            if len(line) == LINE_LIMIT_CHARACTERS:
-                raise UsageError(f"{source.path} line {number} has more than {LINE_LIMIT_CHARACTERS} characters")
+            if len(line) == LINE_LIMIT_BYTES:
+                raise UsageError(f"{source.path} line {number} has more than {LINE_LIMIT_BYTES} characters")
             if line.strip():
                 yield number, line
 
@@ -121,11 +119,9 @@ def _line_rows(source: Source, on_bad: OnBad | None) -> Iterator[Row]:
     # by line feeds only: JSON texts may hold other line separators as they are
     for number, line in _lines(source, "\n"):
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            bad = _not_json(source.path, number, error)
-        except (RecursionError, ValueError) as error:
-            bad = UsageError(f"{source.path} line {number} cannot be read as JSON: {_reason(error)}")
+            value = parse_json(line, f"{source.path} line {number}")
+        except UsageError as error:
+            bad = error
         else:
             if isinstance(value, dict):
                 yield f"line {number}", value
@@ -185,13 +181,13 @@ def _check_head(source: Source) -> None:
         return
     text = source.head
     try:
-        json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+        json.JSONDecoder(parse_int=str).raw_decode(text, len(text) - len(text.lstrip()))
     except json.JSONDecodeError as error:
         # a cut text is reported where it starts, a cut number, word or escape within a few characters of the end
         if not error.msg.startswith("Unterminated string") and error.pos < len(text) - 32:
-            raise _not_json(source.path, error.lineno, error) from None
-    except (RecursionError, ValueError) as error:
-        raise UsageError(f"{source.path} cannot be read as JSON: {_reason(error)}") from None
+            parse_json(text, str(source.path))  # says the same in our words
+    except RecursionError:
+        parse_json(text, str(source.path))
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -215,12 +211,3 @@ def _available_bytes() -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, StopIteration):
         return None
-
-
-def _not_json(path: Path, line: int, error: json.JSONDecodeError) -> UsageError:
-    return UsageError(f"{path} is not JSON: line {line} column {error.colno}: {error.msg}", "is it a whole file?")
-
-
-def _reason(error: BaseException) -> str:
-    known = {RecursionError: "it is nested too deeply", MemoryError: "memory ran out"}
-    return next((text for kind, text in known.items() if isinstance(error, kind)), str(error))

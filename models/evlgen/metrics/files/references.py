@@ -22,7 +22,6 @@ from evlgen.metrics.files.fields import (
     id_text,
     is_mapping,
     is_row,
-    mend,
     row_id,
     shown,
     shown_keys,
@@ -229,7 +228,7 @@ class _Collected:
         """
         notes = [*self.notes]
         chosen = self._chosen(notes)
-        captions = {key: [mend(one) for one in self.captions[key] if one.strip()] for key in chosen}
+        captions = {key: [one for one in self.captions[key] if one.strip()] for key in chosen}
         blank = sum(len(self.captions[key]) for key in chosen) - sum(map(len, captions.values()))
         if blank:
             notes.append(f"{counted(blank, 'reference caption is', 'reference captions are')} empty and left out")
