@@ -8,7 +8,7 @@ from typer.testing import Result
 
 from tests.cli.conftest import cli  # noqa: F401 - the fixture
 from tests.docs.checking import find, is_placeholder, key_problem, of_recipe, options, problem
-from tests.docs.collecting import PAGES, RECIPES, blocks, commands, sentences, spans
+from tests.docs.collecting import PAGES, RECIPES, ROOT, blocks, commands, sentences, spans
 
 LOCAL = {("recipes", "ls"), ("recipes", "show"), ("recipes", "check"), ("data", "ls"), ("models", "ls")}
 """Commands that need no network, no data and little time."""
@@ -88,6 +88,18 @@ def test_yaml_in_pages_is_a_part_of_a_recipe() -> None:
                 assert of_recipe("pretrain-opt2.7b", [f"{section}={flat}"]) == "", block.where
             seen += 1
     assert seen >= 2
+
+
+def test_tests_that_pages_name_are_there() -> None:
+    named = [
+        (page.name, *match)
+        for page in PAGES
+        for match in re.findall(r"\b(tests/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8"))
+    ]
+    wrong = [
+        one for one in named if not (ROOT / one[1]).is_file() or f"def {one[2]}" not in (ROOT / one[1]).read_text()
+    ]
+    assert wrong == []
 
 
 def test_every_recipe_says_how_it_is_run() -> None:

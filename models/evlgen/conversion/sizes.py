@@ -44,7 +44,7 @@ def eva_vit_g(
 
 START_TEXT: dict[Family, str] = {"opt": "</s>", "llm": "</s>"}
 """What stands between soft prompts and caption: the token that OPT's tokenizer puts in front of every text; the code of
-the authors gives Vicuna's tokenizer </s> for a start token. No released checkpoint has been compared."""
+the authors gives Vicuna's tokenizer </s> for a start token. docs/differences.md says where each of this stands."""
 
 END_TEXT: dict[Family, str] = {"opt": "\n", "llm": "</s>"}
 """What the authors' code puts behind a caption."""
