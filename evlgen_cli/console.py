@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -111,27 +111,35 @@ class StepReport(Protocol):
         ...
 
 
+class Steps:
+    """Shows the progress of downloads and other steps, one after the other: `steps(name, done, total, unit)`."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._open = ExitStack()
+
+    def __call__(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """Say that `done` of `total` units of the step `name` are done."""
+        if name != self._name:
+            self.close()
+            self._name = name
+            self._bar = self._open.enter_context(progress(name, total, unit=unit, in_bytes=unit == "bytes"))
+        self._bar.update(done, total)
+
+    def close(self) -> None:
+        """Take the bar away, so that something may be printed; the next step has one of its own."""
+        self._open.close()
+        self._name = ""
+
+
 @contextmanager
-def download_progress() -> Iterator[StepReport]:
-    """Show the progress of downloads and other steps, one after the other: `report(name, done, total, unit)`."""
-    bars: dict[str, tuple[Any, Bar]] = {}
-
-    def report(name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        if name not in bars:
-            close_all()
-            shown = progress(name, total, unit=unit, in_bytes=unit == "bytes")
-            bars[name] = (shown, shown.__enter__())
-        bars[name][1].update(done, total)
-
-    def close_all() -> None:
-        for shown, _ in bars.values():
-            shown.__exit__(None, None, None)
-        bars.clear()
-
+def download_progress() -> Iterator[Steps]:
+    """Show the progress of steps while the block runs."""
+    steps = Steps()
     try:
-        yield report
+        yield steps
     finally:
-        close_all()
+        steps.close()
 
 
 class _RichBar:

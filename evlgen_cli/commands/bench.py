@@ -9,9 +9,11 @@ from evlgen_cli.options import DeviceOption, JsonOption
 from evlgen_cli.texts import human_bytes, human_flops, human_seconds
 
 if TYPE_CHECKING:
-    from evlgen.bench import BenchReport, ModelReport
+    from evlgen.bench import BenchRequest, ModelReport
     from evlgen.bench.run import ConnectorReport
-    from evlgen.bench.timing import Times
+    from evlgen.bench.timing import CaptionTimes, ConnectorTimes
+
+    Part = ModelReport | list[ConnectorTimes] | list[CaptionTimes]
 
 LARGEST_DIFFERENCE = 0.01
 """Of the counter and the closed formula; a larger one is warned of."""
@@ -33,7 +35,10 @@ def bench(
     time: Annotated[bool, typer.Option("--time/--no-time", help="Time it on this machine, or only count.")] = True,
     batch: Annotated[int, typer.Option(min=1, help="Items in a connector that is timed.")] = 2,
     caption_batch: Annotated[int, typer.Option(min=1, help="Videos captioned at once, besides one.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each r is timed, in turn.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each r is timed at most, in turn.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="After so long no further round of a measurement begins; there are three.")
+    ] = 30,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -53,31 +58,43 @@ def bench(
         batch=batch,
         caption_batch=caption_batch,
         rounds=rounds,
+        seconds=seconds,
         device=device,
     )
     with download_progress() as report:
-        result = measure(request, report)
+
+        def show(part: "Part") -> None:
+            report.close()
+            if isinstance(part, list):
+                for one in part:
+                    _show_times(one)
+            else:
+                _show(part, request)
+
+        result = measure(request, report, (lambda part: None) if as_json else show)
     if as_json:
         print_json(result.as_dict())
-    else:
-        for model in result.models:
-            _show(model, result)
+    elif time:
+        machine = result.machine
+        place = machine.get("gpu") or f"{machine['device']} (threads: {machine['threads']})"
+        out.print(f"timed on {place} in {result.precision}; connectors in batches of {batch}; as fast: as r=0, which")
+        out.print("is timed in the same rounds")
     for model in result.models:
-        worst = max(
-            max(one.connector.difference or 0.0, one.step.difference, one.caption.difference)
-            for one in model.connectors
-        )
+        if time and model.not_timed and not as_json:
+            out.print(f"{model.name}: whole captions are not timed: {model.not_timed}")
+        worst = max(_difference(one) for one in model.connectors)
         if worst > LARGEST_DIFFERENCE:
             err.print(f"warning: {model.name}: torch's counter and the closed formula differ by {worst:.1%}")
 
 
-def _show(model: "ModelReport", result: "BenchReport") -> None:
+def _show(model: "ModelReport", request: "BenchRequest") -> None:
+    """What was counted, and the head of the table of times."""
     frames = "1 frame" if model.frames == 1 else f"{model.frames} frames"
     out.print(f"{model.name}: {model.what}")
     out.print(
-        f"one item: {frames} of {model.visual_tokens} tokens; trained on a caption of {model.text_tokens} tokens, "
-        f"or captioned greedily with {model.new_tokens}\n"
+        f"one item: {frames} of {model.visual_tokens} tokens; trained on a caption of {model.text_tokens} tokens,"
     )
+    out.print(f"or captioned greedily with {model.new_tokens}\n")
     rows = [[one.part, _count(one.trained), _count(one.frozen)] for one in model.parameters]
     total = [sum(one.trained for one in model.parameters), sum(one.frozen for one in model.parameters)]
     table(["parameters", "trained", "frozen"], [*rows, ["total", *map(_count, total)]])
@@ -86,65 +103,53 @@ def _show(model: "ModelReport", result: "BenchReport") -> None:
         "frozen": memory.frozen, "trained": memory.trained, "gradients": memory.gradients, "AdamW": memory.optimizer
     }  # fmt: skip
     said = ", ".join(f"{name} {human_bytes(size)}" for name, size in parts.items())
-    out.print(f"memory without activations: {human_bytes(memory.total)} ({said})\n")
+    out.print(f"\nmemory without activations: {human_bytes(memory.total)}\n({said})\n")
+    table(
+        ["connector", "prompts", "parameters", "tokens after each layer"],
+        [[one.name, str(one.soft_prompts), _count(one.parameters), _tokens(one)] for one in model.connectors],
+    )
     first = model.connectors[0]
-    columns = [
-        "connector",
-        "tokens after each layer",
-        "soft prompts",
-        "parameters",
-        "forward",
-        "training step",
-        "caption",
-    ]
-    table([*columns, "formula off by"], [_flops(one, first) for one in model.connectors])
-    _show_times(model, result)
     out.print("")
+    table(["FLOPs of one item", "forward", "training step", "caption"], [_flops(o, first) for o in model.connectors])
+    worst = max(_difference(one) for one in model.connectors)
+    out.print(f"(torch's counter; closed formulas differ by at most {worst:.2%})\n")
+    if request.timed:
+        _row("", "", "median", "range", "rounds", "as fast")
+
+
+def _tokens(one: "ConnectorReport") -> str:
+    return " ".join(map(str, one.tokens_per_layer))
+
+
+def _difference(one: "ConnectorReport") -> float:
+    """How far counter and formula are apart, as a share."""
+    return max(one.connector.difference or 0.0, one.step.difference, one.caption.difference)
 
 
 def _flops(one: "ConnectorReport", first: "ConnectorReport") -> list[str]:
-    return [
-        one.name,
-        " ".join(map(str, one.tokens_per_layer)),
-        str(one.soft_prompts),
-        _count(one.parameters),
-        *(
-            f"{human_flops(mine)} ({mine / base:.0%})"
-            for mine, base in (
-                (one.connector.counted, first.connector.counted),
-                (one.step.counted, first.step.counted),
-                (one.caption.counted, first.caption.counted),
-            )
-        ),
-        f"{max(one.connector.difference or 0.0, one.step.difference, one.caption.difference):.2%}",
-    ]
-
-
-def _show_times(model: "ModelReport", result: "BenchReport") -> None:
-    if not result.request.timed:
-        return
-    request, machine = result.request, result.machine
-    place = machine.get("gpu") or f"{machine['device']} (threads: {machine['threads']})"
-    out.print(
-        f"\ntimed on {place} in {result.precision}: median (range) of {request.rounds} rounds, and times as fast as r=0"
+    pairs = (
+        (one.connector.counted, first.connector.counted),
+        (one.step.counted, first.step.counted),
+        (one.caption.counted, first.caption.counted),
     )
-    table(
-        [f"connector, batch {request.batch}", "forward", "backward", "both"],
-        [[one.name, *map(_time, (one.forward, one.backward, one.both))] for one in model.connector_times],
-    )
-    if model.not_timed:
-        out.print(f"whole captions are not timed: {model.not_timed}")
-        return
-    out.print("")
-    table(
-        [f"captions of {model.new_tokens} tokens", "videos at once", "frames to text"],
-        [[one.name, str(one.batch), _time(one.caption)] for one in model.caption_times],
-    )
+    return [one.name, *(f"{human_flops(mine)} ({mine / base:.0%})" for mine, base in pairs)]
 
 
-def _time(times: "Times") -> str:
-    low, high = _seconds(times.fastest_seconds), _seconds(times.slowest_seconds)
-    return f"{_seconds(times.median_seconds)} ({low} to {high}) {times.times_as_fast:.2f}x"
+def _show_times(one: "ConnectorTimes | CaptionTimes") -> None:
+    """The rows of one variant; columns are fixed, since others follow when they have been measured."""
+    from evlgen.bench.timing import CaptionTimes
+
+    if isinstance(one, CaptionTimes):
+        times = {f"caption, {one.batch} at once": one.caption}
+    else:
+        times = {"connector forward": one.forward, "connector backward": one.backward, "connector both": one.both}
+    for what, value in times.items():
+        spread = f"{_seconds(value.fastest_seconds)} to {_seconds(value.slowest_seconds)}"
+        _row(one.name, what, _seconds(value.median_seconds), spread, str(value.rounds), f"{value.times_as_fast:.2f}x")
+
+
+def _row(name: str, what: str, median: str, spread: str, rounds: str, ratio: str) -> None:
+    out.print(f"{name:<8} {what:<18} {median:>10} {spread:>25} {rounds:>6} {ratio:>7}")
 
 
 def _seconds(seconds: float) -> str:

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import Result
 
-from evlgen.bench import parse_r
-from evlgen.bench.timing import Times, in_turn, time_captions
+from evlgen.bench import BenchRequest, parse_r, run
+from evlgen.bench.parameters import MemoryBytes
+from evlgen.bench.timing import Limits, Times, in_turn, time_captions
 from evlgen.errors import UsageError
+from evlgen_cli.commands.bench import _row, _show
 from evlgen_cli.exits import Exit
 from evlgen_cli.texts import human_flops
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
@@ -38,11 +42,28 @@ def test_variants_take_turns_and_ratios_are_of_a_round() -> None:
         return run
 
     told: list[tuple[int, int]] = []
-    times = in_turn({"a": variant("a", 6.0), "b": variant("b", 2.0)}, 3, lambda *done: told.append(done))
+    times = in_turn({"a": variant("a", 6.0), "b": variant("b", 2.0)}, Limits(3), lambda *done: told.append(done))
     assert order == ["b", "a", "a", "b", "b", "a", "a", "b"]
-    assert times["a"] == [Times(6.0, 6.0, 24.0, 1.0)]
-    assert times["b"] == [Times(2.0, 2.0, 8.0, 3.0)]
+    assert times["a"] == [Times(6.0, 6.0, 24.0, 1.0, 3)]
+    assert times["b"] == [Times(2.0, 2.0, 8.0, 3.0, 3)]
     assert told[-1] == (4, 4)
+
+
+def test_no_round_begins_when_the_time_is_over() -> None:
+    """A slow machine measures less instead of longer; the first round, which does not count, is on the clock too."""
+    now = [0.0]
+
+    def once() -> list[float]:
+        now[0] += 10
+        return [10.0]
+
+    for seconds, rounds in ((5, 1), (20, 1), (25, 2), (1000, 5)):
+        told: list[tuple[int, int]] = []
+        now[0] = 0.0
+        limits = Limits(5, seconds)
+        times = in_turn({"a": once}, limits, lambda *done, told=told: told.append(done), lambda: now[0])
+        assert times["a"][0].rounds == rounds
+        assert told[-1] == (rounds + 1, rounds + 1)
 
 
 def test_captions_are_timed_at_every_r_and_the_model_stays_as_it_was() -> None:
@@ -57,9 +78,9 @@ def test_captions_are_timed_at_every_r_and_the_model_stays_as_it_was() -> None:
         return output
 
     model.generate = watched  # type: ignore[method-assign]
-    found = time_captions(model, (0, 1), batches=(1, 2), new_tokens=3, rounds=1, tell=lambda *told: None)
-    assert seen == [(1, 1), (1, 0), (1, 0), (1, 1), (2, 1), (2, 0), (2, 0), (2, 1)]
-    assert [(one.name, one.batch) for one in found] == [("r=0", 1), ("r=1", 1), ("r=0", 2), ("r=1", 2)]
+    found = time_captions(model, (0, 1), batch=2, new_tokens=3, limits=Limits(1), tell=lambda *told: None)
+    assert seen == [(2, 1), (2, 0), (2, 0), (2, 1)]
+    assert [(one.name, one.batch) for one in found] == [("r=0", 2), ("r=1", 2)]
     assert [layer.r for layer in model.connector.encoder.layers] == [2, 2]
 
 
@@ -82,16 +103,66 @@ def test_table(checkpoint: Path, cli: Callable[..., Result]) -> None:  # noqa: F
     assert shown.exit_code == Exit.OK, shown.stderr
     assert "warning" not in shown.stderr
     lines = shown.stdout.splitlines()
-    assert lines[:2] == [
+    assert lines[:3] == [
         f"{checkpoint}: checkpoint in {checkpoint}",
-        "one item: 3 frames of 10 tokens; trained on a caption of 32 tokens, or captioned greedily with 3",
+        "one item: 3 frames of 10 tokens; trained on a caption of 32 tokens,",
+        "or captioned greedily with 3",
     ]
-    rows = {line.split()[0]: line.split() for line in lines if line.startswith(("r=", "q-former"))}
-    assert rows["r=0"][1:4] == ["10", "10", "10"]
-    assert rows["r=2"][1:4] == ["8", "6", "6"]
-    assert rows["q-former"][1:3] == ["32", "32"]
-    assert [line.split()[-1] for line in lines if line.startswith("r=")] == ["0.00%", "0.00%"]
-    assert "timed on" not in shown.stdout
+    first, second = shown.stdout.split("FLOPs of one item")
+    rows = {line.split()[0]: line.split() for line in first.splitlines() if line.startswith(("r=", "q-former"))}
+    assert (rows["r=0"][1], rows["r=0"][3:]) == ("10", ["10", "10"])
+    assert (rows["r=2"][1], rows["r=2"][3:]) == ("6", ["8", "6"])
+    assert (rows["q-former"][1], rows["q-former"][3:]) == ("32", ["32"])
+    assert "(torch's counter; closed formulas differ by at most 0.00%)" in second
+    assert "timed" not in shown.stdout
+
+
+def test_counts_are_shown_before_anything_is_timed_and_rows_as_they_come(
+    checkpoint: Path,
+    cli: Callable[..., Result],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a machine that is stopped in the middle has shown; every line fits a terminal of 80 columns."""
+    real = run.time_captions
+
+    def stopped(model: Any, rs: Any, *, batch: int, **rest: Any) -> Any:
+        if batch > 1:
+            raise KeyboardInterrupt
+        return real(model, rs, batch=batch, **rest)
+
+    monkeypatch.setattr(run, "time_captions", stopped)
+    options = ["--r", "2", "--rounds", "1", "--batch", "1", "--new-tokens", "3", "--device", "cpu"]
+    shown = cli("bench", "--model", checkpoint, *options)
+    assert shown.exit_code == Exit.INTERRUPTED
+    times = shown.stdout[shown.stdout.index("closed formulas") :].splitlines()[2:]
+    assert [" ".join(line[:30].split()) for line in times] == [
+        "",
+        *(
+            f"{name} connector {part}"
+            for name in ("r=0", "r=2", "q-former")
+            for part in ("forward", "backward", "both")
+        ),
+        "r=0 caption, 1 at once",
+        "r=2 caption, 1 at once",
+    ]
+    assert max(len(line) for line in shown.stdout.splitlines() if str(checkpoint) not in line) <= 80
+
+
+def test_full_size_counts_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    work = SimpleNamespace(counted=9_907_500_000_000, difference=0.0)
+    connector = SimpleNamespace(
+        name="q-former", soft_prompts=257, parameters=107_130_000, tokens_per_layer=(257,) * 12,
+        connector=work, step=work, caption=work,
+    )  # fmt: skip
+    model = SimpleNamespace(
+        name="m", what="w", frames=4, visual_tokens=257, text_tokens=32, new_tokens=20, connectors=[connector],
+        parameters=[SimpleNamespace(part="LayerNorm and projections", trained=3_050_000, frozen=13_015_860_000)],
+        memory=MemoryBytes(28_000_000_000, 360_000_000, 360_000_000, 720_000_000),
+    )  # fmt: skip
+    _show(model, BenchRequest(timed=True))  # type: ignore[arg-type]
+    _row("q-former", "connector backward", "1 min 15 s", "10 min 15 s to 1 h 00 min", "5", "12.34x")
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 80, max(shown, key=len)
 
 
 def test_json_says_what_was_run_on_what(checkpoint: Path, cli: Callable[..., Result]) -> None:  # noqa: F811

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from evlgen.bench.formulas import (
 )
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
-from evlgen.bench.timing import CaptionTimes, ConnectorTimes, machine_facts, time_captions, time_connectors
+from evlgen.bench.timing import CaptionTimes, ConnectorTimes, Limits, machine_facts, time_captions, time_connectors
 from evlgen.bench.towers import tower_flops
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
@@ -52,7 +52,8 @@ class BenchRequest:
         timed: whether to time anything.
         batch: of connectors that are timed.
         caption_batch: of whole captions that are timed, besides batches of one.
-        rounds: how often each variant is timed.
+        rounds: how often each variant is timed at most.
+        seconds: after so many of a measurement (connectors, captions of a batch size) no further round begins.
         device: "auto" or a torch device.
     """
 
@@ -63,6 +64,7 @@ class BenchRequest:
     batch: int = 2
     caption_batch: int = 8
     rounds: int = 5
+    seconds: float = 30.0
     device: str = "auto"
 
 
@@ -142,6 +144,10 @@ class BenchReport:
         return asdict(self)
 
 
+Show = Callable[[ModelReport | list[ConnectorTimes] | list[CaptionTimes]], None]
+"""Called with each part of a report as soon as it is known: a model without times, then its times."""
+
+
 def parse_r(text: str) -> tuple[int, ...]:
     """ "16,8" -> (0, 8, 16).
 
@@ -154,12 +160,13 @@ def parse_r(text: str) -> tuple[int, ...]:
     return tuple(sorted({0, *map(int, words)}))
 
 
-def bench(request: BenchRequest, report: Report) -> BenchReport:
+def bench(request: BenchRequest, report: Report, show: Show = lambda part: None) -> BenchReport:
     """Measure models one after the other.
 
     Args:
         request: what.
         report: progress; of downloads as well.
+        show: what is known so far.
 
     Raises:
         UsageError: there is no such model or device.
@@ -170,12 +177,17 @@ def bench(request: BenchRequest, report: Report) -> BenchReport:
     device = torch.device(pick_device(request.device))
     dtype = pick_dtype("auto", device)
     keep_large_allocations()
-    reports = tuple(bench_model(model, request, device, dtype, report) for model in models)
+    reports = tuple(bench_model(model, request, device, dtype, report, show) for model in models)
     return BenchReport(__version__, machine_facts(device), str(dtype).removeprefix("torch."), request, reports)
 
 
 def bench_model(
-    model: NamedModel, request: BenchRequest, device: torch.device, dtype: torch.dtype, report: Report
+    model: NamedModel,
+    request: BenchRequest,
+    device: torch.device,
+    dtype: torch.dtype,
+    report: Report,
+    show: Show = lambda part: None,
 ) -> ModelReport:
     """Measure one model.
 
@@ -185,6 +197,7 @@ def bench_model(
         device: for times.
         dtype: of matrix products, for times.
         report: progress.
+        show: what is known so far.
     """
     config = model.config
     skeleton = build_skeleton(config, report=report)
@@ -194,29 +207,32 @@ def bench_model(
     def counted(done: int, total: int) -> None:
         report(f"{model.name}: FLOPs", done, total, "connectors")
 
-    connectors = count_model(skeleton, config, request.r, request.new_tokens, counted)
-    connector_times: list[ConnectorTimes] = []
-    caption_times: list[CaptionTimes] = []
     reason = _why_not_timed(model, parts) if request.timed else "not asked for"
+    counts = ModelReport(
+        model.name, model.what, config.temporal.frames, config.vision.tokens, config.language.max_text_tokens,
+        request.new_tokens, tuple(parts), memory_bytes(parts, saved),
+        count_model(skeleton, config, request.r, request.new_tokens, counted), not_timed=reason,
+    )  # fmt: skip
+    show(counts)
 
     def tell(what: str, done: int, total: int) -> None:
         report(f"{model.name}: {what}", done, total, "rounds")
 
+    connector_times: list[ConnectorTimes] = []
+    caption_times: list[CaptionTimes] = []
+    limits = Limits(request.rounds, request.seconds)
     if request.timed:
         connector_times = time_connectors(
-            config, request.r, batch=request.batch, rounds=request.rounds, device=device, dtype=dtype, tell=tell
+            config, request.r, batch=request.batch, limits=limits, device=device, dtype=dtype, tell=tell
         )
+        show(connector_times)
     if not reason:
         real = EVLGenForConditionalGeneration.from_pretrained(model.name, device=device, dtype=dtype, report=report)
-        batches = sorted({1, request.caption_batch})
-        caption_times = time_captions(
-            real, request.r, batches=batches, new_tokens=request.new_tokens, rounds=request.rounds, tell=tell
-        )
-    return ModelReport(
-        model.name, model.what, config.temporal.frames, config.vision.tokens, config.language.max_text_tokens,
-        request.new_tokens, tuple(parts), memory_bytes(parts, saved), connectors, tuple(connector_times),
-        tuple(caption_times), reason,
-    )  # fmt: skip
+        for batch in sorted({1, request.caption_batch}):
+            found = time_captions(real, request.r, batch=batch, new_tokens=request.new_tokens, tell=tell, limits=limits)
+            show(found)
+            caption_times += found
+    return replace(counts, connector_times=tuple(connector_times), caption_times=tuple(caption_times))
 
 
 def _why_not_timed(model: NamedModel, parts: Sequence[PartParameters]) -> str:

@@ -5,6 +5,7 @@ A variant's ratio to the first one is taken within a round; medians and ranges a
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,51 +24,74 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Of one measurement.
+
+    Attributes:
+        rounds: so many are measured at most.
+        seconds: after so many no further round begins; one is always measured.
+    """
+
+    rounds: int
+    seconds: float = math.inf
+
+
+@dataclass(frozen=True)
 class Times:
     """Of one variant.
 
     Attributes:
         median_seconds, fastest_seconds, slowest_seconds: of a round.
         times_as_fast: median over rounds of the first variant's seconds divided by this one's.
+        rounds: how many were measured.
     """
 
     median_seconds: float
     fastest_seconds: float
     slowest_seconds: float
     times_as_fast: float
+    rounds: int
 
 
 def in_turn(
-    variants: Mapping[str, Callable[[], Sequence[float]]], rounds: int, tell: Callable[[int, int], None]
+    variants: Mapping[str, Callable[[], Sequence[float]]],
+    limits: Limits,
+    tell: Callable[[int, int], None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, list[Times]]:
     """Time variants side by side, after a round that does not count.
 
     Args:
         variants: by name, what runs once and returns the seconds of its phases; the first is what others are
             compared with.
-        rounds: how often each runs.
+        limits: how often each runs.
         tell: called with rounds done, the first included, and rounds in all.
+        clock: tells seconds.
 
     Returns:
         per variant, the times of each phase.
     """
-    seconds: dict[str, list[Sequence[float]]] = {name: [] for name in variants}
-    for turn in range(rounds + 1):
+    started = clock()
+    found: dict[str, list[Sequence[float]]] = {name: [] for name in variants}
+    for turn in range(limits.rounds + 1):
         order = list(variants) if turn % 2 else list(variants)[::-1]
         measured = {name: variants[name]() for name in order}
         if turn:
             for name, phases in measured.items():
-                seconds[name].append(phases)
-        tell(turn + 1, rounds + 1)
-    first = seconds[next(iter(variants))]
-    return {name: _phases(first, own) for name, own in seconds.items()}
+                found[name].append(phases)
+        late = turn > 0 and clock() - started >= limits.seconds
+        tell(turn + 1, turn + 1 if late else limits.rounds + 1)
+        if late:
+            break
+    first = found[next(iter(variants))]
+    return {name: _phases(first, own) for name, own in found.items()}
 
 
 def _phases(first: list[Sequence[float]], own: list[Sequence[float]]) -> list[Times]:
     times = []
     for base, mine in zip(zip(*first, strict=True), zip(*own, strict=True), strict=True):
         ratio = statistics.median(b / m for b, m in zip(base, mine, strict=True))
-        times.append(Times(statistics.median(mine), min(mine), max(mine), ratio))
+        times.append(Times(statistics.median(mine), min(mine), max(mine), ratio, len(mine)))
     return times
 
 
@@ -87,8 +111,8 @@ class ConnectorTimes:
 
 
 def time_connectors(
-    config: EVLGenConfig, rs: Sequence[int], *, batch: int, rounds: int, device: torch.device, dtype: torch.dtype,
-    tell: Tell,
+    config: EVLGenConfig, rs: Sequence[int], *, batch: int, limits: Limits, device: torch.device,
+    dtype: torch.dtype, tell: Tell,
 ) -> list[ConnectorTimes]:  # fmt: skip
     """Time the connector at every r, and a Q-Former of its width, with random weights and input.
 
@@ -96,7 +120,7 @@ def time_connectors(
         config: sizes; of the towers nothing is built.
         rs: tokens merged per layer; the first is what others are compared with.
         batch: passes at once: items, or frames of items where frames meet behind the connector.
-        rounds: how often each runs.
+        limits: how often each runs.
         device: where.
         dtype: of matrix products; parameters are float32.
         tell: progress.
@@ -120,7 +144,7 @@ def time_connectors(
 
     variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: merging(r) for r in rs}  # type: ignore[misc]
     variants["q-former"] = lambda: once(qformer)
-    times = in_turn(variants, rounds, lambda done, total: tell("connector", done, total))
+    times = in_turn(variants, limits, lambda done, total: tell("connector", done, total))
     return [ConnectorTimes(name, *phases) for name, phases in times.items()]
 
 
@@ -134,7 +158,7 @@ class CaptionTimes:
 
 
 def time_captions(
-    model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batches: Sequence[int], new_tokens: int, rounds: int,
+    model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batch: int, new_tokens: int, limits: Limits,
     tell: Tell,
 ) -> list[CaptionTimes]:  # fmt: skip
     """Time greedy captions of noise at every r; all have as many tokens.
@@ -143,32 +167,29 @@ def time_captions(
         model: with its weights, on its device. Merging otherwise than it was trained changes what it says, and no
             longer than this takes.
         rs: tokens merged per layer; the first is what others are compared with.
-        batches: videos at once, one measurement each.
+        batch: videos at once.
         new_tokens: of every caption.
-        rounds: how often each runs.
+        limits: how often each runs.
         tell: progress.
     """
     config, layers = model.config, model.connector.encoder.layers
     side, frames = config.vision.image_size, config.temporal.frames
-    found: list[CaptionTimes] = []
+    pixels = torch.randn(batch, frames, 3, side, side, device=model.device)
+
+    def caption(r: int) -> list[float]:
+        for layer in layers:
+            layer.r = r
+        started = _now(model.device)
+        model.generate(pixels, num_beams=1, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
+        return [_now(model.device) - started]
+
+    variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: caption(r) for r in rs}  # type: ignore[misc]
     try:
-        for batch in batches:
-            pixels = torch.randn(batch, frames, 3, side, side, device=model.device)
-
-            def caption(r: int, pixels: torch.Tensor = pixels) -> list[float]:
-                for layer in layers:
-                    layer.r = r
-                started = _now(model.device)
-                model.generate(pixels, num_beams=1, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
-                return [_now(model.device) - started]
-
-            variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: caption(r) for r in rs}  # type: ignore[misc]
-            times = in_turn(variants, rounds, lambda done, total, n=batch: tell(f"captions, batch {n}", done, total))  # type: ignore[misc]
-            found += [CaptionTimes(name, batch, phases[0]) for name, phases in times.items()]
+        times = in_turn(variants, limits, lambda done, total: tell(f"captions, batch {batch}", done, total))
     finally:
         for layer, r in zip(layers, config.connector.schedule(), strict=True):
             layer.r = r
-    return found
+    return [CaptionTimes(name, batch, phases[0]) for name, phases in times.items()]
 
 
 def _now(device: torch.device) -> float:
