@@ -36,23 +36,47 @@ def pull(
     name: Annotated[str, typer.Argument(help="The model.")] = "evlgen-mini",
     training: Annotated[bool, typer.Option("--training", help="Also what only training needs.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hash what is here already again; fetch it anew if it is damaged.")
+        bool,
+        typer.Option("--verify", help="Hash all that is here already; what is damaged is fetched, or built, anew."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a model's parts now, so that captioning needs no network later. Prints where they are."""
     from evlgen.weights import fetch_all
     from evlgen.weights.catalogue import model_parts
+    from evlgen.weights.derived import verify_derived
 
     parts = [part for part in model_parts(name) if training or part.needed_for == "captioning"]
     with download_progress() as report:
         paths = fetch_all([part.source for part in parts], report=report, verify=verify)
+    whole, damaged = verify_derived() if verify else ([], [])
     if as_json:
         print_json([_describe(part) for part in parts])
     else:
         table(("part", "path"), [(part.name, str(path)) for part, path in zip(parts, paths, strict=True)])
     counted = "1 part" if len(parts) == 1 else f"{len(parts)} parts"
     err.print(f"{name}: {counted}, {human_bytes(sum(part.bytes for part in parts))}, hashes as pinned")
+    if whole:
+        err.print(f"derived: {', '.join(whole)}, as built")
+    for key in damaged:
+        err.print(f"derived: {key} is damaged, or of an earlier release, and is removed; it is built when it is needed")
+
+
+@app.command("rm")
+def rm(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a model's parts from the cache, and what was derived from them. What is needed again is fetched again."""
+    from evlgen.weights.removing import remove_parts
+
+    removed = remove_parts(name)
+    if as_json:
+        print_json([{"path": str(path), "bytes": size} for path, size in removed])
+    elif removed:
+        table(("removed", "size"), [(str(path), human_bytes(size)) for path, size in removed])
+    freed = human_bytes(sum(size for _, size in removed))
+    err.print(f"{name}: {freed} freed" if removed else f"{name}: nothing of it is in the cache")
 
 
 @app.command("convert")

@@ -5,6 +5,7 @@ import shutil
 
 from evlgen.weights import cache_root, cached
 from evlgen.weights.catalogue import MODELS
+from evlgen.weights.removing import cache_sizes
 from evlgen_cli.diagnosis.check import Check
 from evlgen_cli.texts import human_bytes
 
@@ -13,7 +14,7 @@ ROOM_BYTES = 1_000_000_000
 
 
 def cache() -> Check:
-    """The cache directory: can it be written, and how much room is left."""
+    """The cache directory: can it be written, what it holds, and how much room is left."""
     root = cache_root()
     there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -21,7 +22,10 @@ def cache() -> Check:
             "cache", "broken", f"{root} cannot be written", "set EVLGEN_CACHE to a directory that you can write"
         )
     free = shutil.disk_usage(there).free
-    found = f"{root}, {human_bytes(free)} free"
+    sizes = cache_sizes()
+    parts_of_it = ", ".join(f"{name} {human_bytes(size)}" for name, size in sizes.items())
+    holds = f"{human_bytes(sum(sizes.values()))} ({parts_of_it})" if sizes else "empty"
+    found = f"{root}, {holds}; {human_bytes(free)} free on its disk"
     if free < ROOM_BYTES:
         return Check("cache", "note", found, "free some space, or set EVLGEN_CACHE to a directory on another disk")
     return Check("cache", "ok", found)

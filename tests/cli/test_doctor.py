@@ -128,7 +128,7 @@ def test_memory_of_a_container(tmp_path: Path) -> None:
 def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "not" / "yet"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e9))
-    assert files.cache() == Check("cache", "ok", f"{tmp_path}/not/yet, 5.0 GB free")
+    assert files.cache() == Check("cache", "ok", f"{tmp_path}/not/yet, empty; 5.0 GB free on its disk")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e8))
     assert files.cache().status == "note"
     (tmp_path / "file").write_text("in the way")

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from evlgen.weights import catalogue, samples
+from evlgen.weights import catalogue, derived, samples
 from evlgen.weights.catalogue import Part
 
 MODEL = b"model" * 500
+KEY = f"gguf-1-{hashlib.sha256(MODEL).hexdigest()[:16]}"
 
 
 def part(name: str, content: bytes, needed_for: str) -> Part:
@@ -74,6 +75,33 @@ def test_ls_and_pull(cli: Callable[..., Result], tmp_path: Path) -> None:
 def test_pull_for_training_as_json(cli: Callable[..., Result]) -> None:
     result = cli("models", "pull", "evlgen-mini", "--training", "--verify", "--json")
     assert [(p["name"], p["cached"]) for p in json.loads(result.stdout)] == [("vision", True), ("start", True)]
+
+
+def test_verify_covers_what_is_derived(cli: Callable[..., Result], tmp_path: Path) -> None:
+    cli("models", "pull")
+    folder = derived(KEY, lambda folder: (folder / "model").write_bytes(MODEL) and None)
+    lines = cli("models", "pull", "--verify").stderr.splitlines()
+    assert lines[-2:] == ["evlgen-mini: 1 part, 2.5 kB, hashes as pinned", f"derived: {KEY}, as built"]
+    (folder / "model").write_bytes(b"\0" * len(MODEL))
+    again = cli("models", "pull", "--verify")
+    assert (again.exit_code, again.stderr.splitlines()[-1]) == (
+        0,
+        f"derived: {KEY} is damaged, or of an earlier release, and is removed; it is built when it is needed",
+    )
+    assert not folder.exists()
+
+
+def test_rm(cli: Callable[..., Result], tmp_path: Path) -> None:
+    assert cli("models", "rm", "evlgen-mini").stderr == "evlgen-mini: nothing of it is in the cache\n"
+    cli("models", "pull")
+    derived(KEY, lambda folder: (folder / "model").write_bytes(MODEL) and None)
+    other = derived("gguf-1-of-another", lambda folder: (folder / "model").write_bytes(b"x") and None)
+    gone = cli("models", "rm", "evlgen-mini", "--json")
+    assert [Path(one["path"]).parent.name for one in json.loads(gone.stdout)] == ["files", "derived"]
+    assert (gone.exit_code, gone.stderr.startswith("evlgen-mini: 5.")) == (0, True)
+    assert other.exists()
+    assert "no      MIT      a tiny vision" in cli("models", "ls").stdout
+    assert cli("models", "rm", "evlgen-mimi").exit_code == 2
 
 
 def test_pull_of_an_unknown_model(cli: Callable[..., Result]) -> None:

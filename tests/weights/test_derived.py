@@ -1,6 +1,7 @@
 """Converted files: built once, whole or not at all, by one process."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from evlgen.errors import WeightsError
+from evlgen.system.hashes import checksum
 from evlgen.weights import cache as cache_module
 from evlgen.weights import derived
+from evlgen.weights.derived import verify_derived
 from tests.weights.tiny_wheel import files_in
+
+derived_module = sys.modules["evlgen.weights.derived"]  # the package calls its function alike
 
 
 def build(folder: Path) -> None:
@@ -35,6 +40,53 @@ def test_a_file_that_was_cut_is_built_again(cache: Path) -> None:
     assert (derived("language-1", build) / "sub" / "model.bin").read_bytes() == b"converted"
 
 
+def test_damage_that_kept_size_and_time_is_built_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = derived("language-1", build) / "sub" / "model.bin"
+    before = path.stat()
+    path.write_bytes(b"c\0\0\0erted")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setattr(derived_module, "_compared", {})  # another process
+    assert (derived("language-1", build) / "sub" / "model.bin").read_bytes() == b"converted"
+
+
+def test_files_are_compared_once_in_a_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derived_module, "_compared", {})
+    folder = derived("language-1", build)
+    read: list[Path] = []
+    monkeypatch.setattr(derived_module, "checksum", lambda path: read.append(path) or checksum(path))
+    assert derived("language-1", build) == derived("language-1", build) == folder
+    assert read == [folder / "sub" / "model.bin"]
+
+
+@pytest.mark.parametrize("manifest", ["", "[]", "[" * 10_000, '{"checksums": 3}', '{"checksums": {"none": "x"}}', "{}"])
+def test_a_damaged_manifest(manifest: str, cache: Path) -> None:
+    folder = derived("language-1", build)
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "sub" / "model.bin").write_bytes(b"x")
+    assert (derived("language-1", build) / "sub" / "model.bin").read_bytes() == b"converted"
+
+
+def test_what_is_built_is_readable_as_the_umask_says(cache: Path) -> None:
+    def closed(folder: Path) -> None:
+        build(folder)
+        (folder / "sub" / "model.bin").chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        folder = derived("language-1", closed)
+    finally:
+        os.umask(before)
+    assert [p.stat().st_mode & 0o777 for p in (folder, folder / "sub" / "model.bin")] == [0o750, 0o640]
+
+
+def test_verifying_removes_what_is_damaged(cache: Path) -> None:
+    kept, damaged = derived("kept", build), derived("damaged", build)
+    (damaged / "sub" / "model.bin").write_bytes(b"x")
+    assert verify_derived() == (["kept"], ["damaged"])
+    assert (kept.exists(), damaged.exists()) == (True, False)
+    assert verify_derived() == (["kept"], [])
+
+
 def test_a_build_that_fails_leaves_nothing(cache: Path) -> None:
     def fail(folder: Path) -> None:
         build(folder)
@@ -47,12 +99,16 @@ def test_a_build_that_fails_leaves_nothing(cache: Path) -> None:
         derived("language-1", lambda folder: None)
 
 
-def test_full_disk_while_building(cache: Path) -> None:
+@pytest.mark.parametrize("library", ["python", "rust"])
+def test_full_disk_while_building(library: str, cache: Path) -> None:
     def full(folder: Path) -> None:
+        if library == "rust":  # as safetensors says it
+            raise ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "model.bin"))
 
     with pytest.raises(WeightsError, match="no space is left on the disk"):
         derived("language-1", full)
+    assert files_in(cache) == []
 
 
 def test_other_failures_of_the_build_are_its_own(cache: Path) -> None:

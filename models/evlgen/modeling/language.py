@@ -8,7 +8,6 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -27,7 +26,8 @@ from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
 from evlgen.modeling.packing import PromptedIds
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
-from evlgen.weights import derived, fetch
+from evlgen.system.hashes import sha256_of
+from evlgen.weights import Source, derived, fetch
 
 CONVERSION = 1
 """Raise when converted files change meaning."""
@@ -250,7 +250,7 @@ def _location(config: LanguageConfig, report: Any) -> dict[str, Any]:
     source = config.source
     assert source is not None
     if ".gguf" in source:
-        return {"pretrained_model_name_or_path": str(_converted(fetch(source, report=report)))}
+        return {"pretrained_model_name_or_path": str(_converted(fetch(source, report=report), source))}
     if source.startswith("hf:"):
         name, _, revision = source.removeprefix("hf:").partition("@")
         return {"pretrained_model_name_or_path": name, "revision": revision or None}
@@ -269,7 +269,7 @@ def _open(config: LanguageConfig, factory: Any, **options: Any) -> Any:
         raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
 
 
-def _converted(gguf: Path) -> Path:
+def _converted(gguf: Path, source: str) -> Path:
     """A folder with the same model as safetensors in bfloat16; a Q4 file's values fit it to 3 digits."""
 
     def build(folder: Path) -> None:
@@ -285,8 +285,7 @@ def _converted(gguf: Path) -> Path:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    digest = (Source.parse(source).sha256 or sha256_of(gguf))[:16]
     with _quiet_transformers(), redirect_stderr(io.StringIO()):  # the converter draws a bar of its own
         return derived(f"gguf-{CONVERSION}-{digest}", build)
 

@@ -120,7 +120,7 @@ def os_errors(path: str | Path, doing: str = "cannot be written", *, hint: str =
     except UnicodeEncodeError:
         raise EvlgenError(f"{printable(path)} {doing}: its name is no text", hint) from None
     except Exception as error:
-        refused = error if isinstance(error, OSError) else _hidden(error)
+        refused = refusal(error)
         if refused is None or not _about(refused, Path(path)):
             raise
         reason = refused.strerror or str(refused) or type(refused).__name__
@@ -129,8 +129,10 @@ def os_errors(path: str | Path, doing: str = "cannot be written", *, hint: str =
         ) from error
 
 
-def _hidden(error: Exception) -> OSError | None:
-    """The system's refusal behind an error of a library's own: torch's, or the text of one that is written in Rust."""
+def refusal(error: Exception) -> OSError | None:
+    """The system's refusal behind an error, also one of a library's own: torch's, or the text of one in Rust."""
+    if isinstance(error, OSError):
+        return error
     if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
         return error.__context__
     match = _RUST.search(str(error))

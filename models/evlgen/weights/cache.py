@@ -9,12 +9,12 @@ import errno
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from evlgen.errors import WeightsError
+from evlgen.errors import EvlgenError, WeightsError
+from evlgen.system.files import refusal
 from evlgen.system.locks import locked
 
 
@@ -39,9 +39,10 @@ def staging(root: Path, key: str) -> Iterator[Path]:
     with disk_errors(root), locked(root / "locks" / f"{key}.lock"):
         ours = root / "staging" / key
         shutil.rmtree(ours, ignore_errors=True)  # we hold the lock, so whatever is there was left by a killed run
-        ours.mkdir(parents=True)
+        work = ours / "work"  # one level below, so that it can be moved away
+        work.mkdir(parents=True)
         try:
-            yield Path(tempfile.mkdtemp(dir=ours))
+            yield work
         finally:
             shutil.rmtree(ours, ignore_errors=True)
 
@@ -51,14 +52,15 @@ def disk_errors(root: Path) -> Iterator[None]:
     """Say what went wrong with the cache directory `root` as a WeightsError."""
     try:
         yield
-    except OSError as error:
-        if not str(error.filename or root).startswith(str(root)):
+    except Exception as error:
+        refused = None if isinstance(error, EvlgenError) else refusal(error)
+        if refused is None or not str(refused.filename or root).startswith(str(root)):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(root) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if refused.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise WeightsError(
-                f"the cache directory {root} cannot be written: {error.strerror}",
+                f"the cache directory {root} cannot be written: {refused.strerror}",
                 "set EVLGEN_CACHE to a directory that you can write",
             ) from error
         raise
@@ -69,3 +71,14 @@ def disk_full(root: Path) -> WeightsError:
     return WeightsError(
         f"no space is left on the disk that holds {root}", "free some, or set EVLGEN_CACHE to a directory elsewhere"
     )
+
+
+def bytes_under(folder: Path) -> int:
+    """Bytes of all files below a folder, also while others write and remove some."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+        except OSError:
+            continue  # moved or removed while we looked
+    return total

