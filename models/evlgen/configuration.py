@@ -158,6 +158,17 @@ class LoraConfig(Strict):
     )
 
 
+class CrossAttentionConfig(Strict):
+    """Layers of the language model that look at the soft prompts, which then stand in front of no text.
+
+    A departure from the paper for small data (Flamingo, arXiv 2204.14198, section 2.2).
+    """
+
+    every: int = Field(3, gt=0, description="the first language layer looks, and every so many after it")
+    heads: int = Field(9, gt=0, description="attention heads; they divide the language model's width")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on attention weights and on what was found")
+
+
 class LanguageConfig(Strict):
     """The frozen causal language model and how it is addressed."""
 
@@ -172,6 +183,9 @@ class LanguageConfig(Strict):
     end_text: str = Field("\n", description="ends a caption; one token where it follows a word")
     max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
     lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
+    cross_attention: CrossAttentionConfig | None = Field(
+        None, description="look at the soft prompts from inside instead of reading them in front of the text"
+    )
     quantization: Literal["none", "int8", "nf4"] = Field(
         "none",
         description="of the layers' matrices: 8 bit or 4 bit (NF4) with bitsandbytes, the extra evlgen[quantize]",
@@ -183,6 +197,10 @@ class LanguageConfig(Strict):
             raise ValueError(
                 f"language.quantization {self.quantization} is for weights that are read: set language.source"
             )
+        if self.cross_attention is not None and self.width % self.cross_attention.heads:
+            raise ValueError(f"language.width {self.width} is not divisible by language.cross_attention.heads")
+        if self.cross_attention is not None and not self.prompt_before + self.prompt_after:
+            raise ValueError("language.cross_attention leaves nothing to read in front of a caption: set prompt_before")
         return self
 
 

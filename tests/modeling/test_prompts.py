@@ -9,6 +9,7 @@ from torch import Tensor
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import PromptedIds, pack_captions
+from evlgen.modeling.sampling import sample_captions
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model
 
 PROMPTS = ["Question: how many? Short answer:", "a photo of", "", "Question: is it a dog or a cat? Short answer:"]
@@ -71,17 +72,20 @@ def test_a_prompted_batch_of_one_equals_a_batch_of_many(llm: dict[str, object], 
 
 
 @KINDS
-def test_sampling_draws_what_transformers_draws_behind_the_prompt(llm: dict[str, object]) -> None:
+def test_samples_behind_prompts_are_those_of_the_prefix_put_together_by_hand(llm: dict[str, object]) -> None:
+    """Prompts of different lengths in one batch, against every item alone, its prompt a part of its prefix.
+
+    What is drawn behind a prefix is compared with the enumerated distribution in test_sampling.py.
+    """
     model = decided(llm)
-    features = model.encode(torch.randn(1, 1, 3, 48, 48))
-    drawn = model.generate(features=features, prompt=PROMPTS[0], do_sample=True, seed=5, max_new_tokens=8)
-    end = model.language.end_token_id
-    torch.manual_seed(5)
-    theirs = model.language.model.generate(
-        inputs_embeds=by_hand(model, model.soft_prompts(features)[0], PROMPTS[0])[None], do_sample=True, top_k=0,
-        max_new_tokens=8, eos_token_id=end, pad_token_id=end,
-    )  # fmt: skip
-    assert drawn.sequences.tolist() == theirs.tolist()
+    soft = model.soft_prompts(model.encode(torch.randn(4, 1, 3, 48, 48)))
+    prompts = [model.language.encode_prompt(prompt) for prompt in PROMPTS]
+    settings: dict[str, Any] = {"samples": 3, "max_new_tokens": 8}
+    many, _ = sample_captions(model.language, model.prefix(soft), prompts=prompts, seed=[5, 6, 7, 8], **settings)
+    for i, prompt in enumerate(PROMPTS):
+        alone, _ = sample_captions(model.language, by_hand(model, soft[i], prompt)[None], seed=[5 + i], **settings)
+        assert many.token_ids()[i] == alone.token_ids()[0]
+        torch.testing.assert_close(many.log_probabilities[i], alone.log_probabilities[0], rtol=1e-4, atol=1e-4)
 
 
 def test_blanks_at_the_end_of_a_prompt_are_dropped_and_words_are_not() -> None:

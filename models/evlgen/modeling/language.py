@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
+from evlgen.modeling.cross_attention import CrossAttention, Seen
 from evlgen.modeling.packing import PromptedIds
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
@@ -76,10 +77,16 @@ class FrozenLanguageModel(nn.Module):
             raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
         if config.lora is not None:
             add_lora(self.model, self.layers, config.lora)
+        self.cross_attention = (
+            None if config.cross_attention is None else CrossAttention(self.layers, width, config.cross_attention)
+        )
+        self._texts_around = tuple(len(self.encode(text)) for text in (config.prompt_before, config.prompt_after))
 
     def train(self, mode: bool = True) -> FrozenLanguageModel:
-        """Frozen: always in evaluation mode, but for the dropout of adapters."""
+        """Frozen: always in evaluation mode, but for the dropout of adapters and of cross-attention."""
         super().train(False)
+        if self.cross_attention is not None:
+            self.cross_attention.train(mode)
         if self.config.lora is not None:
             set_dropout(self.model, mode)
         return self
@@ -145,23 +152,40 @@ class FrozenLanguageModel(nn.Module):
         """Choose transformers' attention ("sdpa", "eager"); on CPUs eager is the faster one for training."""
         self.model.set_attn_implementation(implementation)
 
-    def hidden_states(self, embeddings_BTW: Tensor, mask_BTT: Tensor, positions_BT: Tensor) -> Tensor:
+    def split(self, prefix_BPW: Tensor) -> tuple[Tensor, Seen | None]:
+        """What of a prefix is read, and what is looked at: all and None, or with cross-attention its soft prompts."""
+        if self.cross_attention is None:
+            return prefix_BPW, None
+        before, after = self._texts_around
+        end = prefix_BPW.shape[1] - after
+        read = torch.cat([prefix_BPW[:, :before], prefix_BPW[:, end:]], dim=1)
+        return read, self.cross_attention.seen(prefix_BPW[:, before:end])
+
+    def looking_at(self, seen: Seen | None) -> AbstractContextManager[None]:
+        """While the language model runs: what its layers look at."""
+        return nullcontext() if self.cross_attention is None else self.cross_attention.looking_at(seen)
+
+    def hidden_states(
+        self, embeddings_BTW: Tensor, mask_BTT: Tensor, positions_BT: Tensor, seen: Seen | None = None
+    ) -> Tensor:
         """Last hidden states (B, T, W).
 
         Args:
             embeddings_BTW: inputs.
             mask_BTT: True where row may look at column.
             positions_BT: position of every token.
+            seen: of the prefix that was split.
         """
         dtype = self.embedding_weight.dtype
         bias = torch.zeros(mask_BTT.shape, dtype=dtype, device=mask_BTT.device)
         bias.masked_fill_(~mask_BTT, torch.finfo(dtype).min)
-        out: Tensor = self.model.base_model(
-            inputs_embeds=embeddings_BTW.to(dtype),
-            attention_mask=bias.unsqueeze(1),
-            position_ids=positions_BT,
-            use_cache=False,
-        ).last_hidden_state
+        with self.looking_at(seen):
+            out: Tensor = self.model.base_model(
+                inputs_embeds=embeddings_BTW.to(dtype),
+                attention_mask=bias.unsqueeze(1),
+                position_ids=positions_BT,
+                use_cache=False,
+            ).last_hidden_state
         return out
 
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
+from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.distribution import SamplingDistribution
-from evlgen.modeling.generation import CaptionOutput, append_prompts, generate_captions
+from evlgen.modeling.generation import CaptionOutput, generate_captions
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.packing import (
@@ -90,7 +91,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
     def trainable_names(self) -> list[str]:
         """The parameters that training changes and checkpoints hold: an explicit list."""
-        inside = (".temporal.", MARK)  # what is trained within the frozen parts
+        inside = (".temporal.", MARK, cross_attention.MARK)  # what is trained within the frozen parts
         return [
             n
             for n, _ in self.named_parameters()
@@ -140,13 +141,19 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
     def _predicting_states(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
         """(M, W): the language model's hidden states that predict the tokens; items of similar length run together."""
+        prefix_BPW, seen = self.language.split(prefix_BPW)
         prefix = prefix_BPW.shape[1]
         inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
         mask, positions = packed_mask(packed, prefix), packed_positions(packed, prefix)
         found, places = [], []
         for rows, tokens in length_groups(packed, self.most_length_groups):
             end = prefix + tokens
-            hidden = self.language.hidden_states(inputs[rows, :end], mask[rows, :end, :end], positions[rows, :end])
+            hidden = self.language.hidden_states(
+                inputs[rows, :end],
+                mask[rows, :end, :end],
+                positions[rows, :end],
+                None if seen is None else seen[rows],
+            )
             row_of = torch.full((len(inputs),), -1, device=hidden.device)
             row_of[rows] = torch.arange(len(rows), device=hidden.device)
             (place,) = (row_of[packed.item] >= 0).nonzero(as_tuple=True)
@@ -256,13 +263,14 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
         prefix = self.prefix(soft_prompts_BQW)
         prompts = self._prompts(prompt, prefix, decoding)
-        prompted, mask = append_prompts(self.language, prefix, prompts)
-        output = generate_captions(self.language, prompted, mask_BP=mask, **decoding)
-        ids, count = output.token_ids(), decoding.get("num_captions", 1)
-        given = [[PromptedIds(one, prompt) for one in ids[b * count :][:count]] for b, prompt in enumerate(prompts)]
-        packed = pack_captions(given).to(self.device)
-        scores = torch.zeros(packed.captions, device=self.device)
-        output.log_probabilities = scores.index_add(0, packed.sequence, self.log_probabilities(prefix, packed)).cpu()
+        output = generate_captions(self.language, prefix, prompts=prompts, **decoding)
+        if decoding.get("do_sample"):  # the search knows the model's own log-probabilities, the sampler its samples'
+            ids, count = output.token_ids(), decoding.get("num_captions", 1)
+            given = [[PromptedIds(one, prompt) for one in ids[b * count :][:count]] for b, prompt in enumerate(prompts)]
+            packed = pack_captions(given).to(self.device)
+            log_p = self.log_probabilities(prefix, packed)
+            scores = torch.zeros(packed.captions, dtype=log_p.dtype, device=self.device)
+            output.log_probabilities = scores.index_add(0, packed.sequence, log_p).cpu()
         output.texts = self.processor.batch_decode(output.sequences)
         return output
 

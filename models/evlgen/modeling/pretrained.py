@@ -20,6 +20,7 @@ from torch import Tensor
 
 from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_beside
 from evlgen.errors import WeightsError
+from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.tomeformer import load_bert
@@ -179,7 +180,7 @@ class PretrainedMixin:
         own: dict[str, Tensor] = dict(self.named_parameters())  # type: ignore[attr-defined]
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         if start:
-            names = [n for n in names if n in tensors or not (n.startswith("vision.") or MARK in n)]
+            names = [n for n in names if n in tensors or not (n.startswith("vision.") or MARK in n or cross_attention.MARK in n)]
         if not self.config.language.learned_prompt:
             names = [n for n in names if n in tensors or not n.startswith("prompt_")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))

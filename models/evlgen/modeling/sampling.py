@@ -9,8 +9,9 @@ Shapes: B items, P prefix tokens, K samples, T tokens of the longest caption, W 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,18 +55,22 @@ def sample_captions(
     prefix_BPW: Tensor,
     *,
     samples: int,
+    prompts: Sequence[Sequence[int]] | None = None,
     greedy: bool = False,
     max_new_tokens: int = 30,
     min_new_tokens: int = 0,
     temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int | Sequence[int] | None = None,
+    processors: Any = None,
+    on_tokens: Callable[[int], None] | None = None,
 ) -> tuple[SampledCaptions, SampledCaptions | None]:
     """Draw captions behind prefixes.
 
     Args:
         language: the frozen language model.
         prefix_BPW: what stands before a caption (`EVLGenForConditionalGeneration.prefix`).
+        prompts: token ids that follow the prefix, one list an item.
         samples: K, captions drawn for each item, independently; 0 is allowed with `greedy`.
         greedy: also decode the most likely token at every step (temperature and nucleus do not change it).
         max_new_tokens: longest caption in tokens, end token included.
@@ -74,6 +79,8 @@ def sample_captions(
         top_p: nucleus of the sampling distribution.
         seed: makes sampling repeatable: one number for the same batch in the same order, or one an item, which then
             gets the same samples in whatever batch it is; None takes torch's global generator.
+        processors: a LogitsProcessorList of transformers; it changes logits before temperature and nucleus do.
+        on_tokens: told after every step how many items have one more token.
 
     Returns:
         The samples, and the greedy captions with K = 1, or None.
@@ -97,13 +104,17 @@ def sample_captions(
     counts = torch.full((batch, width), max_new_tokens, device=device)
     live = torch.ones(batch, width, dtype=torch.bool, device=device)
 
-    shared = SharedPrefix(language, prefix_BPW)
+    shared = SharedPrefix(language, prefix_BPW, prompts)
     items = torch.arange(batch, device=device)  # which item a row of the block is
     slots = torch.arange(width, device=device).expand(batch, width)  # which caption a place of the block is
     logits = F.linear(shared.last_hidden_BW, language.head_weight)[items.repeat_interleave(width)]
     for t in range(max_new_tokens):
         row, place = live[items.unsqueeze(1), slots].nonzero(as_tuple=True)
         item, slot = items[row], slots[row, place]
+        if processors is not None:
+            logits = processors(sequences[item, slot, :t], _full_precision(logits))
+        if on_tokens is not None:
+            on_tokens(len(items))
         offset = torch.full_like(item, t)
         restricted = distribution.restrict_(_full_precision(logits), offset)
         token, token_log_p = draw(restricted, uniform[item, slot, t])
