@@ -1,7 +1,8 @@
 """How much faster `evlgen caption` is than a straightforward loop, on the same clips, model and settings.
 
 The straightforward loop is what one writes first: open a video with PyAV, decode it, take the frames, run the model at
-batch 1 in float32, next video. Both run as whole processes, alternating, so that a noisy machine hits both alike.
+batch 1 in float32 and write with transformers' `generate`, next video. Both run as whole processes, alternating, so that
+a noisy machine hits both alike.
 
     EVLGEN_DATA=... python benchmarks/caption_speed.py [--runs 3] [--model evlgen-mini] [FOLDER ...]
 """
@@ -26,6 +27,7 @@ def straightforward(clips: list[Path], model_name: str, num_beams: int) -> dict[
     import av
     import numpy as np
     import torch
+    from transformers_generate import transformers_captions
 
     from evlgen.modeling import EVLGenForConditionalGeneration
 
@@ -43,8 +45,8 @@ def straightforward(clips: list[Path], model_name: str, num_beams: int) -> dict[
         shown = [max(i for i, t in enumerate(times) if t <= m or i == 0) for m in moments]
         pixels = model.processor([np.stack([frames[i].to_ndarray(format="rgb24") for i in shown])])
         with torch.inference_mode():
-            output = model.generate(pixels, num_beams=num_beams)
-        captions[clip.name] = model.processor.batch_decode(output.sequences)[0]
+            ids = transformers_captions(model, model.soft_prompts(model.encode(pixels)), num_beams=num_beams)
+        captions[clip.name] = model.processor.batch_decode(torch.tensor(ids))[0]
     print(json.dumps({"load": loaded - started, "work": time.monotonic() - loaded, "captions": captions}))
     return captions
 

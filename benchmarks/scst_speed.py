@@ -35,10 +35,10 @@ import torch
 from pycocoevalcap.cider.cider import Cider
 from torch import Tensor
 from torch.nn import functional as F
+from transformers_generate import transformers_captions
 
 from evlgen.metrics.tokenizer import tokenize_captions
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.generation import generate_captions
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes import load_recipe
 from evlgen.training import self_critical
@@ -123,12 +123,11 @@ class Straightforward:
 
     def generate(self, visual: Tensor, is_sample: bool) -> tuple[list[list[int]], list[str]]:
         """Token ids and text of a caption of each of some videos."""
-        prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
-        output = generate_captions(
-            self.model.language, prefix, num_beams=1, do_sample=is_sample, temperature=self.config.temperature,
-            max_new_tokens=self.config.max_new_tokens,
-        )  # fmt: skip
-        return output.token_ids(), self.model.processor.batch_decode(output.sequences)
+        soft, options = self.trainer.task.soft_prompts(visual), {}
+        if is_sample:
+            options = {"do_sample": True, "temperature": self.config.temperature}
+        ids = transformers_captions(self.model, soft, max_new_tokens=self.config.max_new_tokens, **options)
+        return ids, [self.model.processor.batch_decode(torch.tensor([one]))[0] for one in ids]
 
     def reward(self, items: list[int], texts: list[str]) -> list[float]:
         """CIDEr of one caption a video, as pycocoevalcap has it: document frequencies of what it is given."""

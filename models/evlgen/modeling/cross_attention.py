@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +48,7 @@ class _Look(nn.Module):
 
     def forward(self, x_BTW: Tensor, keys_BHQD: Tensor, values_BHQD: Tensor) -> Tensor:
         """What the tokens find: added to them."""
-        batch, tokens, width = x_BTW.shape
+        batch, tokens, _ = x_BTW.shape
         own = self.norm.weight.dtype
         normed = self.norm(x_BTW.to(own))
         query = self.query(normed).view(batch, tokens, self.heads, -1).transpose(1, 2)

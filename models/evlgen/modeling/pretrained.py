@@ -180,7 +180,11 @@ class PretrainedMixin:
         own: dict[str, Tensor] = dict(self.named_parameters())  # type: ignore[attr-defined]
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         if start:
-            names = [n for n in names if n in tensors or not (n.startswith("vision.") or MARK in n or cross_attention.MARK in n)]
+            names = [
+                n
+                for n in names
+                if n in tensors or not (n.startswith("vision.") or MARK in n or cross_attention.MARK in n)
+            ]
         if not self.config.language.learned_prompt:
             names = [n for n in names if n in tensors or not n.startswith("prompt_")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
