@@ -1,8 +1,8 @@
 """How much faster `evlgen caption` is than a straightforward loop, on the same clips, model and settings.
 
 The straightforward loop is what one writes first: open a video with PyAV, decode it, take the frames, run the model at
-batch 1 in float32 and write with transformers' `generate`, next video. Both run as whole processes, alternating, so that
-a noisy machine hits both alike.
+batch 1 in float32 and write with transformers' `generate`, next video. Both run as whole processes, alternating, so
+that a noisy machine hits both alike.
 
     EVLGEN_DATA=... python benchmarks/caption_speed.py [--runs 3] [--model evlgen-mini] [FOLDER ...]
 """

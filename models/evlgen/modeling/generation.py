@@ -92,8 +92,10 @@ def generate_captions(
         )  # fmt: skip
     else:
         found = beam_captions(language, prefix_BPW, beams=num_beams, length_penalty=length_penalty, **common)
-    parts = (found.sequences, found.token_counts, found.log_probabilities)
-    return CaptionOutput(*(part[:, :num_captions].flatten(0, 1) for part in parts))
+    sequences, counts, log_p = (
+        part[:, :num_captions].flatten(0, 1) for part in (found.sequences, found.token_counts, found.log_probabilities)
+    )
+    return CaptionOutput(sequences, counts, log_p)
 
 
 def _processors(

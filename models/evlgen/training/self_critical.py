@@ -82,7 +82,7 @@ class SelfCritical:
         """
         assert not model.training, "dropout is off"
         config, wants_greedy = self.config, self.config.baseline == "greedy"
-        length = {"max_new_tokens": config.max_new_tokens, "min_new_tokens": config.min_new_tokens}
+        length: dict[str, Any] = {"max_new_tokens": config.max_new_tokens, "min_new_tokens": config.min_new_tokens}
         if config.sampler == "multinomial":
             return sample_captions(
                 model.language, prefix_BPW, samples=config.samples, greedy=wants_greedy, seed=seeds,
