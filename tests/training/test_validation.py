@@ -93,7 +93,7 @@ def test_loss_and_gap_are_those_of_the_model() -> None:
         model.vision.after.alpha.fill_(0.5)
     source = source_of(model, frames=3)
     task = CaptionTask(model, None, torch.float32)
-    config = ValidationConfig(loss_items=4, caption_items=3, max_new_tokens=5)
+    config = ValidationConfig(loss_items=4, caption_items=3, max_new_tokens=30, repetition_penalty=5.0)
     validator = Validator([source], config, 3, Processes("cpu"))
     figures = validator.run(task, task)["noise"]
     features = torch.from_numpy(np.stack([source.cache.get(k, [0, 1, 2], 0) for k in range(4)]))
@@ -102,7 +102,9 @@ def test_loss_and_gap_are_those_of_the_model() -> None:
     shuffled = model(captions, features=features[[3, 0, 1, 2]]).loss.item()
     assert figures["loss"] == pytest.approx(matched, rel=1e-5)
     assert figures["gap"] == pytest.approx(shuffled - matched, abs=1e-5)
-    assert figures["captions"] == model.generate(features=features[:3], num_beams=1, max_new_tokens=5).texts
+    greedy = {"features": features[:3], "num_beams": 1, "max_new_tokens": 30}
+    assert figures["captions"] == model.generate(**greedy, repetition_penalty=5.0).texts
+    assert figures["captions"] != model.generate(**greedy).texts
     listened = model.vision.after.attention(features.float()).mean(dim=(0, 1, 2))
     assert torch.tensor(figures["frames_listen"]) == pytest.approx(listened, abs=1e-4)
 

@@ -8,11 +8,13 @@ import pytest
 import yaml
 
 from evlgen.captioning import answering
+from evlgen.captioning.answering import answer_request
 from evlgen.captioning.captioner import Asked, Caption
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import EvalStep
 from evlgen.workflow import Hands
 from evlgen.workflow.fingerprints import settings_of
+from evlgen.workflow.predicting import data_of, request_of
 from tests.captioning import fakes
 from tests.data.published_sets import SETS
 from tests.workflow.conftest import Run
@@ -119,6 +121,16 @@ def test_what_cannot_be_asked_is_said_before_the_first_step(tmp_path: Path, answ
         "gain: a answers the questions of VQAv2 (compare takes steps of captions)"
     )
     assert answerer.asked == 0
+
+
+def test_a_step_searches_as_it_says(tmp_path: Path) -> None:
+    """What it leaves open stays as the command has it."""
+    step = EvalStep(name="a", kind="eval", model="m", dataset=str(vqav2(tmp_path)), split="val", repetition_penalty=1.5)
+    out = tmp_path / "a.jsonl"
+    request = request_of(step, data_of(step), out)
+    assert (request.repetition_penalty, request.length_penalty) == (1.5, answer_request(out, "m").length_penalty)
+    shorter = step.model_copy(update={"length_penalty": 0.5})
+    assert request_of(shorter, data_of(shorter), out).length_penalty == 0.5
 
 
 def test_settings_of_older_results_are_as_they_were(tmp_path: Path) -> None:

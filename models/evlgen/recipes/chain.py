@@ -100,6 +100,12 @@ class EvalStep(Step):
     max_new_tokens: int | None = Field(
         None, gt=0, description="most tokens of a caption or answer; null: 30, or 10 for questions"
     )
+    repetition_penalty: float | None = Field(
+        None, gt=0, description="what tokens that a caption or answer holds already pay; null: 1, nothing"
+    )
+    length_penalty: float | None = Field(
+        None, description="exponent of the length that scores of beams are divided by; null: as evlgen eval has it"
+    )
     metrics: list[Metric] = Field(
         default_factory=lambda: list(_SCORES), min_length=1, description="of captions; answers have their accuracy"
     )

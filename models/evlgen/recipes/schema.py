@@ -145,6 +145,11 @@ class ValidationConfig(Strict):
     caption_items: int = Field(200, ge=0, description="items captioned and scored")
     max_new_tokens: int = Field(24, gt=0, description="longest caption in tokens, end included")
     beams: int = Field(1, gt=0, description="beams of the search; 1 is greedy")
+    repetition_penalty: float = Field(
+        1.0,
+        gt=0,
+        description="what tokens that a caption holds already pay, as evlgen eval --repetition-penalty has it",
+    )
     metric: Literal["cider+bleu-4", "cider", "bleu-4", "rouge-l", "loss", "gap"] = Field(
         "cider+bleu-4", description="what the best checkpoint is best by, averaged over the sources; + adds points"
     )

@@ -150,6 +150,7 @@ class Validator:
                 torch.stack([prompts[i] for i in chosen]),
                 prompt=[source.items[i].prompt for i in chosen],
                 num_beams=self.config.beams,
+                repetition_penalty=self.config.repetition_penalty,
                 max_new_tokens=self.config.max_new_tokens,
             )
             texts += generated.texts

@@ -33,7 +33,7 @@ _OF_THE_RUN = {
 }  # fmt: skip
 """Keys of sections that say how a run goes, and not what comes out."""
 
-_CAME_LATER = ("prompt", "min_new_tokens", "max_new_tokens")
+_CAME_LATER = ("prompt", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty")
 """Keys of eval steps that are left out where they are null, so that results from before they were there still count."""
 
 

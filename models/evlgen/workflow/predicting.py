@@ -75,6 +75,8 @@ def request_of(
         prompt=step.prompt,
         min_length=step.min_new_tokens,
         max_length=step.max_new_tokens,
+        repetition_penalty=step.repetition_penalty,
+        length_penalty=step.length_penalty,
     )
     model = step.model if model is None else model
     if isinstance(data, Located):
