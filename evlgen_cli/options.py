@@ -15,6 +15,14 @@ DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps: where the model runs.", show_default=True)
 ]
 
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, float32, bfloat16, float16: arithmetic of the model. auto is what --out was begun in, or else "
+        "what this machine is fast in (evlgen doctor)."
+    ),
+]
+
 PromptOption = Annotated[
     str,
     typer.Option(

@@ -19,6 +19,7 @@ from evlgen_cli.console import Bar, download_progress, err, out, print_json, pro
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
     DeviceOption,
+    DtypeOption,
     JsonOption,
     LengthPenaltyOption,
     ModelOption,
@@ -73,13 +74,7 @@ def caption(
         bool, typer.Option("--strict", help="Fail on damaged files instead of captioning what can be decoded.")
     ] = False,
     device: DeviceOption = CaptionRequest.device,
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="auto, float32, bfloat16, float16: arithmetic of the model. auto is what --out was begun in, or else "
-            "what this machine is fast in (evlgen doctor)."
-        ),
-    ] = CaptionRequest.dtype,
+    dtype: DtypeOption = CaptionRequest.dtype,
     batch_size: Annotated[
         int | None,
         typer.Option(

@@ -13,6 +13,7 @@ from evlgen_cli.options import (
     BootstrapOption,
     DeadlineOption,
     DeviceOption,
+    DtypeOption,
     FrequenciesOption,
     JsonOption,
     LengthPenaltyOption,
@@ -100,6 +101,7 @@ def evaluate(
         bool, typer.Option("--retry-failed", help="Try again what failed in --out before.")
     ] = False,
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     metrics: MetricsOption = "cider,bleu,rouge-l",
     missing: Annotated[
         str, typer.Option(help="References without a prediction: skip them, or score an empty caption.")
@@ -142,7 +144,7 @@ def evaluate(
     if model is not None or dataset is not None or questions is not None:
         asked = Prediction(
             model, dataset, questions, predictions, references, media, output, split, prompt, num_beams, min_length,
-            max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, retry_failed,
+            max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, dtype, retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

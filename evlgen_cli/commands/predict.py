@@ -40,13 +40,14 @@ class Prediction:
     repetition_penalty: float | None
     length_penalty: float | None
     device: str
+    dtype: str
     retry_failed: bool
 
     def decoding(self) -> dict[str, Any]:
-        """What was asked for of the search; the rest keeps its defaults."""
+        """What was asked for of the search and its arithmetic; the rest keeps its defaults."""
         from evlgen.captioning.request import given
 
-        names = ["prompt", "num_beams", "min_length", "max_length"]
+        names = ["dtype", "prompt", "num_beams", "min_length", "max_length"]
         names += ["no_repeat_ngram", "repetition_penalty", "length_penalty"]
         return given(**{name: getattr(self, name) for name in names})
 

@@ -312,6 +312,7 @@ def test_without_answers_of_people_the_answers_are_written_and_not_scored(folder
          "(such as 'Question: {} Short answer:')\n"),
         ("--questions q.json --media nowhere", "no pictures: looked for nowhere (name the folder, tar or zip with"),
         ("--questions q.json --media empty", "empty holds none of the 2 pictures of q.json, such as COCO_val2014_0000"),
+        ("--questions q.json --dtype float8", "--dtype float8 is unknown: there is auto, float32, bfloat16, float16"),
         ("--questions q.json --split val", "--questions excludes --split (a file of questions is one split)\n"),
         ("--questions q.json --out q.jsonl", "q.json is there already, and no q.jsonl beside it (choose another --out"),
         ("--questions twice.json", "twice.json questions entry 5: question 1000 is there twice (keep one of the"),

@@ -125,6 +125,7 @@ def answer_request(
     repetition_penalty: float = 1.0,
     length_penalty: float = LENGTH_PENALTY,
     device: str = "auto",
+    dtype: str = "auto",
     retry_failed: bool = False,
 ) -> CaptionRequest:
     """A request for answers: one frame (a picture is a video of one), short answers, the question inside the prompt.
@@ -147,6 +148,7 @@ def answer_request(
         prompt=prompt,
         frames=1,
         device=device,
+        dtype=dtype,
         retry_failed=retry_failed,
     )
 
