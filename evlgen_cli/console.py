@@ -125,6 +125,8 @@ class Steps:
             self._name = name
             self._bar = self._open.enter_context(progress(name, total, unit=unit, in_bytes=unit == "bytes"))
         self._bar.update(done, total)
+        if unit != "bytes" and done == total:
+            self.close()  # what is said next is said behind it
 
     def close(self) -> None:
         """Take the bar away, so that something may be printed; the next step has one of its own."""

@@ -43,6 +43,8 @@ def run_chain_recipe(
     from evlgen.workflow import Hands, run_chain
 
     stop = Event()
+    if resume and chain.overrides:
+        err.print(f"with what was set: {', '.join(chain.overrides)}")
 
     def train_step(recipe: "Recipe", file: Path, place: Path, resume_step: bool) -> bool:
         if processes > 1:
@@ -71,7 +73,9 @@ def _train_here(recipe: "Recipe", folder: Path, resume: bool, device: str, stop:
         device=device,
         progress=progress,
         report=lambda record: err.print(record_line(record)),
+        say=err.print,
         stop=stop.is_set,
+        interrupt=stop.is_set,
         on_stop=stop.set,
     )
     return not stop.is_set()

@@ -5,25 +5,37 @@ import shlex
 import sys
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evlgen_cli.commands.chain import PART, run_chain_recipe
 from evlgen_cli.commands.estimate import HELP, show_estimate
-from evlgen_cli.console import download_progress, err, out, print_json
+from evlgen_cli.commands.train_end import say_end
+from evlgen_cli.console import download_progress, err
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
 from evlgen_cli.signals import stop_on_signals
 from evlgen_cli.texts import human_bytes, human_seconds
 
+if TYPE_CHECKING:
+    from evlgen.recipes import Chain, Recipe
+
 
 def train(
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file; --resume can do without."),
+    ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of log and checkpoints; runs/NAME if not given.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on from the last checkpoint in --out, with the settings that the run was begun with."
+        ),
+    ] = False,
     overrides: SetOption = None,
     device: DeviceOption = "auto",
     processes: Annotated[
@@ -37,21 +49,20 @@ def train(
     """Train a captioner as a recipe says; the best checkpoint ends in OUT/best.
 
     A recipe that is a chain of steps is run step by step, each in OUT/STEP; --resume skips what is done, and repeats
-    steps whose settings (--set STEP.key=value) have changed. --estimate says what memory, disk and time it would take,
-    with --processes N also for N processes.
+    steps whose settings (--set STEP.key=value) have changed. What was --set before holds for --resume as well.
+    --estimate says what memory, disk and time it would take, with --processes N also for N processes.
 
     Under torchrun, accelerate launch and srun a training run joins the processes that are there.
     """
-    from evlgen.recipes import Chain, load_any
+    from evlgen.recipes import Chain
     from evlgen.training.launch import join_cluster
     from evlgen.training.starting import processes_to_start, start
 
-    loaded = load_any(recipe, overrides or [])
-    folder = out_folder or Path("runs") / loaded.name
+    loaded, folder, notes = _what_to_run(recipe, out_folder, resume and not part, overrides or [])
     if estimate:
         show_estimate(loaded, folder, device, processes, as_json)
         return
-    again = ["train", "--recipe", recipe, "--out", str(folder), "--device", device]
+    again = ["train", *(["--recipe", recipe] if recipe is not None else []), "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
     join_cluster()
     count = processes_to_start(processes, device)
@@ -64,7 +75,35 @@ def train(
         options = (["--resume"] if resume else []) + (["--json"] if as_json else [])
         code = start([sys.executable, "-m", "evlgen_cli", *again, *options], count)
         raise typer.Exit(code)
+    if os.environ.get("RANK", "0") == "0":
+        for note in notes:
+            err.print(note)
     _run(loaded, folder, resume, device, as_json, again, part)
+
+
+def _what_to_run(
+    recipe: str | None, out_folder: Path | None, resume: bool, overrides: list[str]
+) -> "tuple[Recipe | Chain, Path, list[str]]":
+    """What the options name, the folder, and what is to be said of the settings of a run that goes on."""
+    from evlgen.errors import UsageError
+    from evlgen.recipes import Chain, load_any
+    from evlgen.training.folder import RECIPE_FILE, resumed_recipe
+    from evlgen.workflow import kept_overrides
+
+    if recipe is None:
+        if not resume or out_folder is None:
+            raise UsageError("--recipe is missing", "evlgen recipes ls lists them; --resume --out FOLDER needs none")
+        begun, notes = resumed_recipe(out_folder, overrides, None)
+        return begun, out_folder, notes
+    loaded = load_any(recipe)
+    folder = out_folder or Path("runs") / loaded.name
+    if resume and isinstance(loaded, Chain):
+        overrides = [*kept_overrides(folder), *overrides]
+    loaded = load_any(recipe, overrides)
+    if resume and not isinstance(loaded, Chain) and (folder / RECIPE_FILE).is_file():
+        begun, notes = resumed_recipe(folder, overrides, loaded)
+        return begun, folder, notes
+    return loaded, folder, []
 
 
 def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str], part: bool) -> None:
@@ -83,7 +122,9 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
                 device=device,
                 progress=progress,
                 report=lambda record: err.print(record_line(record)),
+                say=err.print,
                 stop=stop.is_set,
+                interrupt=stop.is_set,
                 on_stop=stop.set,
             )
     except Exception as error:
@@ -95,15 +136,13 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
         raise typer.Exit(Exit.INTERRUPTED)
     if part:
         return
-    if main and as_json:
-        print_json({"folder": str(folder), "validation": report})
-    elif main:
-        out.print(f"best checkpoint: {folder / 'best'}")
+    if main:
+        say_end(loaded, folder, report, as_json)
 
 
 def _say_stopping() -> None:
     """Runs inside a signal handler: nothing but a write."""
-    os.write(2, b"\nsaving after this step; once more to stop at once\n")
+    os.write(2, b"\nsaving; once more to stop at once\n")
 
 
 _NAMES = {

@@ -84,7 +84,7 @@ def test_a_failed_step_is_one_line(folder: Path) -> None:
         "error: step first (train): no word of the training captions is in 99 items or more "
         "(lower vocabulary.min_count; then --resume)"
     )
-    on = runner.invoke(app, command(folder, "--resume"))
+    on = runner.invoke(app, command(folder, "--resume", "--set", "first.vocabulary.min_count=1"))
     assert on.exit_code == Exit.OK, on.stderr
 
 
@@ -202,3 +202,16 @@ def test_a_training_step_that_fails_in_its_processes(folder: Path) -> None:
         "[1/1] first (train): failed",
         "error: step first (train): training ended with exit code 2 (its own message is above; then --resume)",
     ]
+
+
+def test_what_was_set_holds_for_resume(folder: Path) -> None:
+    write_chain(folder, "first", "second")
+    stopped = runner.invoke(app, command(folder, "--set", "first.train.steps=3", "--set", "second.train.seed=-1"))
+    assert stopped.exit_code == Exit.USAGE, "refused before the first step"
+    ran = runner.invoke(app, command(folder, "--set", "first.train.steps=3"))
+    assert ran.exit_code == Exit.OK, ran.stderr
+    again = runner.invoke(app, command(folder, "--resume"))
+    assert "with what was set: first.train.steps=3" in again.stderr
+    assert "[1/2] first (train): done before" in again.stderr
+    other = runner.invoke(app, command(folder, "--resume", "--set", "first.train.steps=4"))
+    assert "[1/2] first (train): started: changed: train.steps is 4, was 3" in other.stderr

@@ -76,3 +76,44 @@ def test_missing_data_is_one_line(recipe_file: Path, monkeypatch: pytest.MonkeyP
     )
     assert missing.exit_code == Exit.USAGE
     assert missing.stderr == ("error: captions file none.jsonl does not exist (check data.*.captions in the recipe)\n")
+
+
+def test_resume_needs_no_set_and_no_recipe(recipe_file: Path) -> None:
+    folder = recipe_file.parent / "run"
+    begun = ["train", "--recipe", str(recipe_file), "--out", str(folder), "--set", "train.steps=3"]
+    assert runner.invoke(app, begun).exit_code == Exit.OK
+    by_name = runner.invoke(app, ["train", "--recipe", str(recipe_file), "--out", str(folder), "--resume"])
+    assert by_name.exit_code == Exit.OK, by_name.stderr
+    assert "kept as the run was started: train.steps is 3, the recipe has 8 " in by_name.stderr
+    by_folder = runner.invoke(app, ["train", "--out", str(folder), "--resume", "--set", "train.log_every=7"])
+    assert by_folder.exit_code == Exit.OK, by_folder.stderr
+    assert "changed for the rest of this run: train.log_every is 7, was 1" in by_folder.stderr
+    assert json.loads((folder / "recipe.json").read_text())["train"]["steps"] == 3
+    neither = runner.invoke(app, ["train", "--out", str(folder)])
+    assert neither.exit_code == Exit.USAGE
+    assert neither.stderr.startswith("error: --recipe is missing (evlgen recipes ls lists them; --resume --out FOLDER")
+
+
+def test_the_end_says_what_was_best_and_what_to_type_next(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recipe_file.parent)
+    folder = recipe_file.parent / "run"
+    ran = runner.invoke(app, ["train", "--recipe", str(recipe_file), "--out", str(folder)])
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    scores = {row["step"]: row["score"] for row in rows if "validation" in row}
+    best = max(scores, key=lambda step: scores[step])
+    said = ran.stderr.splitlines()
+    assert f"best at step {best} of 12: cider+bleu-4 {scores[best]:.1f}, {scores[0]:.1f} at the start" in said
+    assert f"next: evlgen caption VIDEOS --model {folder}/best --out captions.jsonl" in said
+    (score,) = [line.split() for line in said if line.startswith("      evlgen eval")]
+    assert f"      evlgen plot {folder}" in said
+    tried = runner.invoke(app, [*score[1:], "--json"])
+    assert tried.exit_code == Exit.OK, f"the next command works as it is printed: {tried.stderr}"
+
+
+def test_a_run_is_not_silent_at_its_start(recipe_file: Path) -> None:
+    command = ["train", "--recipe", str(recipe_file), "--out", str(recipe_file.parent / "quiet")]
+    ran = runner.invoke(app, [*command, "--set", "train.log_every=100"])
+    said = ran.stderr
+    order = ["loading the model", "features of", "learning from 4 items", "validation at step 0", "step 1 of 12 begins"]
+    places = [said.index(text) for text in order]
+    assert places == sorted(places), said

@@ -76,7 +76,7 @@ def equal(part: Path, whole: Path) -> None:
     # which step first meets a broken sample is told once a run
     told = [[row for row in log(folder) if "warning" not in row] for folder in (part, whole)]
     assert told[0] == told[1]
-    assert {p.name for p in part.iterdir()} == {"recipe.json", "log.jsonl", "last", "best", "shards.json"}
+    assert {p.name for p in part.iterdir()} == {*("recipe.json", "log.jsonl", "last", "best", "shards.json", ".lock")}
 
 
 def test_a_killed_and_resumed_run_is_bit_for_bit_the_unbroken_one(shards: Path) -> None:

@@ -1,6 +1,7 @@
 """Whole chains of tiny steps: order, results, resuming, changes, failures."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -279,11 +280,12 @@ def test_one_run_at_a_time(pictures: Path) -> None:
     refused: list[str] = []
 
     def meanwhile() -> bool:
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(EvlgenError) as caught:
             second()
         refused.append(str(caught.value))
         return False
 
     run.stop_train = meanwhile
     run()
-    assert refused[0] == f"another run works in {pictures / 'out'} (wait for its end, or choose another --out)"
+    assert refused[0].startswith(f"the folder {pictures / 'out'} is in use by process {os.getpid()} on ")
+    assert refused[0].endswith("(wait for its end, or choose another --out)")

@@ -43,11 +43,13 @@ class Chain:
         path: its file.
         recipe: as it was read, overrides included.
         recipes: step name -> the recipe it works on, with what the step sets.
+        overrides: those of it, the last of each key.
     """
 
     path: Path
     recipe: ChainRecipe
     recipes: dict[str, Recipe]
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -119,7 +121,8 @@ def load_chain(name_or_path: str, overrides: Sequence[str] = ()) -> Chain:
             wrong.append(problem)
     if wrong:
         raise UsageError(f"{path.name}: {'; '.join(wrong)}")
-    return Chain(path, ChainRecipe.model_validate({**content, CHAIN: [s.model_dump() for s in steps]}), recipes)
+    chain = ChainRecipe.model_validate({**content, CHAIN: [s.model_dump() for s in steps]})
+    return Chain(path, chain, recipes, tuple({one.partition("=")[0]: one for one in overrides}.values()))
 
 
 def _header_problems(content: dict[str, Any]) -> list[str]:

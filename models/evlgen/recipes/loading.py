@@ -14,7 +14,7 @@ import pydantic
 import yaml
 
 from evlgen.errors import UsageError
-from evlgen.recipes.schema import Recipe
+from evlgen.recipes.schema import KEPT, Recipe
 
 CHAIN = "chain"
 """The key that makes a recipe a chain (`evlgen.recipes.chains`)."""
@@ -93,11 +93,31 @@ def load_recipe(
         set_key(content, name, value, "set")
     for override in overrides:
         set_key(content, *parse_override(override))
+    return _validated(content, path.name)
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with some keys changed.
+
+    Args:
+        recipe: a valid one.
+        overrides: "a.b=value", the value in YAML.
+
+    Raises:
+        UsageError: every mistake in one message.
+    """
+    content = recipe.model_dump(mode="json")
+    for override in overrides:
+        set_key(content, *parse_override(override))
+    return _validated(content, recipe.name, kept=True) if overrides else recipe
+
+
+def _validated(content: dict[str, Any], name: str, *, kept: bool = False) -> Recipe:
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(content, context={KEPT: kept})
     except pydantic.ValidationError as error:
         lines = [explain(e, Recipe) for e in error.errors()]
-        raise UsageError(f"{path.name}: {'; '.join(lines)}") from None
+        raise UsageError(f"{name}: {'; '.join(lines)}") from None
 
 
 def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pydantic import Field, model_validator
 from evlgen.configuration import EVLGenConfig, Strict
 from evlgen.recipes.data import DataConfig
 
+KEPT = "kept"
+"""Key of pydantic's context: the recipe is that of a run that is there already, and may have what is refused by now."""
+
 
 class OptimizerConfig(Strict):
     """AdamW with linear warm-up and cosine decay."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from evlgen.errors import EvlgenError
 from evlgen.modeling.pretrained import write_tensors
 from evlgen.system.files import os_errors, sync
+from evlgen.system.jsons import JsonError, parse_json
 from evlgen.training.sharding import like, whole_on_cpu
 
 STATE_FILE = "training.safetensors"
@@ -90,28 +92,104 @@ def load_state(
     named: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor] | None = None,
-) -> Any:
+) -> CheckpointFacts:
     """Put back what `save_state` wrote, whatever the number of processes then and now; returns the facts.
 
     Raises:
-        EvlgenError: the checkpoint is damaged or of another model.
+        EvlgenError: the checkpoint is damaged or of another model; nothing has changed then.
     """
     path = folder / STATE_FILE
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
+            facts = _facts(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise EvlgenError(f"checkpoint {path} is damaged: {error}", _instead(folder)) from None
+    wanted = {f"value.{name}": parameter.numel() for name, parameter in named.items()}
+    wanted |= {f"average.{name}": value.numel() for name, value in (average or {}).items()}
+    wanted |= {f"{m}.{n}": p.numel() for n, p in named.items() for m in _MOMENTS[1:] if f"{m}.{n}" in tensors}
+    for name, size in wanted.items():
+        if name not in tensors or tensors[name].numel() != size:
+            short = name.partition(".")[2]
+            raise EvlgenError(f"{folder} is a checkpoint of another model: {short} does not fit", "start a new run")
     for name, parameter in named.items():
-        value = tensors.get(f"value.{name}")
-        if value is None or value.numel() != parameter.numel():
-            raise EvlgenError(f"{folder} is a checkpoint of another model: {name} does not fit", "start a new run")
         with torch.no_grad():
-            parameter.copy_(like(value, parameter))
+            parameter.copy_(like(tensors[f"value.{name}"], parameter))
         moments = {m: tensors[f"{m}.{name}"] for m in _MOMENTS if f"{m}.{name}" in tensors}
         if moments:  # the step count stays on the CPU, as AdamW keeps it
             optimizer.state[parameter] = {m: v if m == "step" else like(v, parameter) for m, v in moments.items()}
     for name, value in (average or {}).items():
         value.copy_(like(tensors[f"average.{name}"], value))
     return facts
+
+
+class _Values(BaseModel):
+    """Strict in types, so that a text is no number; keys that are not known are left out."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class GuardFacts(_Values):
+    """The state of a `LossGuard`."""
+
+    losses: list[float]
+    high: NonNegativeInt
+    skipped: NonNegativeInt
+
+
+class CaptionGuardFacts(_Values):
+    """The state of a `CaptionGuard`."""
+
+    failed: NonNegativeInt
+    best_cider: float
+    start_endings: float
+
+
+class SampleFacts(_Values):
+    """The state of a `SampleWatch`."""
+
+    steps: NonNegativeInt
+    zero: float
+    variety: float
+    told: list[bool] = Field(min_length=2, max_length=2)
+
+
+class CheckpointFacts(_Values):
+    """What a resumable checkpoint says beside its tensors.
+
+    Attributes:
+        step: optimizer steps that are done.
+        best: score of the best checkpoint so far.
+        seconds: of training, over all its runs.
+        validation_due: a validation was given up at this step, or none was made yet.
+        guard, caption_guard, watch: states of what watches the run.
+        ended: why self-critical training ended early; empty if it did not.
+        best_report: the validation that was best.
+        scaler: of float16 gradients.
+    """
+
+    step: NonNegativeInt
+    best: float
+    seconds: float = Field(ge=0)
+    validation_due: bool = False
+    guard: GuardFacts | None = None
+    caption_guard: CaptionGuardFacts | None = None
+    watch: SampleFacts | None = None
+    ended: str = ""
+    best_report: dict[str, Any] = Field(default_factory=dict)
+    scaler: dict[str, Any] = Field(default_factory=dict)
+
+
+def _facts(path: Path, metadata: dict[str, str]) -> CheckpointFacts:
+    if "facts" not in metadata:
+        raise EvlgenError(f"checkpoint {path} is damaged: it does not say at which step it is", _instead(path.parent))
+    try:
+        return CheckpointFacts.model_validate(parse_json(metadata["facts"], f"what {path} says"))
+    except JsonError as error:
+        raise EvlgenError(f"checkpoint {path} is damaged: {error.what}", _instead(path.parent)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "all of it"
+        raise EvlgenError(
+            f"checkpoint {path} is damaged: {where}: {first['msg'].lower()}", _instead(path.parent)
+        ) from None

@@ -29,9 +29,9 @@ from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling.hardware import pick_device, pick_dtype
 from evlgen.recipes.schema import Recipe
+from evlgen.training.folder import may_go_on
 from evlgen.training.memory import MemoryEstimator, ProcessMemory
 from evlgen.training.records import RunLog, machine_facts
-from evlgen.training.run import may_go_on
 from evlgen.training.skeleton import CaptionData, build_model, build_task, read_captions_only
 from evlgen.training.step import micro_batches_of_a_step
 

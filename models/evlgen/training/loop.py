@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,13 @@ from evlgen.training.records import RunLog, machine_facts, memory_bytes
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
 from evlgen.training.step import StepPlan, Steps
+from evlgen.training.stopping import StoppedError, asked_at_every_layer
 from evlgen.training.task import CaptionTask
 from evlgen.training.trackers import Trackers
 from evlgen.training.update import Update, choose_trained
 from evlgen.training.validation import Validator
+from evlgen.training.watch import Watch
 from evlgen.weights.checkpoints import WEIGHTS_FILE
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -56,8 +55,7 @@ class Trainer:
         folder: where log and checkpoints go.
         precision: of matrix products of the trained part; parameters stay float32.
         processes: who takes part.
-        report: is given every log record, in the main process.
-        stop: asked after every step in every process; True in any of them saves and ends the run.
+        watch: who is told, and who is asked whether to go on.
     """
 
     recipe: Recipe
@@ -67,8 +65,7 @@ class Trainer:
     folder: Path
     precision: torch.dtype
     processes: Processes
-    report: Report = field(default=lambda _: None)
-    stop: Callable[[], bool] = field(default=lambda: False)
+    watch: Watch
 
     def __post_init__(self) -> None:
         recipe, model, processes = self.recipe, self.model, self.processes
@@ -103,13 +100,20 @@ class Trainer:
         )
         self.update = Update(self.task, recipe)
         self.validator = Validator(
-            self.validation, recipe.validation, recipe.data.max_frames, processes, shared=sharding == "fsdp"
+            self.validation,
+            recipe.validation,
+            recipe.data.max_frames,
+            processes,
+            shared=sharding == "fsdp",
+            stop=self.watch.interrupt,
+            progress=self.watch.progress,
         )
         self.log = RunLog(self.folder)
         self.trackers = Trackers(recipe, self.folder) if processes.main else None
         self.step, self.best, self.seconds_before, self.stopped = 0, -math.inf, 0.0, False
+        self.due = True  # a validation: before the first step, and where one was given up
         self.guard = self._new_guard()
-        self.caption_guard, self.watch = CaptionGuard(recipe.scst), SampleWatch(recipe.scst.samples)
+        self.caption_guard, self.samples = CaptionGuard(recipe.scst), SampleWatch(recipe.scst.samples)
         self.ended, self.best_report = "", dict[str, Any]()  # why self-critical training ended early, and on what
         self.started = self.saved = self.timed = time.monotonic()
         self.items = self.captions = 0  # since the last log line
@@ -129,37 +133,49 @@ class Trainer:
             EvlgenError: the loss is not finite or has exploded, or a checkpoint cannot be written.
         """
         self.task.learn()
-        self.processes.on_main(lambda: self.log.start(self.facts, self.step))
+        self.processes.on_main(lambda: self.log.start(self.facts, self.step, validation_due=self.due))
         last_report: dict[str, Any] = {}
         every, total = self.recipe.validation.every_steps, self.steps.total
-        if self.scst is not None and self.step == 0:
-            last_report = self._validate()  # what it starts from is what it must not fall behind
         with contextlib.ExitStack() as stack:
             if self.scst is not None:
                 stack.callback(self.scst.close)
+            if self.processes.count == 1:
+                stack.enter_context(asked_at_every_layer(self.model, self.watch.interrupt))
             ahead = stack.enter_context(StepsAhead(self.steps, self.step))
-            self.timed = time.monotonic()
-            while self.step < total and not self.ended:
-                record = self._step(*ahead.take(self.step))
-                self.step += 1
-                for text in self.watch.check(record) if self.scst is not None else ():
-                    self._warn(text)
-                if self.step % self.recipe.train.log_every == 0:
-                    self._log(self._rated(record))
-                    self._tell_of_broken_items()
-                if self.steps.captioning(self.step - 1) and (self.step % every == 0 or self.step == total):
+            try:
+                if self.due:  # what it starts from is what it must not fall behind
                     last_report = self._validate()
-                due = time.monotonic() - self.saved > self.recipe.train.checkpoint_seconds
-                told = self.processes.sums({"stop": float(self.stop()), "due": float(due and self.processes.main)})
-                if told["due"] and self.guard.calm:
-                    self.save_last()
-                self.stopped = bool(told["stop"])
-                if self.stopped:
-                    break
+                self._say_what_comes(total)
+                while self.step < total and not self.ended and not self.stopped:
+                    record = self._step(*ahead.take(self.step))
+                    self.step += 1
+                    for text in self.samples.check(record) if self.scst is not None else ():
+                        self._warn(text)
+                    if self.step % self.recipe.train.log_every == 0:
+                        self._log(self._rated(record))
+                        self._tell_of_broken_items()
+                    if self.steps.captioning(self.step - 1) and (self.step % every == 0 or self.step == total):
+                        self.due = True
+                        last_report = self._validate()
+                    due = time.monotonic() - self.saved > self.recipe.train.checkpoint_seconds
+                    asked = self.watch.stop() or self.watch.interrupt()
+                    told = self.processes.sums({"stop": float(asked), "due": float(due and self.processes.main)})
+                    if told["due"] and self.guard.calm:
+                        self.save_last()
+                    self.stopped = bool(told["stop"])
+            except StoppedError:
+                self.stopped = True
         self.save_last()
         if self.trackers is not None:
             self.trackers.close()
         return self.best_report if self.ended else last_report
+
+    def _say_what_comes(self, total: int) -> None:
+        """The first step takes longest, and a line comes every so many steps: nobody should wonder until then."""
+        self.timed = time.monotonic()
+        if self.step < total and not self.ended:
+            every = self.recipe.train.log_every
+            self.watch.say(f"step {self.step + 1} of {total} begins; a line follows every {every} steps")
 
     def _step(self, plan: StepPlan, batches: list[Any]) -> dict[str, Any]:
         if plan.step == self.recipe.vocabulary.steps:
@@ -225,12 +241,13 @@ class Trainer:
         return {**record, **memory_bytes(self.processes.device), **({"gates": alphas} if alphas else {})}
 
     def _validate(self) -> dict[str, Any]:
+        """Validate and keep what is best; StoppedError leaves the validation due."""
         began = time.monotonic()
-        if self.update.average is None:
-            report = self.validator.run(self.module, self.task)
-        else:
-            with self.update.average.in_place_of(dict(self.update.named)):
-                report = self.validator.run(self.module, self.task)
+        with contextlib.ExitStack() as stack:
+            if self.update.average is not None:
+                stack.enter_context(self.update.average.in_place_of(dict(self.update.named)))
+            report = self.validator.run(self.module, self.task, f"validation at step {self.step}")
+        self.due = False
         score = self.validator.score(report)
         self._log({"step": self.step, "validation": report, "score": score, "metric": self.recipe.validation.metric})
         self.task.learn()
@@ -256,7 +273,7 @@ class Trainer:
         record = {**record, "of": self.steps.total, "seconds": round(self._seconds(), 1)}
         self.processes.on_main(lambda: self.log.write(record))
         if self.processes.main:
-            self.report(record)
+            self.watch.report(record)
         if self.trackers is not None:
             self.trackers.log(record)
 
@@ -267,8 +284,9 @@ class Trainer:
         """Write a checkpoint to resume from."""
         tensors, facts = self.update.state()
         facts |= {"step": self.step, "best": self.best, "seconds": self._seconds(), "guard": self.guard.state()}
+        facts |= {"validation_due": self.due}
         if self.scst is not None:
-            facts |= {"caption_guard": self.caption_guard.state(), "watch": self.watch.state()}
+            facts |= {"caption_guard": self.caption_guard.state(), "watch": self.samples.state()}
             facts |= {"ended": self.ended, "best_report": self.best_report}
         trained = self.update.trained(averaged=False)
 
@@ -285,14 +303,15 @@ class Trainer:
         Raises:
             EvlgenError: it is damaged or of another model.
         """
-        facts = self.update.load(self.folder / "last")
-        self.step, self.best, self.seconds_before = facts["step"], facts["best"], facts["seconds"]
-        if "guard" in facts:
-            self.guard.restore(facts["guard"])
-        if self.scst is not None:
-            self.caption_guard.restore(facts["caption_guard"])
-            self.watch.restore(facts["watch"])
-            self.ended, self.best_report = facts["ended"], facts["best_report"]
+        facts = self.update.load(self.folder / "last", self.steps.total)
+        self.step, self.best, self.seconds_before = facts.step, facts.best, facts.seconds
+        self.due = facts.validation_due
+        if facts.guard is not None:
+            self.guard.restore(facts.guard.model_dump())
+        if self.scst is not None and facts.caption_guard is not None and facts.watch is not None:
+            self.caption_guard.restore(facts.caption_guard.model_dump())
+            self.samples.restore(facts.watch.model_dump())
+            self.ended, self.best_report = facts.ended, facts.best_report
         return self.step
 
 

@@ -45,18 +45,23 @@ class RunLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def start(self, facts: dict[str, Any], step: int) -> None:
+    def start(self, facts: dict[str, Any], step: int, *, validation_due: bool = True) -> None:
         """Drop what was logged after `step` steps, and write what is known at the start if it is news.
+
+        Args:
+            facts: what is known at the start.
+            step: steps that are done.
+            validation_due: one follows at once, and what an earlier try logged of it is dropped.
 
         Raises:
             EvlgenError: the disk is full or not writable; the log is as it was.
         """
-        kept = [line for line in self._lines() if _steps_done(json.loads(line)) <= step]
-        if step == 0:
-            kept = []
+        told = [json.loads(line) for line in self._lines()]
+        told = [row for row in told if _steps_done(row) <= step]
+        told = [row for row in told if not (validation_due and row["step"] == step and "validation" in row)]
+        kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in told]
         if self.path.is_file():
             write_text(self.path, "".join(kept), hint=_HINT)
-        told = [json.loads(line) for line in kept]
         if next((r["start"] for r in reversed(told) if "start" in r), None) != facts:
             self.write({"step": step, "start": facts})
 

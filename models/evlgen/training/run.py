@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
 import torch
 
+from evlgen.data.batches import Source
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
-from evlgen.system.files import write_text
-from evlgen.training.checkpoints import settle
+from evlgen.training.folder import alone_in, check_folder, keep_recipe
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
 from evlgen.training.processes import Processes
+from evlgen.training.records import RunLog
 from evlgen.training.shard_record import check_alike, keep_shards
 from evlgen.training.sharding import choose_sharding
 from evlgen.training.sources import Loader
+from evlgen.training.stopping import StoppedError, asked_while
 from evlgen.training.trackers import check_trackers
+from evlgen.training.watch import Watch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
-Progress = Callable[..., None]
-RECIPE_FILE = "recipe.json"
-_MAY_CHANGE = {
-    "optimizer", "validation", "summary", "data.shard_cache_gb", "data.max_broken_share", "train.accumulation_steps",
-    "train.checkpoint_language", "train.checkpoint_vision", "train.sharding", "train.explode_factor",
-    "train.checkpoint_seconds", "train.log_every", "train.trackers", "scst.cider_drop", "scst.bad_endings_rise",
-    "scst.patience",
-}  # fmt: skip
-"""Sections and keys that a resumed run may change; the rest decides what the run is."""
 
-
-def train(
-    recipe: Recipe,
-    *,
-    folder: Path,
-    resume: bool = False,
-    device: str = "auto",
-    progress: Progress | None = None,
-    report: Callable[[dict[str, Any]], None] = lambda _: None,
-    stop: Callable[[], bool] = lambda: False,
-    on_stop: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+def train(recipe: Recipe, *, folder: Path, resume: bool = False, device: str = "auto", **watch: Any) -> dict[str, Any]:
     """Run a recipe; the best checkpoint is in `folder`/best, a resumable one in `folder`/last.
 
     Every process of a run calls this; who takes part is read from the environment that torchrun, `accelerate launch`,
@@ -58,24 +42,30 @@ def train(
         folder: of the run, on a disk that all processes see; it keeps the recipe, the log and the checkpoints.
         resume: go on from `folder`/last, with the same recipe.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: downloads, and feature caching or counting of frames, in the main process.
-        report: every log record, in the main process.
-        stop: asked after every step; True in any process saves and ends the run.
-        on_stop: called in every process when that has happened.
+        watch: see `Watch`.
+
+    Returns:
+        The last validation report; see `Trainer.run`.
 
     Raises:
         UsageError: the folder already holds a run and `resume` is not set, holds none and it is set, or was started
             with another recipe; data or a tracker's package is missing; the step cannot be cut among the processes;
             features are asked for that cannot be cached.
-        EvlgenError: see `Trainer.run`.
+        EvlgenError: another run works in the folder; or see `Trainer.run`.
     """
     check_trackers(recipe)
     join_cluster()
     keep_large_allocations()
     processes = Processes(device)
+    seen = Watch(**watch)
+    if not processes.main:
+        seen = replace(seen, progress=None, report=lambda _: None, say=lambda _: None)
     try:
-        told = progress if processes.main else None
-        return _train(recipe, folder, resume, processes, told, report, stop, on_stop)
+        with ExitStack() as held:
+            return _train(recipe, folder, resume, processes, seen, held)
+    except StoppedError:  # before there was anything to save
+        seen.on_stop()
+        return {}
     except BaseException as error:
         clear_frames(error.__traceback__)  # they hold the model, which must be gone before the group of processes
         if processes.lost(error):
@@ -88,46 +78,74 @@ def train(
 
 
 def _train(
-    recipe: Recipe,
-    folder: Path,
-    resume: bool,
-    processes: Processes,
-    progress: Progress | None,
-    report: Callable[[dict[str, Any]], None],
-    stop: Callable[[], bool],
-    on_stop: Callable[[], None],
+    recipe: Recipe, folder: Path, resume: bool, processes: Processes, watch: Watch, held: ExitStack
 ) -> dict[str, Any]:
-    processes.on_main(lambda: _check_folder(recipe, folder, resume))
-    dtype = _precision(recipe.train.precision, processes.device)
+    def enter() -> None:
+        """Be the only run in the folder, from when it is there."""
+        check_folder(recipe, folder, resume)
+        if folder.is_dir():
+            held.enter_context(alone_in(folder))
+
+    processes.on_main(enter)
+    wanted: str = recipe.train.precision
+    if wanted == "auto" and resume:
+        wanted = _begun_in(folder, processes.device)
+    dtype = _precision(wanted, processes.device)
     choose_sharding(recipe.train.sharding, processes.count, dtype)
-    with closing(Loader(recipe, progress, stop, retry=not resume)) as loader:
+    start = recipe.train.start_from
+    begin_with = None if start is None else find_checkpoint(str(expand_path(start))) / WEIGHTS_FILE
+    interruptible = asked_while(watch.interrupt, watch.progress) if processes.count == 1 else watch.progress
+    with closing(Loader(recipe, watch.progress, watch.stop, retry=not resume)) as loader:
+        watch.say(f"loading the model, in {str(dtype).removeprefix('torch.')} on {processes.device}")
         torch.manual_seed(recipe.train.seed)  # new weights are the same in every process
         with processes.first_here():
             model = EVLGenForConditionalGeneration.from_config(
-                recipe.model, dtype=dtype, device=processes.device, report=progress
+                recipe.model, dtype=dtype, device=processes.device, report=interruptible
             )
-        if recipe.train.start_from is not None:
-            model.load_trained(find_checkpoint(str(expand_path(recipe.train.start_from))) / WEIGHTS_FILE, start=True)
+        if begin_with is not None:
+            model.load_trained(begin_with, start=True)
         model.to(processes.device)
+        watch.say(_said_of_visual(loader))
         with processes.first_here():
             sources = loader.sources(model)
         stopped = processes.sums({"stopped": float(sources is None)})["stopped"]
         if sources is None or stopped:
-            on_stop()
-            return {}
+            raise StoppedError
         check_alike(processes.gather([one.digest for one in loader.found]), processes.count)
-        processes.on_main(lambda: keep_shards(loader.found, folder, resume))
-        trainer = Trainer(recipe, model, *sources, folder, dtype, processes, report, stop)
-        kept = recipe.model_dump_json(indent=2) + "\n"
-        processes.on_main(
-            lambda: write_text(folder / RECIPE_FILE, kept, hint="free some disk, or choose another --out")
-        )
+        watch.say(f"learning from {_said_of_sources(sources[0])}; choosing by {_said_of_sources(sources[1])}")
+
+        def keep() -> None:
+            if not folder.is_dir():  # it is this run's own from now on
+                held.enter_context(alone_in(folder))
+                check_folder(recipe, folder, resume)
+            keep_shards(loader.found, folder, resume)
+
+        processes.on_main(keep)
+        trainer = Trainer(recipe, model, *sources, folder, dtype, processes, watch)
+        processes.on_main(lambda: keep_recipe(recipe, folder))
         if resume and processes.on_main(lambda: has_checkpoint(folder)):
-            trainer.resume()
+            watch.say(f"going on from step {trainer.resume()} of {trainer.steps.total}")
         report_at_the_end = trainer.run()
         if trainer.stopped:
-            on_stop()
+            watch.on_stop()
         return report_at_the_end
+
+
+def _said_of_visual(loader: Loader) -> str:
+    if loader.visual == "features":
+        return "opening the features of the pictures and videos; what is not there yet is computed once and kept"
+    return "counting frames; they are decoded in every step"
+
+
+def _said_of_sources(found: Sequence[Source]) -> str:
+    return ", ".join(f"{len(source)} items of {source.name}" for source in found)
+
+
+def _begun_in(folder: Path, device: torch.device) -> str:
+    """The precision that the run in a folder was begun in on such a device: what auto comes to may have changed."""
+    started = [row["start"] for row in RunLog(folder).records() if isinstance(row.get("start"), dict)]
+    alike = bool(started) and str(started[0].get("device", "")).partition(":")[0] == device.type
+    return str(started[0].get("precision", "auto")) if alike else "auto"
 
 
 def _precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -137,55 +155,3 @@ def _precision(wanted: str, device: torch.device) -> torch.dtype:
             "choose auto, bfloat16 or float32",
         )
     return pick_dtype(wanted, device)
-
-
-def _kept_recipe(kept: Path) -> Recipe:
-    try:
-        return Recipe.model_validate_json(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise EvlgenError(f"{kept} is damaged: {reason}", "start a new run in another --out") from None
-
-
-def _check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
-    """Refuse what would mix two runs, before anything costs time."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, expected the folder of a run", "choose another --out")
-    for name in ("last", "best"):
-        settle(folder / name)
-    kept = folder / RECIPE_FILE
-    if not kept.is_file():
-        if resume:
-            raise UsageError(f"{folder} holds no run to resume", "start without --resume")
-        return
-    if not resume:
-        raise UsageError(f"{folder} already holds a run", "add --resume to go on with it, or choose another --out")
-    if changed := _changed(recipe, kept):
-        raise UsageError(
-            f"{folder} was started with another recipe: {', '.join(changed)} differ",
-            "give the same --recipe and --set as at the start",
-        )
-
-
-def may_go_on(recipe: Recipe, folder: Path) -> bool:
-    """Whether `folder` holds a run that may be resumed with this recipe."""
-    kept = folder / RECIPE_FILE
-    return kept.is_file() and not _changed(recipe, kept)
-
-
-def _changed(recipe: Recipe, kept: Path) -> list[str]:
-    before = _kept_recipe(kept).model_dump()
-    return [name for name in _differences(before, recipe.model_dump()) if name not in _MAY_CHANGE]
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """section or section.key of what differs; sections that may change as a whole are left out."""
-    found: list[str] = []
-    for section, value in now.items():
-        if section in _MAY_CHANGE:
-            continue
-        if isinstance(value, dict):
-            found += [f"{section}.{key}" for key in value if value[key] != before[section][key]]
-        elif value != before[section]:
-            found.append(section)
-    return found

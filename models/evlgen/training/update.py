@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evlgen.errors import EvlgenError
 from evlgen.recipes.schema import Recipe
-from evlgen.training.checkpoints import load_state, state_tensors
+from evlgen.training.checkpoints import CheckpointFacts, load_state, state_tensors
 from evlgen.training.ema import MovingAverage
 from evlgen.training.schedule import parameter_groups
 from evlgen.training.sharding import like, whole, whole_on_cpu
@@ -95,13 +96,21 @@ class Update:
         average = None if self.average is None else self.average.values
         return state_tensors(self.named, self.optimizer, average), {"scaler": self.scaler.state_dict()}
 
-    def load(self, folder: Path) -> Any:
+    def load(self, folder: Path, total: int) -> CheckpointFacts:
         """Put back what `state` gave; returns the facts of the checkpoint.
 
+        Args:
+            folder: of the checkpoint.
+            total: optimizer steps of the whole run.
+
         Raises:
-            EvlgenError: it is damaged or of another model.
+            EvlgenError: it is damaged, of another model, or of a longer run.
         """
         facts = load_state(folder, self.named, self.optimizer, None if self.average is None else self.average.values)
-        if self.scaler.is_enabled() and facts.get("scaler"):
-            self.scaler.load_state_dict(facts["scaler"])
+        if facts.step > total:
+            raise EvlgenError(
+                f"checkpoint {folder} is at step {facts.step}, the run has {total}", "start a new run in another --out"
+            )
+        if self.scaler.is_enabled() and facts.scaler:
+            self.scaler.load_state_dict(facts.scaler)
         return facts

@@ -9,7 +9,7 @@ behind its first one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from evlgen.data.batches import CaptionSource, plain_features
 from evlgen.recipes.schema import ValidationConfig
 from evlgen.training.listening import frames_that_listen
 from evlgen.training.processes import Processes
+from evlgen.training.stopping import StoppedError
 from evlgen.training.task import CaptionTask
 
 LOSS_CAPTIONS = 2
@@ -74,6 +75,8 @@ class Validator:
         max_frames: frames per item.
         processes: among whom the items are split,
         shared: unless every process must run all of them, since the weights are sharded.
+        stop: asked between batches (not where `shared`); True in any process gives the validation up.
+        progress: told of items.
     """
 
     def __init__(
@@ -84,14 +87,28 @@ class Validator:
         processes: Processes,
         *,
         shared: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[..., None] | None = None,
     ) -> None:
+        self.stop, self.progress, self.label, self.done, self.total = stop, progress, "", 0, 0
         self.sources, self.config, self.max_frames, self.processes = sources, config, max_frames, processes
         self.shared = shared
         self.scores: dict[str, CaptionScores] = {}
 
-    def run(self, module: nn.Module, task: CaptionTask) -> dict[str, Any]:
-        """Figures per source: loss and gap in nats per token, those of `CaptionScores.of`, and captions to look at."""
+    def run(self, module: nn.Module, task: CaptionTask, label: str = "validation") -> dict[str, Any]:
+        """Figures per source: loss and gap in nats per token, those of `CaptionScores.of`, and captions to look at.
+
+        Args:
+            module: what is called where weights are sharded.
+            task: the model.
+            label: of this validation, for progress.
+
+        Raises:
+            StoppedError: it was given up.
+        """
         task.eval()
+        self.label, self.done = label, 0
+        self.total = sum(len(self._share(count)) for source in self.sources for count in self._counts(source))
         return {source.name: self._source(source, module if self.shared else task) for source in self.sources}
 
     def score(self, report: dict[str, Any]) -> float:
@@ -100,20 +117,30 @@ class Validator:
         sign = -1.0 if metric == "loss" else 1.0
         return sign * float(sum(f[name] for f in figures for name in metric.split("+"))) / len(figures)
 
+    def _counts(self, source: CaptionSource) -> tuple[int, int]:
+        """Items for loss and gap, and items that are captioned."""
+        return min(len(source.items), self.config.loss_items), min(len(source.items), self.config.caption_items)
+
+    def _advance(self, items: int) -> None:
+        self.done += items
+        if self.progress is not None:
+            self.progress(self.label, self.done, self.total, "items")
+
     def _share(self, count: int) -> range:
         """Items of this process among the first `count`."""
         rank, processes = (0, 1) if self.shared else (self.processes.rank, self.processes.count)
         return range(count * rank // processes, count * (rank + 1) // processes)
 
     def _source(self, source: CaptionSource, call: nn.Module) -> dict[str, Any]:
-        count = len(source.items)
         sums, texts, listened = call(None, lambda task: self._look(source, task))
         if not self.shared:
             sums, texts = self.processes.sums(sums), self.processes.gather(texts)
+        if sums.pop("stopped"):
+            raise StoppedError
         matched, shuffled = sums["matched"] / sums["tokens"], sums["shuffled"] / sums["tokens"]
         figures: dict[str, Any] = {"loss": matched, "gap": shuffled - matched}
         if texts:
-            figures |= self.processes.on_main(lambda: self._score(source, texts, min(count, self.config.caption_items)))
+            figures |= self.processes.on_main(lambda: self._score(source, texts, self._counts(source)[1]))
         if listened is not None:
             figures["frames_listen"] = [[round(p, 4) for p in row] for row in listened.tolist()]
         return figures | ({"captions": texts[:SHOWN]} if texts else {})
@@ -126,26 +153,32 @@ class Validator:
     @torch.no_grad()
     def _look(self, source: CaptionSource, task: CaptionTask) -> tuple[dict[str, float], list[str], Tensor | None]:
         """This process's share of a source: sums of losses, captions, and which frames listen to each other."""
-        total = min(len(source.items), self.config.loss_items)
-        for_loss = self._share(total)
-        for_captions = self._share(min(len(source.items), self.config.caption_items))
+        total, captioned = self._counts(source)
+        for_loss, for_captions = self._share(total), self._share(captioned)
         others = {i: (i - 1) % total for i in for_loss}
         needed = sorted({*for_loss, *others.values(), *for_captions})
         prompts: dict[int, Tensor] = {}
+        sums = {"matched": 0.0, "shuffled": 0.0, "tokens": 0.0, "stopped": 0.0}
+        texts: list[str] = []
         with frames_that_listen(task.model) as heard:
             batches = _batches(needed)
             for chosen, visual in zip(batches, plain_features(source, batches, self.max_frames), strict=True):
+                if self._given_up(sums):
+                    return sums, texts, None
                 rows = task.soft_prompts(visual.to(task.model.device))
                 prompts |= zip(chosen, rows, strict=True)
-        sums = {"matched": 0.0, "shuffled": 0.0, "tokens": 0.0}
         for chosen in _batches(for_loss):
+            if self._given_up(sums):
+                return sums, texts, None
             captions = [source.token_ids[i][:LOSS_CAPTIONS] for i in chosen]
             for name, shown in (("matched", chosen), ("shuffled", [others[i] for i in chosen])):
                 out = task.model.caption_loss(torch.stack([prompts[i] for i in shown]), captions)
                 sums[name] -= out.log_probabilities.double().sum().item()
             sums["tokens"] += out.tokens
-        texts: list[str] = []
+            self._advance(len(chosen))
         for chosen in _batches(for_captions):
+            if self._given_up(sums):
+                return sums, texts, None
             generated = task.model.generate_from(
                 torch.stack([prompts[i] for i in chosen]),
                 prompt=[source.items[i].prompt for i in chosen],
@@ -154,7 +187,13 @@ class Validator:
                 max_new_tokens=self.config.max_new_tokens,
             )
             texts += generated.texts
+            self._advance(len(chosen))
         return sums, texts, torch.stack(heard).mean(dim=0) if heard else None
+
+    def _given_up(self, sums: dict[str, float]) -> bool:
+        """Whether to leave the rest; the others hear of it when sums are exchanged. Sharded ones must go together."""
+        sums["stopped"] = float(not self.shared and self.stop())
+        return bool(sums["stopped"])
 
 
 def _batches(items: Sequence[int]) -> list[list[int]]:

@@ -6,7 +6,7 @@ depends on; steps.py, what each kind of step does.
 
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.run import ChainResult, StepEvent, StepReport, run_chain, training_runs
-from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord
+from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord, kept_overrides
 from evlgen.workflow.steps import Hands
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "StepRecord",
     "StepReport",
     "check_chain_inputs",
+    "kept_overrides",
     "run_chain",
     "training_runs",
 ]

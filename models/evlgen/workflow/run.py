@@ -21,12 +21,12 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.system.files import write_text
+from evlgen.training.folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.training.launch import joined
-from evlgen.training.run import RECIPE_FILE, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, of_today, settings_of
 from evlgen.workflow.predicting import PREDICTIONS
 from evlgen.workflow.preflight import check_chain_inputs
-from evlgen.workflow.state import ChainState, StepRecord, alone_in
+from evlgen.workflow.state import ChainState, StepRecord
 from evlgen.workflow.steps import BEST, Hands, Outcome, Place, run_step
 
 What = Literal["started", "resumed", "skipped", "done", "failed", "interrupted"]
@@ -111,6 +111,7 @@ def run_chain(
         )
     with alone_in(folder):
         state = _open(chain, folder, resume)
+        state.overrides = list(chain.overrides)
         check_chain_inputs(chain)
         state.write()
         run = _Run(chain, folder, hands, state, tell)

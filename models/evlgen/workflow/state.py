@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.jsons import parse_json, write_json
-from evlgen.system.locks import AlreadyLockedError, lock_exclusively
+from evlgen.errors import UsageError
+from evlgen.system.jsons import JsonError, read_json, write_json
 
 STATE_FILE = "chain.json"
 _FORMAT = 1
@@ -81,11 +78,13 @@ class ChainState:
         folder: of the chain.
         name: of the chain.
         steps: what is known, by name of the step.
+        overrides: "STEP.key=value" that the chain is run with; --resume needs them no more.
     """
 
     folder: Path
     name: str
     steps: dict[str, StepRecord] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -95,15 +94,18 @@ class ChainState:
             UsageError: the file is not one of ours.
         """
         path = folder / STATE_FILE
+        if not path.exists():
+            return None
         try:
-            content = parse_json(path.read_bytes(), str(path))
+            content = read_json(path)
             if content["format"] != _FORMAT:
                 raise UsageError(f"{path} was written by another version of evlgen", "choose another --out")
-            return cls(folder, content["chain"], {n: _record(values) for n, values in content["steps"].items()})
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            steps = {n: _record(values) for n, values in content["steps"].items()}
+            return cls(folder, content["chain"], steps, [str(one) for one in content.get("overrides", [])])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path} cannot be read: {error}", "choose another --out") from None
+        except JsonError as error:
+            raise UsageError(f"{path} cannot be read: {error.what}", "choose another --out") from None
 
     def write(self) -> None:
         """Replace the file; the old one or the new one is there at every moment.
@@ -112,30 +114,15 @@ class ChainState:
             EvlgenError: the disk is full or not writable.
         """
         steps = {name: {"fingerprint": one.fingerprint, **asdict(one)} for name, one in self.steps.items()}
-        content = {"format": _FORMAT, "chain": self.name, "steps": steps}
+        content = {"format": _FORMAT, "chain": self.name, "overrides": self.overrides, "steps": steps}
         write_json(self.folder / STATE_FILE, content, indent=1, hint="free some disk, then --resume")
+
+
+def kept_overrides(folder: Path) -> list[str]:
+    """The overrides of the chain that has run in a folder; none where none has."""
+    state = ChainState.read(folder)
+    return [] if state is None else state.overrides
 
 
 def _record(values: dict[str, Any]) -> StepRecord:
     return StepRecord(**{key: value for key, value in values.items() if key != "fingerprint"})
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs of chains out of a folder while this is open.
-
-    Raises:
-        UsageError: one is there already.
-        EvlgenError: the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")
-    except OSError as error:
-        raise EvlgenError(f"{folder} cannot be written: {error.strerror}", "choose another --out") from None
-    with file:
-        try:
-            lock_exclusively(file.fileno())
-        except AlreadyLockedError:
-            raise UsageError(f"another run works in {folder}", "wait for its end, or choose another --out") from None
-        yield
