@@ -12,9 +12,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for process
 # What a script or scheduler starts in the background ignores Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-DEADLINE_SECONDS = 300.0
-SLOW_DEADLINE_SECONDS = 1200.0
-"""Against tests that hang, not against slow machines: tens of times what a test takes."""
+DEADLINE_SECONDS = 600.0
+SLOW_DEADLINE_SECONDS = 1800.0
+"""Against tests that hang, not against slow machines: a hundred times what a test takes."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

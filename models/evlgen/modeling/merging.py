@@ -34,7 +34,8 @@ def match_tokens(metric_BND: Tensor, r: int, *, protect_first: bool = True) -> T
     """
     batch, tokens, _ = metric_BND.shape
     r = min(r, merge_limit(tokens))
-    unit_BND = F.normalize(metric_BND.detach().float(), dim=-1)  # a zero vector stays zero: similarity 0, no NaN
+    metric_BND = metric_BND.detach().to(torch.promote_types(metric_BND.dtype, torch.float32))
+    unit_BND = F.normalize(metric_BND, dim=-1)  # a zero vector stays zero: similarity 0, no NaN
     with torch.autocast(metric_BND.device.type, enabled=False):  # half precision would decide near ties otherwise
         similarity = unit_BND[:, ::2] @ unit_BND[:, 1::2].transpose(1, 2)
     size_a = similarity.shape[1]

@@ -144,7 +144,8 @@ class TomeFormer(nn.Module):
     def forward(self, x_BND: Tensor) -> TomeFormerOutput:
         """Contextualize and merge projected visual tokens (B, N, D)."""
         x_BND = self.dropout(self.embeddings(x_BND))
-        out = TomeFormerOutput(x_BND, torch.ones(x_BND.shape[:2], dtype=torch.float32, device=x_BND.device))
+        sizes = torch.ones(x_BND.shape[:2], dtype=torch.promote_types(x_BND.dtype, torch.float32), device=x_BND.device)
+        out = TomeFormerOutput(x_BND, sizes)
         for layer in self.encoder.layers:
             out.tokens, out.sizes, destination = layer(out.tokens, out.sizes)
             if destination is not None:
