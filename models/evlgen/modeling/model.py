@@ -185,7 +185,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         """The second half of `forward`: from soft prompts to the loss."""
         packed = pack_captions(captions).to(self.device)
         token_log_p = self.log_probabilities(self.prefix(soft_prompts_BQW), packed)
-        per_caption = torch.zeros(packed.captions, device=self.device).index_add(0, packed.sequence, token_log_p)
+        per_caption = token_log_p.new_zeros(packed.captions).index_add(0, packed.sequence, token_log_p)
         return EVLGenOutput(-token_log_p.mean(), per_caption, len(packed.target), soft_prompts_BQW)
 
     @torch.no_grad()
