@@ -3,7 +3,6 @@
 With --out the file is the result and stdout carries the summary; without --out the rows themselves go to stdout.
 """
 
-import os
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,8 +27,11 @@ from evlgen_cli.options import (
     PromptOption,
     RepetitionOption,
 )
-from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.signals import stop_on_signals, tell
 from evlgen_cli.texts import human_seconds
+
+STOP_SECONDS = 7.0
+"""How long the batch in the model may take after SIGTERM: who sends it (Slurm, a container) kills after ten."""
 
 
 def caption(
@@ -183,7 +185,7 @@ class CaptionView(Listener):
         self._downloads.close()
         if not self._quiet:
             self._bar = self._stack.enter_context(progress(self.words.doing, videos, unit=self.words.items))
-        self._stack.enter_context(stop_on_signals(self._stop, _say_stopping))
+        self._stack.enter_context(stop_on_signals(self._stop, _say_stopping, STOP_SECONDS))
 
     def on_progress(self, frames: int, tokens: int) -> None:
         if self._bar is not None:
@@ -209,10 +211,7 @@ class CaptionView(Listener):
 
 
 def _say_stopping() -> None:
-    # Straight to the descriptor: a signal can arrive in the middle of a write by the progress bar, which also hides the
-    # cursor; after a second signal nobody would be left to show it again.
-    show_cursor = b"\x1b[?25h" if err.is_terminal else b""
-    os.write(2, show_cursor + b"\nstopping after the batch in the model; once more to stop at once\n")
+    tell("stopping after the batch in the model; once more to stop at once")
 
 
 def _describe_plan(plan: Plan, words: Words = CaptionView.words) -> str:

@@ -1,6 +1,5 @@
 """A chain recipe under `evlgen train`: its steps as lines on standard error, its results as a table or JSON."""
 
-import os
 import shlex
 import sys
 from contextlib import ExitStack, closing
@@ -15,7 +14,7 @@ from evlgen.captioning import Listener, Row
 from evlgen.system.names import printable
 from evlgen_cli.console import Bar, StepReport, download_progress, err, print_json, progress, table
 from evlgen_cli.exits import Exit
-from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.signals import stop_on_signals, tell
 from evlgen_cli.texts import human_seconds
 
 if TYPE_CHECKING:
@@ -172,8 +171,7 @@ class _Answers(_Captions):
 
 
 def _say_stopping() -> None:
-    """Runs inside a signal handler: nothing but a write."""
-    os.write(2, b"\nsaving; once more to stop at once\n")
+    tell("saving; once more to stop at once")
 
 
 def _show(result: "ChainResult", as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """`evlgen data`: videos and captions to work on: samples, published sets, what a recipe needs, is it all there."""
 
-import os
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
-from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.signals import stop_on_signals, tell
 from evlgen_cli.texts import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -183,8 +182,7 @@ def prepare(
 
 
 def _say_stopping() -> None:
-    """Runs inside a signal handler: nothing but a write."""
-    os.write(2, b"\nstopping after this item; once more to stop at once\n")
+    tell("stopping after this item; once more to stop at once")
 
 
 def _check_row(one: "SourceCheck") -> dict[str, Any]:

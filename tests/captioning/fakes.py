@@ -1,7 +1,8 @@
 """A decoder and a model that cost nothing, so that everything between them can be tested in milliseconds.
 
 A fake video is a small JSON file: {"text": caption, "frames": 4, "fail": kind, "raise": message, "sleep": seconds,
-"partial": true}. The decoder hides the JSON in the pixels; the model reads it from there, so nothing can get mixed up.
+"touch": file, "partial": true}. The decoder hides the JSON in the pixels; the model reads it from there, so nothing can get
+mixed up.
 """
 
 import json
@@ -87,6 +88,8 @@ class FakeCaptioner:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         self.on_tokens(len(clips))
         for one in fields:
+            if "touch" in one:
+                Path(one["touch"]).touch()
             time.sleep(one.get("sleep", 0))
             if "raise" in one:
                 raise ValueError(one["raise"])

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM, sent to a whole process: stop in good order, say how to go on; the second one kills."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,3 +99,44 @@ def test_another_thread_gets_no_signals_and_no_error() -> None:
     thread.start()
     thread.join()
     assert failures == []
+
+
+def test_a_batch_that_takes_too_long_is_given_up_and_what_is_written_is_kept(tmp_path: Path) -> None:
+    fakes.write_video(tmp_path / "v" / "a.mp4")
+    fakes.write_video(tmp_path / "v" / "b.mp4", sleep=600, touch=str(tmp_path / "begun"))
+    out = tmp_path / "out.jsonl"
+    process = start(tmp_path / "v", "--out", str(out), "--batch-size", "1")
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, talk = process.communicate(timeout=60)  # it promises ten seconds, of a machine that has time for it
+    assert process.returncode == 130
+    assert "takes too long and is given up; what is written is kept\n" in talk
+    assert talk.endswith("interrupted\n")
+    assert [row["video"] for row in fakes.rows_of(out)] == ["a.mp4"]
+
+
+def test_the_alarm_is_off_when_all_ended_in_time() -> None:
+    stop, before, timer = threading.Event(), signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    with stop_on_signals(stop, lambda: None, within_seconds=600):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(1)
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 600
+    assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == (timer[0] > 0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full", "1>&- 2>&-"])
+def test_a_standard_error_that_cannot_be_written_stops_nothing(tmp_path: Path, closed: str) -> None:
+    if "full" in closed and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    for index in range(60):
+        fakes.write_video(tmp_path / "v" / f"{index}.mp4", sleep=0.1)
+    fakes.write_video(tmp_path / "v" / "0.mp4", fail="timeout")
+    out, script = tmp_path / "out.jsonl", Path(__file__).with_name("fake_cli.py")
+    words = [sys.executable, str(script), "caption", str(tmp_path / "v"), "--out", str(out), "--batch-size", "2"]
+    process = subprocess.Popen(f"exec {shlex.join(words)} {closed}", shell=True, stdout=subprocess.DEVNULL)
+    wait_for_lines(out, 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130, "the signal is told to nobody, and heeded"
+    assert len(fakes.rows_of(out)) >= 3
