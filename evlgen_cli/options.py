@@ -1,9 +1,24 @@
 """Options that several commands share, so that they are spelled and explained in one way."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from evlgen.errors import UsageError
+
+
+def out_file(text: str) -> Path:
+    """The path of a file to write; what ends in a slash is meant as a folder.
+
+    Raises:
+        UsageError: it is.
+    """
+    if text.endswith(("/", os.sep)):
+        raise UsageError(f"--out {text} is a folder", f"name a file, such as {Path(text) / 'captions.jsonl'}")
+    return Path(text)
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")]
 

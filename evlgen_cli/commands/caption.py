@@ -26,6 +26,7 @@ from evlgen_cli.options import (
     NumCaptionsOption,
     PromptOption,
     RepetitionOption,
+    out_file,
 )
 from evlgen_cli.signals import stop_on_signals, tell
 from evlgen_cli.texts import human_seconds
@@ -49,6 +50,8 @@ def caption(
         typer.Option(
             "--out",
             "-o",
+            parser=out_file,
+            metavar="FILE",
             help="JSONL file for the captions, one line a video; run again to go on where it ends. "
             "Without it lines go to standard output and nothing is remembered.",
         ),
@@ -136,8 +139,9 @@ def caption(
         ),
     )
     if dry_run:
-        _show_plan(plan_captions(request), as_json)
-        return
+        plan = plan_captions(request)
+        _show_plan(plan, as_json)
+        raise typer.Exit(Exit.SOME_FAILED if plan.unreadable else Exit.OK)
     stop = Event()
     with ExitStack() as stack:
         view = CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None)
@@ -145,7 +149,7 @@ def caption(
     _show_summary(summary, as_json, quiet)
     if summary.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)
-    if summary.without_caption:
+    if not summary.complete:
         raise typer.Exit(Exit.SOME_FAILED)
 
 
@@ -227,21 +231,24 @@ def _describe_plan(plan: Plan, words: Words = CaptionView.words) -> str:
         lines.append(f"{changed} {words.items} have changed since they were {words.done}; they are {words.done} again")
     if failed := plan.count(Decision.FAILED_BEFORE):
         lines.append(f"{failed} {words.items} failed before and are left alone; --retry-failed tries them again")
+    lines += [f"warning: {one}" for one in plan.unreadable]
     return "\n".join(lines)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
+        for one in plan.unreadable:
+            err.print(f"warning: {one}")
         print_json(
             [
-                {"video": one.video.name, "caption": one.decision.is_work, "why": one.decision.value}
-                for one in plan.videos
+                {"video": planned.video.name, "caption": planned.decision.is_work, "why": planned.decision.value}
+                for planned in plan.videos
             ]
         )
         return
-    for one in plan.videos:
-        action = "caption" if one.decision.is_work else "skip   "
-        out.print(f"{action}  {printable(one.video.name)}  ({one.decision.value})")
+    for planned in plan.videos:
+        action = "caption" if planned.decision.is_work else "skip   "
+        out.print(f"{action}  {printable(planned.video.name)}  ({planned.decision.value})")
     if text := _describe_plan(plan):
         err.print(text)
     err.print(f"would caption {len(plan.work)} of {len(plan.videos)} videos")
@@ -275,6 +282,8 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("empty before", str(summary.empty_before)))
     if summary.done_before:
         rows.append(("skipped, done", str(summary.done_before)))
+    if summary.unreadable_folders:
+        rows.append(("folders not read", str(summary.unreadable_folders)))
     if summary.beyond_limit:
         rows.append(("left by --limit", str(summary.beyond_limit)))
     if summary.finished:

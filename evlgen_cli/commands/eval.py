@@ -23,6 +23,7 @@ from evlgen_cli.options import (
     RepetitionOption,
     ResampleSeedOption,
     SplitOption,
+    out_file,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def evaluate(
         typer.Option(
             "--out",
             "-o",
+            parser=out_file,
+            metavar="FILE",
             show_default="DATASET-SPLIT-MODEL.jsonl",
             help="Captions or answers of --model; run again to go on. Answers stand beside it as .json as well, "
             "[{question_id, answer}].",

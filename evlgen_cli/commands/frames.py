@@ -51,14 +51,18 @@ def frames(
 ) -> None:
     """Write the sampled frames of videos as images, and print their indices and timestamps.
 
-    Exit code 3: some videos of a folder gave no frames; standard error says why.
+    Exit code 3: some videos of a folder gave no frames, or could not be found; standard error says why.
     """
-    from evlgen.captioning import find_videos
+    from evlgen.captioning.discover import Unreadable, find_videos
     from evlgen.video import DecodeFailure, Sampler, extract_all
 
     alone = os.path.lexists(path) and not Path(path).is_dir()
     # a video that a list names elsewhere has an absolute name, which must not lead out of the folder
-    folders = {Path(path): out} if alone else {one.path: out / one.name.lstrip("/") for one in find_videos([path])}
+    closed: list[Unreadable] = []
+    found = [] if alone else find_videos([path], unreadable=closed)
+    folders = {Path(path): out} if alone else {one.path: out / one.name.lstrip("/") for one in found}
+    for folder in closed:
+        console.err.print(f"warning: {folder}")
     results = extract_all(
         folders,
         Sampler.parse(sampler, frames=count, fps=fps, times=times, max_frames=max_frames, seed=seed),
@@ -83,7 +87,7 @@ def frames(
     if as_json:
         rows = [done[one] for one in folders]
         console.print_json(rows[0] if alone else rows)
-    if failed:
+    if failed or closed:
         raise typer.Exit(Exit.SOME_FAILED)
 
 

@@ -118,10 +118,13 @@ def _answer_file(asked: Prediction, questions: Path) -> tuple[Path, Path, None]:
 
 def _answer(asked: Prediction, model: str, found: "QuestionSet", name: str) -> tuple[Path, Path, None]:
     from evlgen.captioning.answering import answer_questions, answer_request, write_results
+    from evlgen.captioning.state import check_regular
     from evlgen.errors import EvlgenError, UsageError
     from evlgen.metrics.reading import looks_like_answers
 
     output = asked.output or Path(f"{name}-{Path(model).name}.jsonl")
+    if output.suffix != ".json":  # /dev/null.jsonl is not what was meant
+        check_regular(output)
     stem = output.with_suffix("") if output.suffix in (".json", ".jsonl") else output
     output, results = (stem.with_name(stem.name + suffix) for suffix in (".jsonl", ".json"))
     if results.exists() and not output.exists():  # not ours then; perhaps the questions themselves

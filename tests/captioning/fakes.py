@@ -1,8 +1,8 @@
 """A decoder and a model that cost nothing, so that everything between them can be tested in milliseconds.
 
 A fake video is a small JSON file: {"text": caption, "frames": 4, "fail": kind, "raise": message, "sleep": seconds,
-"touch": file, "partial": true}. The decoder hides the JSON in the pixels; the model reads it from there, so nothing can get
-mixed up.
+"touch": file, "partial": true}. The decoder hides the JSON in the pixels; the model reads it from there, so nothing can
+get mixed up.
 """
 
 import json

@@ -106,6 +106,7 @@ def test_json_summary() -> None:
         "empty": 0,
         "marked": {},
         "empty_before": 0,
+        "unreadable_folders": 0,
         "failed": {"timeout": 1},
         "done_before": 0,
         "failed_before": {},

@@ -33,6 +33,7 @@ def row(video: str = "a.mp4", **changes: Any) -> Row:
         "settings_hash": "s",
         "settings": {"frames": 2},
         "fingerprint": "1-ab",
+        "root": None,
         "error": None,
         "warnings": (),
         "seconds": 0.12345,

@@ -67,6 +67,7 @@ def test_every_video_gets_its_own_caption(videos: Path, out: Path, captioner: fa
             "dtype": "float32",
         },
         "fingerprint": rows[0]["fingerprint"],
+        "root": "videos",
         "error": None,
         "warnings": [],
         "seconds": rows[0]["seconds"],

@@ -56,6 +56,7 @@ def own(video: str, caption: str | None, status: Any = "ok", settings: str = "s1
         settings_hash=settings,
         settings={},
         fingerprint=None,
+        root=None,
         error=error,
         warnings=(),
         seconds=0.1,

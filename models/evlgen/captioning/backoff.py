@@ -64,8 +64,8 @@ class CarefulCaptioner:
             return captions, RowError("", "")
         except Exception as error:
             out_of_memory = is_out_of_memory(error)
-            message = " ".join(str(error).split()) or type(error).__name__
-            failure = RowError("out-of-memory" if out_of_memory else "model-error", message[:300])
+            kind = "out-of-memory" if out_of_memory else "model-error"
+            failure = RowError.of(kind, str(error) or type(error).__name__)
         # outside of the handler: the traceback, and with it every tensor of the failed batch, is free by now
         if out_of_memory:
             self._captioner.release_memory()

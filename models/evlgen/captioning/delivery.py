@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -74,8 +75,16 @@ def deliver(videos: Iterable[Video], decoder: Decoder, stop: threading.Event) ->
         video, started = given.pop(Path(result.path))
         seconds = time.monotonic() - started
         if isinstance(result, DecodeFailure):
-            # the row names the video already, by a path that means something on other machines too
-            message = result.message.removeprefix(f"{result.path}: ")
-            yield NotDecoded(video, result.fingerprint, RowError(result.kind, message), seconds)
+            yield NotDecoded(video, result.fingerprint, RowError.of(result.kind, _relative(result, video)), seconds)
         else:
             yield Decoded(video, result.fingerprint, result, seconds)
+
+
+def _relative(failure: DecodeFailure, video: Video) -> str:
+    """The message with paths as the row has them: they mean something on other machines too.
+
+    The row names the video already, so that it need not begin with it.
+    """
+    message = failure.message.removeprefix(f"{failure.path}: ")
+    message = message.replace(str(failure.path), video.name if video.root else failure.path.name)
+    return message if video.root is None else message.replace(f"{video.root}{os.sep}", "")

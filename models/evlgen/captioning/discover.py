@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlgen.errors import UsageError
+from evlgen.system.names import printable
 from evlgen.video.stills import IMAGE_SUFFIXES
 
 MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
@@ -29,6 +30,8 @@ MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
     )
 )
 """What counts in a folder. A file named by itself or in a list is taken whatever it is called."""
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Video:
     path: Path
     question: str | None = None
 
+    @property
+    def root(self) -> Path | None:
+        """The folder that the name is relative to; None where the path does not end with the name."""
+        head, end = str(self.path), f"{os.sep}{Path(self.name)}"
+        return Path(head.removesuffix(end) or os.sep) if head.endswith(end) else None
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -52,7 +61,28 @@ class _Found:
     root: str | None  # the folder it was found under; None for an entry of a list
 
 
-def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None, root: Path | None = None) -> list[Video]:
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder that could not be read, so that nobody knows what is in it.
+
+    Attributes:
+        path: the folder.
+        reason: what the system says.
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the folder {printable(self.path)} cannot be read, and what is in it is left out: {self.reason}"
+
+
+def find_videos(
+    sources: Sequence[str],
+    stdin: Iterable[str] | None = None,
+    root: Path | None = None,
+    unreadable: list[Unreadable] | None = None,
+) -> list[Video]:
     """The videos that `sources` name, in the order given; inside a folder or glob in natural order.
 
     Args:
@@ -60,22 +90,33 @@ def find_videos(sources: Sequence[str], stdin: Iterable[str] | None = None, root
             (a list on standard input); lists hold one path a line.
         stdin: lines for `-`; standard input by default.
         root: folder that names are relative to, instead of the one that all sources lie in.
+        unreadable: gets the folders that could not be read; the rest goes on.
 
     Raises:
-        UsageError: a source does not exist (all such are named), or nothing was found.
+        UsageError: a source does not exist (all such are named), is a URL, or nothing was found.
     """
     found: dict[str, _Found] = {}
     missing: list[str] = []
+    closed: list[Unreadable] = [] if unreadable is None else unreadable
     for source in sources:
-        hits = list(_expand(source, sys.stdin if stdin is None else stdin))
+        hits = list(_expand(source, sys.stdin if stdin is None else stdin, closed))
         if not hits and not _is_list(source) and not os.path.isdir(source):
             missing.append(source)
         for hit in hits:
             found.setdefault(hit.path, hit)
+    if urls := [source for source in missing if _URL.match(source)]:
+        raise UsageError(
+            f"download it first, evlgen reads files: {', '.join(urls)}", "curl -LO URL, or yt-dlp URL for a page"
+        )
     if missing:
         raise UsageError(
             f"no such file, folder or match: {', '.join(missing)}",
             "quote a glob so that it arrives whole; ** matches any number of folders",
+        )
+    if not found and closed:
+        raise UsageError(
+            f"no video or picture could be read: {'; '.join(f'{one.path}: {one.reason}' for one in closed)}",
+            "see to the permissions of these folders",
         )
     if not found:
         raise UsageError(
@@ -96,26 +137,38 @@ def _is_list(source: str) -> bool:
     return source == "-" or (source.startswith("@") and not os.path.lexists(source))
 
 
-def _expand(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
+def _expand(source: str, stdin: Iterable[str], closed: list[Unreadable]) -> Iterator[_Found]:
     if _is_list(source):
         yield from _read_list(source, stdin)
     elif os.path.isdir(source):
         root = os.path.abspath(source)
-        for path in _walk(root):
+        for path in _walk(root, closed):
             yield _Found(path, root)
     elif os.path.lexists(source):
         path = os.path.abspath(source)
         yield _Found(path, os.path.dirname(path))
     elif glob.has_magic(source):
-        yield from _expand_glob(source)
+        yield from _expand_glob(source, closed)
 
 
-def _walk(root: str) -> list[str]:
-    """Videos below `root`. Links to folders are followed, each real folder once, so a loop ends."""
+def _walk(root: str, closed: list[Unreadable]) -> list[str]:
+    """Videos below `root`; folders that cannot be read are added to `closed`.
+
+    Links to folders are followed, each real folder once, so a loop ends.
+    """
     seen: set[tuple[int, int]] = set()
     paths: list[str] = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        stat = os.stat(folder)
+
+    def note(error: OSError) -> None:
+        closed.append(Unreadable(os.fsdecode(error.filename), error.strerror or "cannot be read"))
+
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=note):
+        try:
+            stat = os.stat(folder)
+        except OSError as error:  # gone, or closed, since it was listed
+            note(error)
+            subfolders.clear()
+            continue
         if (stat.st_dev, stat.st_ino) in seen:
             subfolders.clear()
             continue
@@ -129,15 +182,17 @@ def _looks_like_media(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in MEDIA_EXTENSIONS
 
 
-def _expand_glob(pattern: str) -> Iterator[_Found]:
+def _expand_glob(pattern: str, closed: list[Unreadable]) -> Iterator[_Found]:
     start = pattern
     while glob.has_magic(start):
         start = os.path.dirname(start)
     root = os.path.abspath(start)
+    if "**" in pattern or not os.access(root, os.R_OK | os.X_OK):  # glob says nothing of what it cannot read
+        _walk(root, closed)
     names_extension = not glob.has_magic(os.path.splitext(pattern)[1] or "*")
     for path in map(os.path.abspath, sorted(glob.glob(pattern, recursive=True), key=natural_key)):
         if os.path.isdir(path):
-            for inner in _walk(path):
+            for inner in _walk(path, [] if "**" in pattern else closed):
                 yield _Found(inner, root)
         elif names_extension or _looks_like_media(os.path.basename(path)):
             yield _Found(path, root)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from evlgen.captioning.discover import Video
+from evlgen.captioning.discover import Unreadable, Video
 from evlgen.captioning.settings import CaptionSettings, describe_difference
 from evlgen.captioning.state import Entry, JournalState
 from evlgen.video import fingerprints
@@ -51,10 +51,12 @@ class Plan:
     Attributes:
         videos: in the order in which they are captioned.
         difference: how the settings differ from those of the lines that other settings made; empty if there are none.
+        unreadable: folders that could not be read, so that what is in them is left out.
     """
 
     videos: Sequence[PlannedVideo]
     difference: str
+    unreadable: Sequence[Unreadable] = ()
 
     @property
     def work(self) -> list[Video]:

@@ -1,12 +1,18 @@
 """One line of the output: what is written for one video, and how it is put on a line."""
 
+from __future__ import annotations
+
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from evlgen.captioning.captioner import Caption
+
+_ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
+_MOST_LETTERS = 300
 
 Status = Literal["ok", "partial", "empty", "error"]
 """`partial`: captioned from the part of the video that could be decoded. `empty`: the model had nothing to say."""
@@ -24,6 +30,12 @@ class RowError:
 
     kind: str
     message: str
+
+    @classmethod
+    def of(cls, kind: str, text: str) -> RowError:
+        """An error with one line that means the same in every run: without the addresses of objects."""
+        line = " ".join(_ADDRESS.sub("", text).split())
+        return cls(kind, line[:_MOST_LETTERS] or kind)
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Row:
         settings_hash: hash of `settings`.
         settings: everything that changes a caption.
         fingerprint: content fingerprint; None when the file could not be read.
+        root: folder that the name is relative to, as seen from that of the output; None: it is not, or there is none.
         error: None unless status is error.
         warnings: what the decoder had to put up with, and what is wrong with the looks of the clip.
         seconds: time spent on this video: decoding, with the wait for a free decoding process, and its share of its
@@ -65,6 +78,7 @@ class Row:
     settings_hash: str
     settings: Mapping[str, str | int | float]
     fingerprint: str | None
+    root: str | None
     error: RowError | None
     warnings: tuple[str, ...]
     seconds: float
@@ -77,8 +91,9 @@ class Row:
             {"caption": c.text, "log_probability": _finite(c.log_probability, 5), "token_count": c.token_count}
             for c in self.alternatives
         ]
-        if not self.alternatives:
-            del values["alternatives"]
+        for name in ("alternatives", "root"):
+            if not values[name]:
+                del values[name]
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
         values["error"] = None if self.error is None else vars(self.error)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 
+from evlgen.captioning.apart import refuse_mixing, root_in_row
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.captioner import Caption, Captioner, DownloadReport, ModelIdentity, load_captioner, resolve_dtype
 from evlgen.captioning.continuing import as_begun
 from evlgen.captioning.delivery import Decoded, Decoder, NotDecoded, deliver
-from evlgen.captioning.discover import Video, find_videos
+from evlgen.captioning.discover import Unreadable, Video, find_videos
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.listener import Listener
 from evlgen.captioning.looks import warnings_about
@@ -41,6 +42,7 @@ class Task:
         load: loads the model, in a dtype.
         deliver: decodes what is to be done.
         row: the line of an outcome.
+        unreadable: folders that could not be read when the items were found.
     """
 
     kind: Kind
@@ -48,6 +50,7 @@ class Task:
     load: Callable[[str, DownloadReport], Captioner]
     deliver: Callable[[Iterable[Video], Decoder, threading.Event], Iterator[Decoded | NotDecoded]]
     row: Callable[[Outcome, CaptionSettings], Row]
+    unreadable: Sequence[Unreadable] = ()
 
 
 def plan_captions(request: CaptionRequest) -> Plan:
@@ -56,11 +59,15 @@ def plan_captions(request: CaptionRequest) -> Plan:
     Raises:
         UsageError: see `caption_videos`.
     """
-    videos = find_videos(request.sources, root=request.root)
+    unreadable: list[Unreadable] = []
+    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
     _, settings = request.resolve()
     state = JournalState() if request.out is None else read_state(request.out)
     settings = as_begun(settings, state, request.device)
-    return make_plan(videos, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
+    plan = make_plan(videos, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
+    if request.out is not None:
+        refuse_mixing(plan, state, request.out, request.timeout_seconds)
+    return replace(plan, unreadable=unreadable)
 
 
 def caption_videos(
@@ -79,12 +86,13 @@ def caption_videos(
         WeightsError: the model's weights are missing or damaged.
         ModelBrokenError: the model fails on every video.
     """
-    videos = find_videos(request.sources, root=request.root)
+    unreadable: list[Unreadable] = []
+    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
 
     def load(dtype: str, report: DownloadReport) -> Captioner:
         return load_captioner(request.model, request.generation, request.device, dtype, report)
 
-    return run_task(Task(CAPTIONS, videos, load, deliver, make_row), request, listener, stop)
+    return run_task(Task(CAPTIONS, videos, load, deliver, make_row, unreadable), request, listener, stop)
 
 
 def run_task(
@@ -103,7 +111,9 @@ def run_task(
             _report_state(journal, listener)
         settings = as_begun(settings, state, request.device)
         plan = make_plan(task.items, state, settings, request.retry_failed, request.limit, request.timeout_seconds)
-        listener.on_plan(plan)
+        if request.out is not None:
+            refuse_mixing(plan, state, request.out, request.timeout_seconds)
+        listener.on_plan(replace(plan, unreadable=task.unreadable))
         work = plan.work
         summary = Summary(
             output=request.out,
@@ -112,6 +122,7 @@ def run_task(
             failed_before=plan.failed_before,
             beyond_limit=plan.count(Decision.BEYOND_LIMIT),
             planned=len(work),
+            unreadable_folders=len(task.unreadable),
             batch_size=request.batch_size or 0,
         )
         if work and not stop.is_set():
@@ -128,6 +139,8 @@ def run_task(
 
             def write(outcome: Outcome) -> None:
                 row = task.row(outcome, settings)
+                if request.out is not None and request.root is None:  # a root that is given is that of a data set
+                    row = replace(row, root=root_in_row(outcome.source.video, request.out))
                 if journal is not None:
                     journal.append(row)
                 summary.add(row)
@@ -210,6 +223,7 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
         settings_hash=settings.hash,
         settings=settings.as_dict(),
         fingerprint=source.fingerprint,
+        root=None,
         error=result if isinstance(result, RowError) else None,
         warnings=(*clip.warnings, *warnings_about(clip.frames, clip.indices)) if clip else (),
         seconds=outcome.seconds,

@@ -24,6 +24,10 @@ class Kind:
     writer: str
 
 
+_OTHER_FORMATS = frozenset(
+    f".{name}" for name in "csv tsv srt vtt ass txt json xlsx ods parquet html md yaml xml pdf tar zip mp4 mkv".split()
+)
+
 CAPTIONS = Kind("video", "a caption file", "evlgen caption")
 ANSWERS = Kind("question_id", "a file of answers", "evlgen eval --questions")
 
@@ -38,6 +42,7 @@ class Entry:
         status: ok, partial, empty or error.
         error_kind: None unless status is error.
         question: that was answered; None in a caption file.
+        root: folder that its name is relative to, as seen from that of the file; None where the line does not say.
     """
 
     fingerprint: str | None
@@ -45,6 +50,7 @@ class Entry:
     status: str
     error_kind: str | None
     question: str | None = None
+    root: str | None = None
 
 
 @dataclass
@@ -100,15 +106,20 @@ def read_state(path: Path, kind: Kind = CAPTIONS) -> JournalState:
 
 
 def check_regular(path: Path) -> None:
-    """Captions go to plain files only: a pipe or device cannot be read back.
+    """Captions go to plain files only: a pipe or device cannot be read back. No file is begun that is called otherwise.
 
     Raises:
-        UsageError: `path` is something else.
+        UsageError: `path` is something else, or would not be what its name says.
     """
     if path.is_dir():
         raise UsageError(f"--out {path} is a folder", f"name a file, such as {path / 'captions.jsonl'}")
     if path.exists() and not path.is_file():
         raise UsageError(f"--out {path} is not a plain file", "leave --out away to write to standard output")
+    if path.suffix.lower() in _OTHER_FORMATS and not (path.exists() and path.stat().st_size):
+        raise UsageError(
+            f"--out {path} would hold JSON lines, which is not what {path.suffix} means",
+            f"name {path.with_suffix('.jsonl')}; jq -r '[.video, .caption] | @csv' makes a table of it",
+        )
 
 
 def read_captions(path: Path, kind: Kind = CAPTIONS) -> dict[str, dict[str, Any]]:
@@ -157,6 +168,7 @@ def _take(state: JournalState, values: dict[str, Any], kind: Kind) -> None:
         status=values["status"],
         error_kind=str(error.get("kind")) if isinstance(error, dict) else None,
         question=values.get("question"),
+        root=values["root"] if isinstance(values.get("root"), str) else None,
     )
     if isinstance(values.get("settings"), dict):
         state.settings.setdefault(values["settings_hash"], values["settings"])

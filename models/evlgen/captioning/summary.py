@@ -21,6 +21,7 @@ class Summary:
         empty_before: videos skipped because the same settings gave an empty caption before.
         failed_before: videos skipped because they failed before, by kind.
         beyond_limit: videos left for another run by the limit.
+        unreadable_folders: folders that were left out because they could not be read.
         planned: videos that this run set out to caption.
         ok: captioned.
         partial: captioned from what could be decoded.
@@ -40,6 +41,7 @@ class Summary:
     empty_before: int = 0
     failed_before: Mapping[str, int] = field(default_factory=dict)
     beyond_limit: int = 0
+    unreadable_folders: int = 0
     planned: int = 0
     ok: int = 0
     partial: int = 0
@@ -81,6 +83,11 @@ class Summary:
         return self.empty + self.failed.total() + self.empty_before + sum(self.failed_before.values())
 
     @property
+    def complete(self) -> bool:
+        """Whether all that was asked for has a caption, as far as anybody knows."""
+        return not self.without_caption and not self.unreadable_folders
+
+    @property
     def bottleneck(self) -> str:
         """ "decoding" when the model waited for clips longer than it worked, "model" otherwise; "none" without work."""
         if self.finished == 0:
@@ -100,6 +107,7 @@ class Summary:
             "empty_before": self.empty_before,
             "failed_before": dict(sorted(self.failed_before.items())),
             "beyond_limit": self.beyond_limit,
+            "unreadable_folders": self.unreadable_folders,
             "not_reached": self.planned - self.finished,
             "interrupted": self.interrupted,
             "batch_size": self.batch_size,
