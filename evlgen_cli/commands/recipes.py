@@ -35,9 +35,10 @@ def show(
 ) -> None:
     """Print a recipe; its header is its manual."""
     from evlgen.recipes import Chain, find_recipe, load_any
+    from evlgen.recipes.yamls import read_text
 
     if not resolved and not overrides:
-        out.file.write(find_recipe(name).read_text(encoding="utf-8"))
+        out.file.write(read_text(find_recipe(name)))
         return
     import yaml
 
@@ -51,12 +52,13 @@ def copy(name: _Name, to: Annotated[Path, typer.Argument(help="The new file; it 
     """Copy a recipe, to be changed and run with `evlgen train --recipe FILE`."""
     from evlgen.errors import UsageError
     from evlgen.recipes import find_recipe
+    from evlgen.recipes.yamls import read_text
     from evlgen.system.files import write_text
 
     source = find_recipe(name)
     if to.exists():
         raise UsageError(f"{to} exists already", "name another file")
-    write_text(to, source.read_text(encoding="utf-8"), hint="name another file")
+    write_text(to, read_text(source), hint="name another file")
     out.print(f"{to}")
 
 

@@ -46,7 +46,8 @@ def test_all_mistakes_at_once_with_the_nearest_name() -> None:
     ("override", "message"),
     [
         ("steps", "not of the form a.b=value"),
-        ("train.steps=[1", "is not a YAML value"),
+        ("train.steps=[1", r"--set train.steps: '\[1' is not YAML: "),
+        ("train.steps=" + "[" * 100_000, r"--set train.steps: '\[+' is nested too deeply"),
         ("train.seed=-1", "train.seed"),
         ("name.x=1", "'x' is not a key there"),
         ("name.x.y=1", "'x' is not a section"),

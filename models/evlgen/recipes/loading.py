@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import KEPT, Recipe
+from evlgen.recipes.yamls import parse_yaml, read_text
+
+_SHOWN_CHARACTERS = 100
 
 CHAIN = "chain"
 """The key that makes a recipe a chain (`evlgen.recipes.chains`)."""
@@ -122,10 +124,7 @@ def _validated(content: dict[str, Any], name: str, *, kept: bool = False) -> Rec
 
 def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """A recipe's keys; with `extends: NAME` laid over those of that recipe. Lists are replaced as a whole."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
     base = content.pop("extends", None)
@@ -164,10 +163,7 @@ def parse_override(override: str) -> tuple[str, Any]:
     name, equals, value = override.partition("=")
     if not equals or not name:
         raise UsageError(f"--set {override!r} is not of the form a.b=value")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from None
+    return name, parse_yaml(value, f"--set {name}: {value[:_SHOWN_CHARACTERS]!r}")
 
 
 def set_key(content: dict[str, Any], name: str, value: Any, said: str = "--set") -> None:
