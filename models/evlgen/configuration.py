@@ -36,9 +36,9 @@ def source_beside(source: str | None, folder: Path) -> str | None:
 
 
 class Strict(BaseModel):
-    """A section in which an unknown key is an error."""
+    """A section in which an unknown key is an error, and so is a number that is none or has no end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class VisionConfig(Strict):

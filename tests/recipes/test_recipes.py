@@ -45,6 +45,26 @@ def test_all_mistakes_at_once_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("data.items_per_step=10000000", "data.items_per_step: Input should be less than or equal to 100000"),
+        ("data.captions_per_item=1000000000", "data.captions_per_item: Input should be less than or equal to 10000"),
+        ("data.max_frames=99999999", "data.max_frames: Input should be less than or equal to 10000"),
+        ("data.train.0.views=99999999", "data.train.0.views: Input should be less than or equal to 10000"),
+        ("data.shard_cache_gb=.inf", "data.shard_cache_gb: Input should be a finite number"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate: Input should be a finite number"),
+        ("model.vision.std=[.inf, 0.5, 0.5]", "model.vision.std.0: Input should be a finite number"),
+        ("train.accumulation_steps=10000000", "train.accumulation_steps: Input should be less than or equal to 100000"),
+        ("validation.beams=1000000", "validation.beams: Input should be less than or equal to 1000"),
+        (f"train.steps={10**30}", "train.steps: Input should be less than or equal to 1000000000"),
+    ],
+)
+def test_sizes_that_no_run_has_are_refused_before_it_starts(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load_recipe("mini-pretrain", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
         ("steps", "not of the form a.b=value"),
         ("train.steps=[1", r"--set train.steps: '\[1' is not YAML: "),
         ("train.steps=" + "[" * 100_000, r"--set train.steps: '\[+' is nested too deeply"),

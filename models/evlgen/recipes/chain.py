@@ -92,13 +92,13 @@ class EvalStep(Step):
         '"Question: {} Short answer:"',
     )
     num_beams: int | None = Field(
-        None, gt=0, description="beams of the search; 1 is greedy; null: 3, or 5 for questions"
+        None, gt=0, le=1_000, description="beams of the search; 1 is greedy; null: 3, or 5 for questions"
     )
     min_new_tokens: int | None = Field(
-        None, ge=0, description="fewest tokens of a caption or answer; null: 0, or 1 for questions"
+        None, ge=0, le=10_000, description="fewest tokens of a caption or answer; null: 0, or 1 for questions"
     )
     max_new_tokens: int | None = Field(
-        None, gt=0, description="most tokens of a caption or answer; null: 30, or 10 for questions"
+        None, gt=0, le=10_000, description="most tokens of a caption or answer; null: 30, or 10 for questions"
     )
     repetition_penalty: float | None = Field(
         None, gt=0, description="what tokens that a caption or answer holds already pay; null: 1, nothing"
@@ -110,7 +110,7 @@ class EvalStep(Step):
         default_factory=lambda: list(_SCORES), min_length=1, description="of captions; answers have their accuracy"
     )
     missing: Literal["skip", "empty"] = Field("skip", description="references without a caption: left out, or empty")
-    bootstrap: int = Field(1000, ge=0, description="resamples of the items for intervals; 0: none")
+    bootstrap: int = Field(1000, ge=0, le=1_000_000, description="resamples of the items for intervals; 0: none")
     html: bool = Field(False, description="write page.html as well")
 
 
@@ -123,8 +123,8 @@ class CaptionStep(Step):
     )
     videos: list[str] = Field(min_length=1, description="files, folders, globs, @lists; ${VARIABLES} are expanded")
     out: str = Field("captions.jsonl", description="file of the captions; a relative one lies in the step's folder")
-    num_beams: int = Field(3, gt=0, description="beams of the search; 1 is greedy")
-    frames: int | None = Field(None, gt=0, description="frames of each video; null: the model's own number")
+    num_beams: int = Field(3, gt=0, le=1_000, description="beams of the search; 1 is greedy")
+    frames: int | None = Field(None, gt=0, le=10_000, description="frames of each video; null: the model's own number")
 
     @model_validator(mode="after")
     def _check(self) -> CaptionStep:

@@ -30,7 +30,10 @@ class DataSource(Strict):
         "https://, hf://), with ranges {00000..11499}, lists {a,b} and, where folders can be listed, * and ?",
     )
     shard_window: int = Field(
-        16, gt=0, description="so many shards, drawn anew each epoch, have their samples shuffled together"
+        16,
+        gt=0,
+        le=1_000_000,
+        description="so many shards, drawn anew each epoch, have their samples shuffled together",
     )
     media: str = Field(
         "",
@@ -56,7 +59,10 @@ class DataSource(Strict):
         "(15 : 4 : 1); in every source or in none, and instead of weight",
     )
     views: int = Field(
-        1, gt=0, description="variants per frame: the plain one, then random crops, every second one mirrored"
+        1,
+        gt=0,
+        le=10_000,
+        description="variants per frame: the plain one, then random crops, every second one mirrored",
     )
     limit: int | None = Field(None, gt=0, description="only the first so many items")
     features: str | None = Field(
@@ -99,15 +105,20 @@ class DataConfig(Strict):
 
     train: list[DataSource] = Field(min_length=1)
     validation: list[DataSource] = Field(min_length=1)
-    min_frames: int = Field(1, gt=0, description="fewest frames of a video in an optimizer step; one count a step")
-    max_frames: int = Field(4, gt=0, description="most of them; so many are chosen of a video, evenly spread")
+    min_frames: int = Field(
+        1, gt=0, le=10_000, description="fewest frames of a video in an optimizer step; one count a step"
+    )
+    max_frames: int = Field(
+        4, gt=0, le=10_000, description="most of them; so many are chosen of a video, evenly spread"
+    )
     choose_from: int | None = Field(
         None,
         gt=0,
+        le=10_000,
         description="frames of a video that are cached or decoded, evenly spread: a step takes one at random in each "
         "of as many spans of them as it has frames; null: max_frames, of which steps of max_frames take all",
     )
-    captions_per_item: int = Field(1, gt=0, description="captions of an item in one packed sequence")
+    captions_per_item: int = Field(1, gt=0, le=10_000, description="captions of an item in one packed sequence")
     visual: Literal["auto", "features", "pixels"] = Field(
         "auto",
         description="features: what the frozen tower gives, computed once and kept on disk; pixels: frames are decoded "
@@ -119,7 +130,7 @@ class DataConfig(Strict):
         description="captions are drawn in proportion to this power of their CIDEr-D against the other captions of "
         "their item (arXiv 1712.09532 weights with power 1); 0: all alike",
     )
-    items_per_step: int = Field(32, gt=0, description="pictures or videos per optimizer step")
+    items_per_step: int = Field(32, gt=0, le=100_000, description="pictures or videos per optimizer step")
     lower_case: bool = Field(False, description="lower-case captions and drop their final full stop")
     max_broken_share: float = Field(
         0.01,

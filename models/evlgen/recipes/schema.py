@@ -43,7 +43,7 @@ class VocabularyConfig(Strict):
     """
 
     steps: int = Field(0, ge=0, description="optimizer steps on this loss alone")
-    items_per_step: int = Field(96, gt=0)
+    items_per_step: int = Field(96, gt=0, le=100_000)
     learning_rate: float = Field(1e-3, gt=0, description="peak during these steps")
     weight: float = Field(0.0, ge=0, description="weight beside the caption loss afterwards")
     min_count: int = Field(10, gt=0, description="a content token counts if so many training items have it")
@@ -73,7 +73,9 @@ class ScstConfig(Strict):
     Dropout is off then: log-probabilities must be those of the distribution that was sampled.
     """
 
-    samples: int = Field(0, ge=0, description="captions sampled for each item of a step; 0: no self-critical training")
+    samples: int = Field(
+        0, ge=0, le=1_000, description="captions sampled for each item of a step; 0: no self-critical training"
+    )
     sampler: Literal["multinomial", "beam"] = Field(
         "multinomial",
         description="multinomial: independent samples; beam: the `samples` beams of a beam search (arXiv 2502.13363)",
@@ -87,7 +89,7 @@ class ScstConfig(Strict):
     temperature: float = Field(1.0, gt=0, description="of the sampled distribution")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampled distribution; 1: all tokens")
     min_new_tokens: int = Field(0, ge=0, description="shortest sample in tokens, end token not counted")
-    max_new_tokens: int = Field(24, gt=0, description="longest sample in tokens, end token included")
+    max_new_tokens: int = Field(24, gt=0, le=10_000, description="longest sample in tokens, end token included")
     length_penalty: float = Field(
         1.0, description="exponent of the length that scores of beams are divided by; of sampler beam"
     )
@@ -146,8 +148,8 @@ class ValidationConfig(Strict):
     every_steps: int = Field(500, gt=0, description="optimizer steps between validations")
     loss_items: int = Field(200, gt=0, description="items for loss and for the matched-against-shuffled gap")
     caption_items: int = Field(200, ge=0, description="items captioned and scored")
-    max_new_tokens: int = Field(24, gt=0, description="longest caption in tokens, end included")
-    beams: int = Field(1, gt=0, description="beams of the search; 1 is greedy")
+    max_new_tokens: int = Field(24, gt=0, le=10_000, description="longest caption in tokens, end included")
+    beams: int = Field(1, gt=0, le=1_000, description="beams of the search; 1 is greedy")
     repetition_penalty: float = Field(
         1.0,
         gt=0,
@@ -167,8 +169,8 @@ class ValidationConfig(Strict):
 class TrainConfig(Strict):
     """The loop."""
 
-    steps: int = Field(gt=0, description="optimizer steps of the caption loss")
-    seed: int = Field(0, ge=0, description="of data order, views, frames, dropout and new weights")
+    steps: int = Field(gt=0, le=1_000_000_000, description="optimizer steps of the caption loss")
+    seed: int = Field(0, ge=0, lt=2**63, description="of data order, views, frames, dropout and new weights")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="of the frozen parts and of matrix products; auto: bfloat16 where the machine has it fast, "
@@ -177,6 +179,7 @@ class TrainConfig(Strict):
     accumulation_steps: int = Field(
         1,
         gt=0,
+        le=100_000,
         description="micro-batches that each process makes of its part of an optimizer step; same result, less memory",
     )
     checkpoint_language: bool = Field(
