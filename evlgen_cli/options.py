@@ -70,7 +70,7 @@ LengthPenaltyOption = Annotated[
     float | None,
     typer.Option(
         "--length-penalty",
-        show_default="1; -1 for questions",
+        show_default="1; 0 for questions",
         help="Beam scores are divided by length to this power; below 0 favours short captions.",
     ),
 ]

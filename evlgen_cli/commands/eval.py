@@ -87,6 +87,13 @@ def evaluate(
             help="Text that captions of --model go on from; for questions {} stands for the question.",
         ),
     ] = None,
+    normalise_questions: Annotated[
+        bool,
+        typer.Option(
+            "--normalise-questions",
+            help="Ask questions as the authors' code does: lower case, no punctuation but ?, 50 words at most.",
+        ),
+    ] = False,
     num_beams: Annotated[
         int | None,
         typer.Option(show_default="3; 5 for questions", help="Beams of --model's search; 1 is greedy.", min=1),
@@ -131,8 +138,8 @@ def evaluate(
     """Score captions: CIDEr, BLEU-1 to 4 and ROUGE-L equal to pycocoevalcap, without Java; METEOR and SPICE with it.
 
     Three ways: --predictions and --references; --model and --dataset, which captions first; or --model and
-    --questions (or a --dataset of questions), which answers first: 1 to 10 tokens, length penalty -1, as BLIP-2, and
-    scored in VQA's normal form.
+    --questions (or a --dataset of questions), which answers first: 1 to 10 tokens, length penalty 0, as the authors'
+    code, and scored in VQA's normal form.
     All scores are points (x100), with bootstrap intervals over videos. Exit code 3: references without a prediction
     were left out, or a score had to be skipped; the report says which.
     """
@@ -146,8 +153,9 @@ def evaluate(
     on_missing = parse_missing(missing)
     if model is not None or dataset is not None or questions is not None:
         asked = Prediction(
-            model, dataset, questions, predictions, references, media, output, split, prompt, num_beams, min_length,
-            max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, dtype, retry_failed,
+            model, dataset, questions, predictions, references, media, output, split, prompt, normalise_questions,
+            num_beams, min_length, max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, dtype,
+            retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

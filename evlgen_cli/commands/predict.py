@@ -33,6 +33,7 @@ class Prediction:
     output: Path | None
     split: str | None
     prompt: str | None
+    normalise_questions: bool
     num_beams: int | None
     min_length: int | None
     max_length: int | None
@@ -83,6 +84,8 @@ def _caption_first(asked: Prediction) -> tuple[Path, Path, str | None]:
     if questions is not None:
         return _answer(asked, asked.model, questions, questions.name)
     found = find_dataset(asked.dataset, split=asked.split, media=asked.media)
+    if asked.normalise_questions:
+        raise UsageError("--normalise-questions is for questions, and captions have none", "leave it away")
     output = asked.output or Path(f"{found.name}-{Path(asked.model).name}.jsonl")
     request = CaptionRequest(
         sources=(),
@@ -117,7 +120,7 @@ def _answer_file(asked: Prediction, questions: Path) -> tuple[Path, Path, None]:
 
 
 def _answer(asked: Prediction, model: str, found: "QuestionSet", name: str) -> tuple[Path, Path, None]:
-    from evlgen.captioning.answering import answer_questions, answer_request, write_results
+    from evlgen.captioning.answering import answer_questions, answer_request, normalised, write_results
     from evlgen.captioning.state import check_regular
     from evlgen.errors import EvlgenError, UsageError
     from evlgen.metrics.reading import looks_like_answers
@@ -132,6 +135,8 @@ def _answer(asked: Prediction, model: str, found: "QuestionSet", name: str) -> t
     request = answer_request(output, model, device=asked.device, retry_failed=asked.retry_failed, **asked.decoding())
     if found.answers is not None and not looks_like_answers(found.answers):
         raise UsageError(f"{found.answers} holds no answers to questions", "expected annotations of VQAv2 or OK-VQA")
+    if asked.normalise_questions:
+        found = normalised(found)
     stop = Event()
     with ExitStack() as stack:
         view = AnswerView(stack, stop, quiet=False, rows_to_stdout=False)

@@ -89,6 +89,29 @@ def run(folder: Path, **settings: Any) -> Any:
     return answer_questions(found, answer_request(folder / "out.jsonl", "tiny", **settings))
 
 
+def test_questions_as_the_authors_code_asks_them(folder: Path, answerer: FakeAnswerer) -> None:
+    """By hand, after what their processor of questions does; without the option they are asked as they stand."""
+    long = " ".join(f"W{n}" for n in range(60))
+    asked = {
+        'Is this "A cat" (or a dog)?': "is this a cat or a dog?",
+        "What's 3:30 p.m. #now ~ ok?  ": "what's 330 pm now  ok?",
+        long: " ".join(f"w{n}" for n in range(50)),
+    }
+    rows = [{"question_id": n, "image": IMAGES[1], "question": text} for n, text in enumerate(asked)]
+    Path("own.json").write_text(json.dumps(rows))
+    done = evlgen("--questions", "own.json", "--normalise-questions", "--length-penalty", "-1")
+    assert done.exit_code == 0, done.stderr
+    kept = fakes.rows_of(Path("own-tiny.jsonl"))
+    assert sorted(row["question"] for row in kept) == sorted(asked.values())
+    assert {row["settings"]["length_penalty"] for row in kept} == {-1.0}
+    count = len(answerer.asked)
+    evlgen("--questions", "own.json", "--normalise-questions", "--length-penalty", "-1")
+    assert len(answerer.asked) == count, "nothing is answered twice"
+    evlgen("--questions", "own.json", "--length-penalty", "-1")
+    assert len(answerer.asked) == 2 * count, "another question is another answer"
+    assert sorted(row["question"] for row in fakes.rows_of(Path("own-tiny.jsonl"))[count:]) == sorted(asked)
+
+
 def test_the_whole_output_and_its_files(folder: Path, answerer: FakeAnswerer) -> None:
     done = evlgen("--questions", "q.json", "--references", "a.json")
     assert done.exit_code == 0, done.stderr
@@ -114,7 +137,7 @@ def test_the_whole_output_and_its_files(folder: Path, answerer: FakeAnswerer) ->
     assert row["settings"] == {
         "model": "tiny", "model_hash": "hash-of-tiny", "config_hash": "config", "frames": 1, "sampler": "uniform",
         "backend": "pyav", "strict": False, "num_beams": 5, "max_length": 10, "min_length": 1, "dtype": "float32",
-        "prompt": "Question: {} Short answer:", "length_penalty": -1.0,
+        "prompt": "Question: {} Short answer:", "length_penalty": 0.0,
     }  # fmt: skip
     scored = evlgen("--questions", "q.json", "--references", "a.json", "--per-caption", "items.jsonl")
     assert scored.stdout == done.stdout

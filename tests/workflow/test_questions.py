@@ -70,7 +70,7 @@ def test_questions_are_answered_and_scored_once(tmp_path: Path, answerer: Answer
     ]  # fmt: skip
     settings = fakes.rows_of(out / "predictions.jsonl")[0]["settings"]
     shown = {key: settings[key] for key in ("prompt", "num_beams", "min_length", "max_length", "length_penalty")}
-    assert list(shown.values()) == ["Question: {} Short answer:", 5, 1, 10, -1.0]
+    assert list(shown.values()) == ["Question: {} Short answer:", 5, 1, 10, 0.0]
     assert json.loads((out / "scores.json").read_text())["scores"]["VQA accuracy"]["value"] == pytest.approx(25)
     assert len((out / "items.jsonl").read_text().splitlines()) == 2
     again = Run(chain, tmp_path / "out", resume=True)

@@ -1,7 +1,8 @@
 """Answering questions about pictures (VQAv2, OK-VQA, GQA), so that the answers can be scored or handed in.
 
 The run is that of captioning: every answer is one line of a journal, and the same command goes on where it ended. A
-picture is decoded once for all of its questions. Prompt and decoding as in BLIP-2 (arXiv 2301.12597, section 4.2).
+picture is decoded once for all of its questions. Prompt, beams and lengths as in BLIP-2 (arXiv 2301.12597, section
+4.2); the length penalty is that of the released code of BLIP-2 with OPT and of EVLGen, 0, where that paper says -1.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ from evlgen.system.jsons import write_json
 PROMPT = QUESTION_PROMPT
 BEAMS = 5
 LEAST_TOKENS, MOST_TOKENS = 1, 10
-LENGTH_PENALTY = -1.0
-"""Below 0: people's answers are short."""
+LENGTH_PENALTY = 0.0
+"""Beams are compared by the sums of their log-probabilities, which favours short answers, as people's are."""
+
+QUESTION_WORDS = 50
+_DROPPED = str.maketrans("", "", '.!"()*#:;~')
 
 _MEDIA = ("images", "images.tar", "images.zip")
 
@@ -111,6 +115,18 @@ def find_question_set(path: Path, *, split: str | None = None, media: Path | Non
     assert files.media is not None
     found = find_questions(files.captions, annotations=files.answers, media=files.media)
     return replace(found, name=f"{path.absolute().name}-{files.split.name}")
+
+
+def normalised(found: QuestionSet) -> QuestionSet:
+    """The same set with its questions as the released code of BLIP-2 and EVLGen asks them.
+
+    That is in lower case, without most punctuation (the question mark stays), and at most 50 words of them.
+    """
+
+    def plain(question: str) -> str:
+        return " ".join(question.lower().translate(_DROPPED).rstrip(" ").split(" ")[:QUESTION_WORDS])
+
+    return replace(found, questions=[replace(one, question=plain(one.question)) for one in found.questions])
 
 
 def answer_request(

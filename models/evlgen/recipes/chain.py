@@ -91,6 +91,10 @@ class EvalStep(Step):
         description="text that captions go on from; of questions {} stands for the question. null: none, or "
         '"Question: {} Short answer:"',
     )
+    normalise_questions: bool = Field(
+        False,
+        description="ask questions as the authors' code does: lower case, no punctuation but ?, 50 words at most",
+    )
     num_beams: int | None = Field(
         None, gt=0, le=1_000, description="beams of the search; 1 is greedy; null: 3, or 5 for questions"
     )

@@ -33,8 +33,15 @@ _OF_THE_RUN = {
 }  # fmt: skip
 """Keys of sections that say how a run goes, and not what comes out."""
 
-_CAME_LATER = ("prompt", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty")
-"""Keys of eval steps that are left out where they are null, so that results from before they were there still count."""
+_CAME_LATER = (
+    *("normalise_questions", "prompt", "min_new_tokens", "max_new_tokens"),
+    *("repetition_penalty", "length_penalty"),
+)
+"""Keys of eval steps that are left out where they are null or off, so that older results still count."""
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False
 
 
 def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
         )
     if isinstance(step, EvalStep):
         found = data_of(step)
-        said = {key: value for key, value in own.items() if value is not None or key not in _CAME_LATER}
+        said = {key: value for key, value in own.items() if key not in _CAME_LATER or not _is_off(value)}
         beams = request_of(step, found, Path(PREDICTIONS)).num_beams
         return {**said, "num_beams": beams, "data": [file_facts(path) for path in files_of(found)]}
     if isinstance(step, CaptionStep):

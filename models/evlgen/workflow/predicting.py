@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from evlgen.captioning import CaptionRequest, Listener
-from evlgen.captioning.answering import answer_questions, answer_request, find_question_set, write_results
+from evlgen.captioning.answering import answer_questions, answer_request, find_question_set, normalised, write_results
 from evlgen.captioning.dataset import Dataset, caption_dataset, find_dataset, find_question_files
 from evlgen.captioning.request import given
 from evlgen.data.datasets.finding import Located
@@ -109,6 +109,8 @@ def predict(
     path, media = _paths(step)
     found = find_question_set(path, split=step.split, media=media)
     assert found is not None, "its files are there"
+    if step.normalise_questions:
+        found = normalised(found)
     if answer_questions(found, request, listener, stop).interrupted or stop.is_set():
         return None
     results = out.with_name(ANSWERS)
