@@ -1,5 +1,6 @@
 """`evlgen compare`: two files of captions against the same references, with a paired bootstrap."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +83,8 @@ def _show(result: "Comparison", a: Path, b: Path) -> None:
         out.print(f"beyond chance ({percent}): {'; '.join(said)}")
     else:
         out.print(f"no score differs beyond chance ({percent})")
+    if result.caution:
+        out.print(result.caution)
     of_a, of_b = result.diagnostics_a, result.diagnostics_b
     out.print("")
     table(
@@ -126,6 +129,13 @@ def _row(one: "Difference") -> list[str]:
         f"{one.b:.2f}",
         f"{one.change:+.2f}",
         f"{low:+.2f} to {high:+.2f}",
-        f"{one.p:.3f}" if one.p >= 0.001 else "<0.001",
+        _p_text(one.p, one.p_at_floor),
         f"{one.wins} / {one.ties} / {one.losses}",
     ]
+
+
+def _p_text(p: float, at_floor: bool) -> str:
+    if at_floor:  # rounded up: the statement must be true
+        digits = max(1, -math.floor(math.log10(p)))
+        return f"<= {math.ceil(p * 10**digits) / 10**digits:.{digits}f}"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

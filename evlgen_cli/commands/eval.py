@@ -230,6 +230,8 @@ def _show(done: "FileEvaluation", paper: bool) -> None:
             interval = "" if score.interval is None else f"{score.interval[0]:.2f} to {score.interval[1]:.2f}"
             rows.append([score.name, f"{score.value:.2f}", interval])
     table(["score", "points", percent], rows)
+    if result.caution:
+        out.print(result.caution)
     if result.groups:
         out.print("")
         names = [score.name for score in result.groups[0].scores]

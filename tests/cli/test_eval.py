@@ -81,6 +81,10 @@ def test_json_is_the_same_and_has_everything(here: Path) -> None:
     assert value["complete"] is True
     assert value["matched_by"]
     assert value["bootstrap"] == {"samples": 1000, "seed": 0, "level": 0.95}
+    assert value["caution"].startswith("intervals of 3 items are too narrow: ")
+    shown = runner.invoke(app, "eval --predictions b.jsonl --references refs.jsonl --split test --html p.html".split())
+    assert f"\n{value['caution']}\n" in shown.stdout
+    assert f"{value['caution']}." in (here / "p.html").read_text()
 
 
 def test_files_are_written(here: Path) -> None:
@@ -231,6 +235,22 @@ def test_compare(here: Path) -> None:
     value = json.loads(runner.invoke(app, [*arguments.split(), "--json"]).stdout)
     assert value["scores"]["CIDEr"]["change"] > 0
     assert (value["scores"]["CIDEr"]["wins"], value["scores"]["CIDEr"]["ties"]) == (2, 1)
+    assert value["caution"].startswith("intervals of 3 items are too narrow: ")
+
+
+def test_the_smallest_p_is_a_bound(here: Path) -> None:
+    """Where B is better in every resample, p is 2 / (resamples + 1) or less."""
+    rows = [{"video": f"{i}.mp4", "captions": [f"thing {i} moves slowly"]} for i in range(100)]
+    write(here / "all.jsonl", rows)
+    write(here / "good.jsonl", [{"video": row["video"], "caption": row["captions"][0]} for row in rows])
+    write(here / "bad.jsonl", [{"video": row["video"], "caption": "nothing like it"} for row in rows])
+    for count, said in ((1000, "<= 0.002"), (40, "<= 0.05"), (1700, "<= 0.002")):
+        words = f"compare bad.jsonl good.jsonl --references all.jsonl --metrics rouge-l --bootstrap {count}".split()
+        done = runner.invoke(app, words)
+        assert f"  {said}  " in done.stdout
+        assert "too narrow" not in done.stdout, "100 items are enough"
+    value = json.loads(runner.invoke(app, [*words, "--json"]).stdout)["scores"]["ROUGE-L"]
+    assert (value["p"], value["p_at_floor"]) == (2 / 1701, True)
 
 
 EXPECTED_COMPARISON = """\
@@ -243,6 +263,8 @@ CIDEr    135.61  434.52  +298.91  +0.00 to +452.76  0.078  2 / 1 / 0
 ROUGE-L  51.51   87.63   +36.12   +0.00 to +61.39   0.078  2 / 1 / 0
 
 no score differs beyond chance (95%)
+intervals of 3 items are too narrow: a bootstrap of fewer than 100 sees too little of what others would be like \
+(with 20, intervals of 95% hold the truth in 80 to 88% of cases)
 
 captions  mean words  distinct  vocabulary  bad endings
 A         2.7         3         5           33.3%

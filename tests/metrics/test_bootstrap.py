@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evlgen.metrics.bleu import bleu_of, bleu_statistics
-from evlgen.metrics.bootstrap import Statistics, interval, mean_of, p_value, resample
+from evlgen.metrics.bootstrap import FEW_ITEMS, Statistics, caution, interval, mean_of, p_floor, p_value, resample
 
 
 def test_a_resample_of_a_mean_is_the_mean_of_the_drawn_items() -> None:
@@ -67,6 +67,25 @@ def test_p_values() -> None:
     assert p_value(np.zeros(100)) == 1.0  # two equal sets: no evidence at all
     differences = np.array([-1.0] * 25 + [1.0] * 975)
     assert p_value(differences) == pytest.approx(2 * 26 / 1001)
+
+
+def test_the_smallest_p_follows_from_the_number_of_resamples() -> None:
+    for count in (40, 999, 1000, 5000):
+        assert p_value(np.ones(count)) == p_floor(count)
+        assert p_value(np.array([-1.0] + [1.0] * (count - 1))) > p_floor(count)
+
+
+def test_intervals_of_few_items_are_too_narrow_and_say_so() -> None:
+    generator = np.random.default_rng(3)
+    hits = 0
+    for seed in range(400):
+        sample = generator.exponential(1.0, size=20)
+        low, high = interval(resample([mean_of(sample)], samples=400, seed=seed)[0], 0.95)
+        hits += low <= 1.0 <= high
+    assert 0.80 <= hits / 400 <= 0.92
+    assert "with 20, intervals of 95% hold the truth in 80 to 88% of cases" in caution(20, 1000)
+    assert caution(FEW_ITEMS - 1, 1000).startswith("intervals of 99 items are too narrow: ")
+    assert caution(FEW_ITEMS, 1000) == caution(20, 0) == ""
 
 
 def test_p_is_rarely_small_when_nothing_differs() -> None:

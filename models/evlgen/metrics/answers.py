@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evlgen.errors import UsageError
-from evlgen.metrics.bootstrap import Floats, interval, mean_of, resample
+from evlgen.metrics.bootstrap import Floats, caution, interval, mean_of, resample
 from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score
 from evlgen.metrics.reading import Answers, Predictions
 from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
@@ -56,6 +56,11 @@ class AnswerEvaluation:
     bootstrap: BootstrapOptions
 
     @property
+    def caution(self) -> str:
+        """What to know about the intervals where there are few items; may be empty."""
+        return caution(len(self.items), self.bootstrap.samples)
+
+    @property
     def complete(self) -> bool:
         """Whether every question was answered, or its absence counted."""
         return not (self.without_prediction and self.missing == "skip")
@@ -73,6 +78,7 @@ class AnswerEvaluation:
             "missing": self.missing,
             "rule": self.rule,
             "bootstrap": vars(self.bootstrap),
+            "caution": self.caution,
             "complete": self.complete,
         }
 

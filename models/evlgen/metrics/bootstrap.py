@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+FEW_ITEMS = 100
 _CHUNK_CELLS = 2**22  # counts held at a time: 32 MB
 
 
@@ -83,3 +84,18 @@ def p_value(differences: Floats) -> float:
     below = (int(np.sum(differences <= 0)) + 1) / (len(differences) + 1)
     above = (int(np.sum(differences >= 0)) + 1) / (len(differences) + 1)
     return min(1.0, 2 * min(below, above))
+
+
+def p_floor(samples: int) -> float:
+    """The smallest p that so many resamples can give: what it stands for may be smaller by any amount."""
+    return min(1.0, 2 / (samples + 1))
+
+
+def caution(items: int, samples: int) -> str:
+    """What to know about intervals of few items; "" where there are enough, or no intervals."""
+    if items >= FEW_ITEMS or not samples:
+        return ""
+    return (
+        f"intervals of {items} items are too narrow: a bootstrap of fewer than {FEW_ITEMS} sees too little of what "
+        "others would be like (with 20, intervals of 95% hold the truth in 80 to 88% of cases)"
+    )

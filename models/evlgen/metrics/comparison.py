@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evlgen.errors import UsageError
-from evlgen.metrics.bootstrap import interval, p_value, resample
+from evlgen.metrics.bootstrap import caution, interval, p_floor, p_value, resample
 from evlgen.metrics.diagnostics import Diagnostics, diagnose
 from evlgen.metrics.evaluation import BootstrapOptions
 from evlgen.metrics.pairing import Paired
@@ -32,6 +32,7 @@ class Difference:
         change: B minus A.
         interval: paired bootstrap interval of the change.
         p: two-sided p of "no difference".
+        p_at_floor: p is the smallest that the number of resamples can give, so that the true one is p or less.
         wins: items where B is better; ties, losses: likewise.
         skipped: why there is no value; empty otherwise.
     """
@@ -42,6 +43,7 @@ class Difference:
     change: float | None = None
     interval: tuple[float, float] | None = None
     p: float | None = None
+    p_at_floor: bool = False
     wins: int = 0
     ties: int = 0
     losses: int = 0
@@ -82,6 +84,11 @@ class Comparison:
     bootstrap: BootstrapOptions
 
     @property
+    def caution(self) -> str:
+        """What to know about the intervals where there are few items; may be empty."""
+        return caution(self.items, self.bootstrap.samples)
+
+    @property
     def complete(self) -> bool:
         """Whether every score was computed, and over every reference set."""
         dropped = self.only_in_a or self.only_in_b or self.in_neither
@@ -100,6 +107,7 @@ class Comparison:
             "only_in_b": list(self.only_in_b),
             "in_neither": list(self.in_neither),
             "bootstrap": vars(self.bootstrap),
+            "caution": self.caution,
             "complete": self.complete,
         }
 
@@ -179,7 +187,8 @@ def _differences(a: dict[str, Scored], b: dict[str, Scored], bootstrap: Bootstra
                 b=value_b,
                 change=value_b - value_a,
                 interval=interval(changes, bootstrap.level),
-                p=p_value(changes),
+                p=(p := p_value(changes)),
+                p_at_floor=p <= p_floor(bootstrap.samples),
                 wins=int(np.sum(item_change > _EQUAL_POINTS)),
                 ties=int(np.sum(np.abs(item_change) <= _EQUAL_POINTS)),
                 losses=int(np.sum(item_change < -_EQUAL_POINTS)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evlgen.errors import UsageError
-from evlgen.metrics.bootstrap import interval, resample
+from evlgen.metrics.bootstrap import caution, interval, resample
 from evlgen.metrics.diagnostics import Diagnostics, diagnose
 from evlgen.metrics.frequencies import DocumentFrequencies
 from evlgen.metrics.pairing import Paired
@@ -130,6 +130,11 @@ class Evaluation:
     frequencies: str
 
     @property
+    def caution(self) -> str:
+        """What to know about the intervals where there are few items; may be empty."""
+        return caution(len(self.items), self.bootstrap.samples)
+
+    @property
     def complete(self) -> bool:
         """Whether every score was computed, and over every reference set."""
         hole = self.without_prediction and self.missing == "skip"
@@ -150,6 +155,7 @@ class Evaluation:
             "missing": self.missing,
             "matched_by": self.rule,
             "bootstrap": vars(self.bootstrap),
+            "caution": self.caution,
             "document_frequencies": self.frequencies,
             "complete": self.complete,
         }
