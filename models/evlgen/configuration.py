@@ -6,13 +6,16 @@ No torch here. Contradictory settings fail at construction, in the user's own sp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from evlgen.system.jsons import write_json
+from evlgen.errors import WeightsError
+from evlgen.system.jsons import read_json, write_json
+from evlgen.system.names import printable
 from evlgen.towers import expand
 
 CONFIG_FILE = "config.json"
@@ -41,6 +44,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+# Bounds that no model comes near: a file from elsewhere may ask for any number, and building it would never end.
+Layers = Annotated[int, Field(gt=0, le=1_000)]
+Heads = Annotated[int, Field(gt=0, le=10_000)]
+Width = Annotated[int, Field(gt=0, le=100_000)]
+Scale = Annotated[float, Field(ge=1e-6)]
+Frames = Annotated[int, Field(gt=0, le=10_000)]
+Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
+_MOST_DEPTH, _MOST_ARGUMENT = 1_000, 100_000
+_MOST_PARAMETERS = 1e11
+_TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_TIMM_FILES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+
+
 class VisionConfig(Strict):
     """The frozen vision tower: any timm ViT or CNN, or a name of `evlgen.towers` in the place of the section.
 
@@ -55,25 +71,55 @@ class VisionConfig(Strict):
         "transformers' BLIP-2, CLIP, SigLIP or DINOv2",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
-    image_size: int = Field(gt=0, description="side of the square input in pixels")
-    width: int = Field(gt=0, description="channels of one visual token")
-    tokens: int = Field(gt=0, description="visual tokens per frame, class token included")
+    image_size: int = Field(gt=0, le=20_000, description="side of the square input in pixels")
+    width: Width = Field(description="channels of one visual token")
+    tokens: Tokens = Field(description="visual tokens per frame, class token included")
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in 0..1")
-    std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="then divided by this")
+    std: tuple[Scale, Scale, Scale] = Field((0.5, 0.5, 0.5), description="then divided by this")
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
         return expand(values)
 
+    @field_validator("name")
+    @classmethod
+    def _architecture(cls, name: str) -> str:
+        """timm takes addresses as well, from which it would fetch and open files that nobody has pinned."""
+        if not _TIMM_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is no architecture's name (letters, digits, '_' and '.'); weights are named by vision.source"
+            )
+        return name
+
+    @field_validator("arguments")
+    @classmethod
+    def _bounded(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for key, value in arguments.items():
+            if key in _TIMM_FILES:
+                raise ValueError(f"{key} is not an argument here: weights are named by vision.source")
+            most = _MOST_DEPTH if key in ("depth", "depths") else _MOST_ARGUMENT
+            if (number := _largest(value)) > most:
+                raise ValueError(f"{key}: {number:.40g} is more than {most}")
+        if 12 * _largest(arguments.get("depth")) * _largest(arguments.get("embed_dim")) ** 2 > _MOST_PARAMETERS:
+            raise ValueError(f"depth and embed_dim are those of more than {_MOST_PARAMETERS:.0e} parameters")
+        return arguments
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value of lists and objects."""
+    if isinstance(value, dict | list | tuple):
+        return max((_largest(one) for one in (value.values() if isinstance(value, dict) else value)), default=0)
+    return abs(value) if isinstance(value, int | float) else 0
+
 
 class ConnectorConfig(Strict):
     """TomeFormer: BERT layers that merge r tokens between attention and feed-forward."""
 
-    layers: int = Field(12, gt=0)
-    width: int = Field(768, gt=0)
-    heads: int = Field(12, gt=0)
-    intermediate: int = Field(3072, gt=0, description="width of the feed-forward layer")
+    layers: Layers = 12
+    width: Width = 768
+    heads: Heads = 12
+    intermediate: int = Field(3072, gt=0, le=1_000_000, description="width of the feed-forward layer")
     norm: Literal["post", "pre"] = Field("post", description="LayerNorm after the residual (BERT) or before the branch")
     layer_norm_eps: float = 1e-12
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -99,6 +145,8 @@ class ConnectorConfig(Strict):
     def _check(self) -> ConnectorConfig:
         if self.width % self.heads:
             raise ValueError(f"connector.width {self.width} is not divisible by connector.heads {self.heads}")
+        if self.layers * (4 * self.width + 2 * self.intermediate) * self.width > _MOST_PARAMETERS:
+            raise ValueError(f"layers, width and intermediate are those of more than {_MOST_PARAMETERS:.0e} parameters")
         self.schedule()
         return self
 
@@ -140,15 +188,15 @@ class TemporalConfig(Strict):
         "averaged over frames, after it; concat: soft prompts of all frames in a row; temporal: temporal module, then "
         "visual tokens averaged",
     )
-    frames: int = Field(4, gt=0, description="frames per video unless the caller asks otherwise")
-    width: int = Field(256, gt=0, description="width of the temporal queries and keys")
-    heads: int = Field(8, gt=0)
+    frames: Frames = Field(4, description="frames per video unless the caller asks otherwise")
+    width: Width = Field(256, description="width of the temporal queries and keys")
+    heads: Heads = 8
 
 
 class LoraConfig(Strict):
     """Low-rank matrices that are trained beside frozen ones of the language model; needs the extra evlgen[lora]."""
 
-    rank: int = Field(8, gt=0, description="inner width of the added matrices")
+    rank: Width = Field(8, description="inner width of the added matrices")
     alpha: float = Field(16.0, gt=0, description="what they add is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="on their input")
     targets: list[str] = Field(
@@ -176,12 +224,12 @@ class LanguageConfig(Strict):
     architecture: dict[str, Any] | None = Field(
         None, description="transformers configuration of a random model (model_type and sizes); for tests"
     )
-    width: int = Field(gt=0, description="width of one input embedding")
+    width: Width = Field(description="width of one input embedding")
     prompt_before: str = Field("", description="text in front of the soft prompts")
     prompt_after: str = Field("", description="text between soft prompts and caption")
     learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
     end_text: str = Field("\n", description="ends a caption; one token where it follows a word")
-    max_text_tokens: int = Field(32, gt=0, description="captions are cut to this many tokens, end included")
+    max_text_tokens: Tokens = Field(32, description="captions are cut to this many tokens, end included")
     lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
     cross_attention: CrossAttentionConfig | None = Field(
         None, description="look at the soft prompts from inside instead of reading them in front of the text"
@@ -247,9 +295,16 @@ class EVLGenConfig(Strict):
         """Read what `save_pretrained` wrote; parts that lie in the folder get their whole path.
 
         Raises:
-            pydantic.ValidationError: unknown or contradictory settings.
+            WeightsError: it is no JSON, or holds unknown, impossible or contradictory settings; the first is named.
         """
-        config = cls.model_validate_json((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
+        path = Path(folder) / CONFIG_FILE
+        try:
+            config = cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+            message = first["msg"].removeprefix("Value error, ")
+            raise WeightsError(printable(f"{path}: {where}{message}")) from None
         return config.with_sources({p: source_at(getattr(config, p).source, Path(folder)) for p in FROZEN_PARTS})
 
     def with_sources(self, sources: Mapping[str, str | None]) -> EVLGenConfig:

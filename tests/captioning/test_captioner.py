@@ -10,7 +10,7 @@ import torch
 
 from evlgen.captioning.backoff import is_out_of_memory
 from evlgen.captioning.captioner import Caption, Generation, ModelCaptioner, identify_model
-from evlgen.errors import UsageError
+from evlgen.errors import UsageError, WeightsError
 
 
 class Processor:
@@ -88,7 +88,7 @@ def test_a_model_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
         identify_model("nothing")
 
 
-def test_a_model_with_an_unreadable_configuration_is_a_usage_error(tmp_path: Path) -> None:
+def test_a_model_with_an_unreadable_configuration_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"vision": 3}')
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(WeightsError, match=r"config\.json: vision: Input should be a valid dictionary"):
         identify_model(str(tmp_path))

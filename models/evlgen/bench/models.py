@@ -6,10 +6,8 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydantic
-
 from evlgen.configuration import CONFIG_FILE, EVLGenConfig
-from evlgen.errors import UsageError, WeightsError
+from evlgen.errors import UsageError
 from evlgen.recipes import load_recipe, recipe_names
 from evlgen.weights.checkpoints import packaged_models
 
@@ -73,11 +71,7 @@ def find_model(name: str) -> NamedModel:
     """
     folder = packaged_models().get(name, Path(name).expanduser())
     if (folder / CONFIG_FILE).is_file():
-        try:
-            return NamedModel(name, f"checkpoint in {folder}", EVLGenConfig.from_pretrained(folder), trained=True)
-        except pydantic.ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise WeightsError(f"{folder / CONFIG_FILE}: {where}: {error.errors()[0]['msg']}") from None
+        return NamedModel(name, f"checkpoint in {folder}", EVLGenConfig.from_pretrained(folder), trained=True)
     if folder.is_dir():
         raise UsageError(f"{folder} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
     if name in recipe_names() or Path(name).suffix in {".yaml", ".yml"}:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.captioning.resources import cap_threads
 from evlgen.errors import UsageError
+from evlgen.system.hashes import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,8 +138,6 @@ def identify_model(model: str) -> ModelIdentity:
     Raises:
         UsageError: there is no such model, or its configuration is not readable.
     """
-    import pydantic
-
     from evlgen.configuration import CONFIG_FILE, EVLGenConfig
     from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
@@ -146,11 +145,11 @@ def identify_model(model: str) -> ModelIdentity:
     try:
         config = EVLGenConfig.from_pretrained(folder)
         config_hash = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:16]
-        with (folder / WEIGHTS_FILE).open("rb") as file:
-            weights_hash = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except (OSError, pydantic.ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-        raise UsageError(f"model {model} in {folder} cannot be read: {reason}", "give another --model") from error
+        weights_hash = sha256_of(folder / WEIGHTS_FILE)[:16]
+    except OSError as error:
+        raise UsageError(
+            f"model {model} in {folder} cannot be read: {error.strerror}", "give another --model"
+        ) from error
     name = Path(model).name or folder.resolve().name
     return ModelIdentity(name, weights_hash, config_hash, config.temporal.frames, config.vision.image_size)
 

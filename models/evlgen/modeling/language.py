@@ -9,8 +9,7 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evlgen.configuration import LanguageConfig
-from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
 from evlgen.modeling.cross_attention import CrossAttention, Seen
+from evlgen.modeling.gguf_header import check_gguf
+from evlgen.modeling.opening import check_sizes, open_pretrained, quiet_transformers, reason_of
 from evlgen.modeling.packing import PromptedIds
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
@@ -234,8 +235,8 @@ def load_language_model(
     if config.source is None:
         return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
     where = _location(config, report)
-    tokenizer = _open(config, transformers.AutoTokenizer, **where)
-    model = _open(config, transformers.AutoModelForCausalLM, dtype=dtype, **where, **options)
+    tokenizer = open_pretrained(transformers.AutoTokenizer, str(config.source), **where)
+    model = open_pretrained(transformers.AutoModelForCausalLM, str(config.source), dtype=dtype, **where, **options)
     _check_head(config, model.config)
     return FrozenLanguageModel(config, model, tokenizer)
 
@@ -259,14 +260,14 @@ def load_config(config: LanguageConfig, *, report: Any = None) -> Any:
     """transformers' configuration alone; arguments and errors as for `load_language_model`."""
     if config.source is None:
         return _random_config(config)
-    return _open(config, transformers.AutoConfig, **_location(config, report))
+    return open_pretrained(transformers.AutoConfig, str(config.source), **_location(config, report))
 
 
 def load_tokenizer(config: LanguageConfig, *, report: Any = None) -> Any:
     """The tokenizer alone; arguments and errors as for `load_language_model`."""
     if config.source is None:
         return _byte_tokenizer()
-    return _open(config, transformers.AutoTokenizer, **_location(config, report))
+    return open_pretrained(transformers.AutoTokenizer, str(config.source), **_location(config, report))
 
 
 def _location(config: LanguageConfig, report: Any) -> dict[str, Any]:
@@ -284,15 +285,6 @@ def _location(config: LanguageConfig, report: Any) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(folder)}
 
 
-def _open(config: LanguageConfig, factory: Any, **options: Any) -> Any:
-    try:
-        with _quiet_transformers():
-            return factory.from_pretrained(**options)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise EvlgenError(f"language.source {config.source}: {first}", "check the name, or the network") from None
-
-
 def _converted(gguf: Path, source: str) -> Path:
     """A folder with the same model as safetensors in bfloat16; a Q4 file's values fit it to 3 digits."""
 
@@ -301,43 +293,39 @@ def _converted(gguf: Path, source: str) -> Path:
         if hasattr(transformers, "GgufConfig"):  # newer releases keep the weights packed unless told otherwise
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
         where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        where["trust_remote_code"] = False
+        check_gguf(gguf)
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, **options)
             tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        except (OSError, ValueError, KeyError, IndexError) as error:
-            raise WeightsError(f"{gguf} cannot be read as a GGUF model: {error}") from None
+        except Exception as error:  # a stranger's file may bring its readers to any error at all
+            raise WeightsError(f"{gguf} cannot be read as a GGUF model: {reason_of(error)}") from error
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     digest = (Source.parse(source).sha256 or sha256_of(gguf))[:16]
-    with _quiet_transformers(), redirect_stderr(io.StringIO()):  # the converter draws a bar of its own
+    with quiet_transformers(), redirect_stderr(io.StringIO()):  # the converter draws a bar of its own
         return derived(f"gguf-{CONVERSION}-{digest}", build)
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Silence transformers' progress bars and advice while something is loaded."""
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def _random_config(config: LanguageConfig) -> Any:
     if config.architecture is None:
         raise UsageError("language.source is missing", "name a GGUF file, an hf: repository or a folder")
     settings = dict(config.architecture)
-    return transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    check_sizes(settings, "architecture")
+    try:
+        return transformers.AutoConfig.for_model(str(settings.pop("model_type", "")), **settings)
+    except Exception as error:  # keys and values are the user's
+        raise UsageError(f"language.architecture: {reason_of(error)}", "give model_type and its sizes") from error
 
 
 def _random_model(config: LanguageConfig) -> Any:
     """A random model: every test runs on one, with no file and no network."""
-    return transformers.AutoModelForCausalLM.from_config(_random_config(config))
+    settings = _random_config(config)
+    try:
+        return transformers.AutoModelForCausalLM.from_config(settings)
+    except Exception as error:
+        raise UsageError(f"language.architecture: {reason_of(error)}", "give model_type and its sizes") from error
 
 
 def _byte_tokenizer() -> Any:

@@ -6,15 +6,12 @@ safetensors is written.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pydantic
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,13 +20,20 @@ from evlgen.errors import WeightsError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
+from evlgen.modeling.opening import reason_of
 from evlgen.modeling.tomeformer import load_bert
 from evlgen.system.files import replacing
+from evlgen.system.hashes import sha256_of
+from evlgen.system.jsons import parse_json
+from evlgen.system.names import printable
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
@@ -42,18 +46,42 @@ def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is damaged, refused, or holds something else than named tensors.
     """
+    what = f"{printable(path)} is not a readable weight file"
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise WeightsError(f"{what}: it is no regular file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{path} is not a readable weight file: {reason}") from None
+        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    except Exception as error:  # junk brings torch's readers to any error at all
+        raise WeightsError(f"{what}: {reason_of(error)}") from error
     if inside is not None and isinstance(loaded, dict):
         loaded = loaded.get(inside, loaded)
     if not (isinstance(loaded, dict) and all(isinstance(v, Tensor) for v in loaded.values())):
         raise WeightsError(f"{path} does not hold tensors by name", "expected a state dict")
+    check_finite(loaded, str(path))
     return loaded
+
+
+def _load_pickle(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """See that weights are numbers: with one that is none a model writes nonsense, and calls it a caption.
+
+    Args:
+        tensors: by name.
+        what: where they come from, for errors.
+
+    Raises:
+        WeightsError: one holds NaN or infinity; it is named.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS or tensor.is_meta:
+            continue
+        # the sum alone reads the weights once and makes no copy; where it overflows, all are looked at
+        if not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all():
+            hint = "fetch it, or convert it, again"
+            raise WeightsError(f"{printable(what)}: {printable(name)} holds NaN or infinite values", hint)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -111,6 +139,7 @@ class PretrainedMixin:
             report: progress of downloads.
         """
         language = load_language_model(config.language, dtype=dtype, device=device, report=report)
+        check_finite(dict(language.named_parameters()), f"language.source {config.language.source}")
         model: Any = cls(config, language)  # type: ignore[call-arg]
         if config.vision.source is not None:
             model.vision.load_weights(read_tensors(fetch(config.vision.source, report=report)))
@@ -149,11 +178,7 @@ class PretrainedMixin:
             WeightsError: a file is missing, damaged, or not the pinned one.
         """
         folder = find_checkpoint(str(name_or_path))
-        try:
-            config = EVLGenConfig.from_pretrained(folder)
-        except pydantic.ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise WeightsError(f"{folder / CONFIG_FILE}: {where}: {error.errors()[0]['msg']}") from None
+        config = EVLGenConfig.from_pretrained(folder)
         model: Any = cls.from_config(config, dtype=dtype, device=device, initialise=False, report=report)
         model.load_trained(folder / WEIGHTS_FILE)
         model.model_id = Path(str(name_or_path)).name or folder.resolve().name
@@ -202,7 +227,7 @@ class PretrainedMixin:
         with torch.no_grad():
             for name in names:
                 own[name].copy_(tensors[name])
-        self.model_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        self.model_hash = sha256_of(path)[:16]
 
     def _frozen(self) -> dict[str, str | None]:
         """The sources of the frozen parts, hashes included."""
@@ -250,7 +275,13 @@ def _same(one: str | None, other: str | None) -> bool:
 
 
 def frozen_sources(path: Path) -> dict[str, str | None]:
-    """The sources (with hashes) of the frozen parts that a checkpoint was trained against."""
+    """The sources (with hashes) of the frozen parts that a checkpoint was trained against.
+
+    Raises:
+        WeightsError: the file says something else than sources.
+    """
     with safe_open(path, framework="pt") as file:
-        sources: dict[str, str | None] = json.loads((file.metadata() or {}).get("frozen", "{}"))
+        sources = parse_json((file.metadata() or {}).get("frozen", "{}"), f"frozen in the header of {path}")
+    if not isinstance(sources, dict) or not all(isinstance(one, str | None) for one in sources.values()):
+        raise WeightsError(f"{path}: frozen in its header is no object of sources", "convert or train it again")
     return {part: source_at(source, path.parent) for part, source in sources.items()}

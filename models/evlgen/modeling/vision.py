@@ -30,6 +30,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.modeling.layouts import LAYOUTS, resample_positions
+from evlgen.modeling.opening import reason_of
 from evlgen.modeling.recomputing import recomputed
 from evlgen.modeling.temporal import TemporalContextualization
 
@@ -81,10 +82,10 @@ class VisionTower(nn.Module):
         self.config = config
         try:
             self.trunk: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **config.arguments)
-        except (RuntimeError, TypeError) as error:
+        except Exception as error:  # arguments are the user's, and timm takes many
             raise EvlgenError(
-                f"vision.name {config.name!r}: {error}", "timm.list_models() names what there is"
-            ) from None
+                f"vision.name {config.name!r}: {reason_of(error)}", "timm.list_models() names what there is"
+            ) from error
         if getattr(self.trunk, "attn_pool", None) is not None:
             self.trunk.attn_pool = None  # it pools tokens, which never runs here: its weights are not needed
         self.trunk.requires_grad_(False).eval()

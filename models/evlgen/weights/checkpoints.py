@@ -26,6 +26,8 @@ def find_checkpoint(name_or_path: str) -> Path:
         return packaged[name_or_path]
     path = Path(name_or_path).expanduser()
     if (path / CONFIG_FILE).is_file():
+        if (path / WEIGHTS_FILE).exists() and not (path / WEIGHTS_FILE).is_file():  # a pipe would be waited for
+            raise UsageError(f"{path / WEIGHTS_FILE} is no regular file", "give the folder of a checkpoint")
         return path
     if path.is_dir():
         raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
