@@ -1,4 +1,4 @@
-"""Which clip or picture belongs to which split, by the lists that people keep beside a captions file that names none.
+"""Names of splits, and which clip or picture belongs to which, by the lists beside a captions file that names none.
 
 MSVD (Chen and Dolan, ACL 2011): youtube_mapping.txt numbers the clips, and the split that everyone uses (Venugopalan et
 al., NAACL 2015) goes by number; or train_list.txt, val_list.txt and test_list.txt. Flickr30k's token file: train.txt,
@@ -8,6 +8,7 @@ val.txt and test.txt of Flickr30k Entities. Both the data and the metrics room r
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from evlgen.errors import UsageError
@@ -18,9 +19,22 @@ MSVD_MAPPING = "youtube_mapping.txt"
 MSVD_LISTS = "{}_list.txt"
 FLICKR30K_LISTS = "{}.txt"
 
+_OTHER_NAMES = {"validate": "val", "validation": "val", "valid": "val", "dev": "val", "training": "train"}
+"""MSR-VTT says validate where others say val."""
+
 _NUMBERED = re.compile(rf"({MSVD_CLIP.pattern})\s+vid(\d+)")
 _LAST = (("train", 1200), ("val", 1300), ("test", 1970))
 _SPLITS = ("train", "val", "test")
+
+
+def usual_name(split: str) -> str:
+    """What most data sets call a split: "validate" is "val"."""
+    return _OTHER_NAMES.get(split, split)
+
+
+def same_splits(name: str, there: Collection[str]) -> list[str]:
+    """The splits among `there` that a name means: its own, or other spellings of it where none has its own."""
+    return [name] if name in there else [split for split in there if usual_name(split) == usual_name(name)]
 
 
 def listed_splits(captions: Path, first: str) -> dict[str, str]:

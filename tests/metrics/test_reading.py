@@ -235,9 +235,10 @@ def test_splits(tmp_path: Path) -> None:
     assert read_references(path, split="validate").captions == {"video0": ["p", "r"]}
     note = "the splits train (1), validate (1) are used together; choose one with --split"
     assert read_references(path).notes == (note,)
+    assert read_references(path, split="val").captions == {"video0": ["p", "r"]}, "another spelling of it"
     with pytest.raises(UsageError) as error:
-        read_references(path, split="val")
-    assert str(error.value) == f"no split 'val': the splits of {path} are train (1), validate (1)"
+        read_references(path, split="test")
+    assert str(error.value) == f"no split 'test': the splits of {path} are train (1), validate (1)"
     coco = write(tmp_path, COCO, "coco")
     with pytest.raises(UsageError) as error:
         read_references(coco, split="val")

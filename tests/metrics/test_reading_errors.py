@@ -15,7 +15,7 @@ from evlgen.metrics.reading import read_answers, read_predictions, read_referenc
 from tests.metrics.caption_files import COCO, VQA, lines, own, write
 
 KINDS = "(expected JSON, JSON lines, or CSV or TSV with a header, in UTF-8)"
-COLUMNS = "expected video, image, image_id, video_id, file, file_name, id, name or question_id"
+COLUMNS = "expected video, image, file, path, file_name, image_id, video_id, id, name or question_id"
 PREDICTED = "expected one of caption, prediction, predicted_caption, text, answer, sentence, captions"
 KNOWN = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption}, and rows with an id and a caption"
 
@@ -103,7 +103,7 @@ KNOWN = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption},
             "once upon a time\nthere was\n",
             "P is of no known kind: it starts with 'once upon a time\\nthere was' "
             "(expected JSON, JSON lines, or CSV or TSV with a header, in UTF-8; a header names an id column such as "
-            "video, image, image_id and a caption column)",
+            "video, image, file and a caption column)",
         ),
         (
             "a.mp4 a man\n" + "b.mp4 a dog\n" * 1500 + "oops\n",

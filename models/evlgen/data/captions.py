@@ -12,6 +12,7 @@ from evlgen.data.media import IMAGE_SUFFIXES, MediaStore
 from evlgen.data.rows import Row
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource, expand_path
+from evlgen.splits import usual_name
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -23,9 +24,6 @@ __all__ = [
     "read_captions",
     "read_items",
 ]
-
-_SAME_SPLIT = {"validate": "val", "validation": "val", "valid": "val", "dev": "val"}
-"""MSR-VTT says validate where others say val."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _wanted(split: str | None, wanted: list[str], seen: set[str]) -> bool:
     """Whether a row is of a split that is asked for, by its own name, or by another spelling where none has its own."""
     if split is None or split in wanted:
         return split is not None
-    return any(one not in seen and _SAME_SPLIT.get(split, split) == _SAME_SPLIT.get(one, one) for one in wanted)
+    return any(one not in seen and usual_name(split) == usual_name(one) for one in wanted)
 
 
 def clean_caption(text: str, *, lower_case: bool) -> str:

@@ -19,6 +19,7 @@ from evlgen.data.published import published_rows, vatex_row
 from evlgen.data.rows import Row, some, table_rows
 from evlgen.errors import UsageError
 from evlgen.system.jsons import parse_json
+from evlgen.system.texts import read_text
 
 FILE_COLUMNS = ("video", "image", "file", "path")
 CAPTION_COLUMNS = ("captions", "caption")
@@ -39,10 +40,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise UsageError(f"captions {path} is a folder, expected a file", "name the JSONL or CSV file in it")
     if not path.is_file():
         raise UsageError(f"captions file {path} does not exist", "check data.*.captions in the recipe")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", _KINDS) from None
+    text = read_text(path, _KINDS)
     start = text.lstrip()
     if not start:
         raise UsageError(f"{path} is empty", _KINDS)

@@ -16,6 +16,7 @@ from typing import Any
 
 from evlgen.errors import UsageError
 from evlgen.system.jsons import parse_json
+from evlgen.system.texts import read_text
 
 _LAYOUTS = "known are the questions of VQAv2, OK-VQA and GQA, and rows of {question_id, image, question, answers}"
 _COCO_SUBSET = re.compile(r"(train|val|test)(?:-dev)?(2014|2015|2017)")
@@ -173,10 +174,7 @@ def _is_object(line: str) -> bool:
 def _text(path: Path) -> str:
     if not path.is_file():
         raise UsageError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}, expected a file", _LAYOUTS)
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", _LAYOUTS) from None
+    return read_text(path, _LAYOUTS)
 
 
 def _shown(value: object) -> str:

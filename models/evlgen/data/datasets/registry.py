@@ -9,10 +9,9 @@ from evlgen.data.datasets.pictures import COCO, FLICKR30K, NOCAPS
 from evlgen.data.datasets.questions import GQA, OKVQA, VQAV2
 from evlgen.data.datasets.videos import MSRVTT, MSVD, VATEX
 from evlgen.errors import UsageError
+from evlgen.splits import usual_name
 
 SETS = {one.name: one for one in (MSRVTT, MSVD, VATEX, COCO, FLICKR30K, NOCAPS, VQAV2, OKVQA, GQA)}
-
-_OTHER_NAMES = {"validate": "val", "validation": "val", "valid": "val", "dev": "val", "training": "train"}
 
 
 def find_set(name: str) -> PublishedSet:
@@ -36,7 +35,7 @@ def find_split(known: PublishedSet, name: str) -> Split:
         UsageError: there is none; all are told.
     """
     splits = {split.name: split for split in known.splits}
-    found = splits.get(name) or splits.get(_OTHER_NAMES.get(name, name))
+    found = splits.get(name) or splits.get(usual_name(name))
     if found is None:
         raise UsageError(f"{known.title} has no split {name!r}", f"its splits are {', '.join(splits)}")
     return found

@@ -14,7 +14,8 @@ from evlgen.errors import UsageError
 
 ID_COLUMNS = (
     *("question_id", "questionid"),
-    *("video", "image", "image_id", "video_id", "videoid", "file", "file_name", "filename", "image_name", "id", "name"),
+    *("video", "image", "file", "path", "file_name", "filename", "image_name"),
+    *("image_id", "video_id", "videoid", "id", "name"),
 )
 PREDICTION_COLUMNS = ("caption", "prediction", "predicted_caption", "text", "answer", "sentence", "captions")
 REFERENCE_COLUMNS = (
@@ -79,7 +80,7 @@ def row_id(path: Path, where: str, row: Mapping[str, Any]) -> str:
     if column is None:
         raise UsageError(
             f"{path} {where}: no id column, only {shown_keys(row)}",
-            "expected video, image, image_id, video_id, file, file_name, id, name or question_id",
+            "expected video, image, file, path, file_name, image_id, video_id, id, name or question_id",
         )
     return id_text(path, where, row[column], column)
 
@@ -97,6 +98,13 @@ def id_text(path: Path, where: str, value: object, column: str) -> str:
     if isinstance(value, str) and value.strip():
         return value
     raise UsageError(f"{path} {where}: {column} is {shown(value)}, expected a name or a whole number")
+
+
+def second_id(row: Mapping[str, Any]) -> str | None:
+    """The number or id by which predictions may know a row that is called by a file."""
+    column = find(tuple(row), ID_COLUMNS)
+    other = find(tuple(row), ("image_id", "video_id", "videoid"))
+    return None if other in (None, column) else str(row[other])
 
 
 def id_note(row: Mapping[str, Any]) -> str | None:

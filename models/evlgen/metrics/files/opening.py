@@ -20,16 +20,10 @@ from typing import BinaryIO, Literal, TextIO, cast
 
 from evlgen.errors import UsageError
 from evlgen.metrics.files.fields import ALL_COLUMNS, ID_COLUMNS, TEXT_LINE
+from evlgen.system.texts import GZIP, encoding_of
 
 HEAD_BYTES = 1 << 20
 LINE_LIMIT_BYTES = 1 << 26
-_BYTE_ORDER_MARKS = [  # UTF-32 before UTF-16: the mark of one starts with the mark of the other
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-]
 _ARCHIVES = [(b"PK\x03\x04", "a zip archive"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"(\xb5/\xfd", "zstandard")]
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v")
 _LENIENT = json.JSONDecoder(parse_int=str)
@@ -75,7 +69,7 @@ def inspect(path: Path) -> Source:
     _check_file(path)
     with readable(path):
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
+            packed = file.read(len(GZIP)) == GZIP
         with _unpacked(path, packed) as file:
             data = _head(file)
             whole = not file.read(1)
@@ -164,7 +158,7 @@ def _decode(path: Path, data: bytes, whole: bool) -> tuple[str, str]:
             raise UsageError(f"{path} is {name}", "unpack it and name the file in it")
     if data.startswith(b"version https://git-lfs"):
         raise UsageError(f"{path} is a pointer of Git LFS, not the file itself", "fetch it with git lfs pull")
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), "utf-8")
+    encoding = encoding_of(data)
     start = data[: 1 << 16]
     strange = sum(byte in _CONTROLS for byte in start) if encoding.startswith("utf-8") else 0
     binary = UsageError(f"{path} is a binary file", KNOWN_KINDS)

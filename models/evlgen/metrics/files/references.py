@@ -23,6 +23,7 @@ from evlgen.metrics.files.fields import (
     is_mapping,
     is_row,
     row_id,
+    second_id,
     shown,
     shown_keys,
     texts,
@@ -31,7 +32,7 @@ from evlgen.metrics.files.fields import (
 from evlgen.metrics.files.opening import Source, inspect
 from evlgen.metrics.files.predictions import is_own
 from evlgen.metrics.files.records import Row, json_value, list_rows, rows
-from evlgen.splits import listed_splits
+from evlgen.splits import listed_splits, same_splits
 
 LAYOUTS = (
     "known are COCO and NoCaps annotations, Karpathy's splits, MSR-VTT's videodatainfo, VATEX, {id: [captions]}, "
@@ -150,7 +151,7 @@ def _take_rows(collected: "_Collected", source: Source, read: Iterable[Row]) -> 
         if splits is None:  # such files name no splits; lists beside them may
             plain = msvd or source.form == "text" or source.delimiter == "|"
             splits = listed_splits(path, key) if plain else {}
-        collected.declare(key, {**row, "split": splits[key]} if key in splits else row)
+        collected.declare(key, {**row, "split": splits[key]} if key in splits else row, alias=second_id(row))
         collected.add(key, captions)
     if foreign:
         collected.notes.append(f"{counted(foreign, 'caption', 'captions')} in languages other than English left out")
@@ -256,10 +257,12 @@ class _Collected:
             if len(sizes) > 1:
                 notes.append(f"the splits {listed} are used together; choose one with --split")
             return list(self.captions)
-        wanted = [self.split] if self.split in sizes else self.split.split("+")
-        if not sizes.keys() >= set(wanted):
+        names = [self.split] if self.split in sizes else self.split.split("+")
+        found = [same_splits(name, sizes) for name in names]
+        if not all(found):
             have = f"the splits of {self.path} are {listed}" if sizes else f"{self.path} has no splits"
             raise UsageError(f"no split {self.split!r}: {have}")
         if self.split == "train" and "restval" in sizes:
             notes.append(f"split restval ({sizes['restval']}) is often trained on as well, and is not in split train")
+        wanted = {split for each in found for split in each}
         return [key for key in self.captions if self.splits.get(key) in wanted]
