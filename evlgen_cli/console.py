@@ -6,7 +6,6 @@ those of pace.py in both.
 """
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,11 +14,23 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
+from evlgen.system.names import escaped, printable
 from evlgen_cli.pace import Pace
 from evlgen_cli.texts import human_bytes
 
-out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-err = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
+
+class _Console(Console):
+    """A console that no name can steer: every line of text that is printed goes through `printable`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print text, line by line as it may be shown, or what rich draws."""
+        super().print(
+            *("\n".join(map(printable, one.split("\n"))) if isinstance(one, str) else one for one in objects), **options
+        )
+
+
+out = _Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+err = _Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
 PLAIN_LINE_SECONDS = 10.0
 """How often a bar that is not on a terminal writes a line."""
@@ -45,13 +56,12 @@ def print_json(value: Any) -> None:
     """Print `value` on standard output as indented JSON, never wrapped or coloured."""
     unicode = "utf" in (getattr(out.file, "encoding", None) or "utf-8").lower()
     text = json.dumps(value, indent=2, ensure_ascii=not unicode)
-    if not text.isascii():  # names that are no text: JSON has an escape for them
-        text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
-    out.file.write(text + "\n")
+    out.file.write(escaped(text) + "\n")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under their column names; wrapped to the window on a terminal, never cut elsewhere."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if out.is_terminal:
         from rich.table import Table
 

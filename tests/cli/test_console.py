@@ -93,3 +93,18 @@ def test_bytes(count: float, text: str) -> None:
 )
 def test_seconds(seconds: float, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+def test_nothing_that_is_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[31m\x9b1m\u202e.mp4"
+    for console_ in (console.out, console.err):
+        console_.print(f"first {name}\nsecond")
+    console.table(["name"], [[name]])
+    console.print_json({"name": name})
+    with console.progress("captioning", 1) as bar:
+        bar.note(name)
+        bar.detail(name)
+    shown = capsys.readouterr()
+    assert not set(shown.out + shown.err) & set("\x1b\x9b\u202e")
+    assert shown.err.startswith("first a\ufffd[31m\ufffd1m\ufffd.mp4\nsecond\n")
+    assert shown.out.endswith('{\n  "name": "a\\u001b[31m\\u009b1m\\u202e.mp4"\n}\n')

@@ -1,10 +1,11 @@
 """Names and captions are data: what a terminal would obey, or could not show, is replaced."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from evlgen.system.names import printable
+from evlgen.system.names import escaped, printable
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,14 @@ def test_names(name: str, shown: str) -> None:
     assert printable(name) == shown
     assert printable(Path(name)) == shown
     printable(name).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["Bär 👩\u200d🚀 \ufffd", "\x1b[31m\x7f", "\x9b31m", "fdp.\u202e4pm", "half \ud800", "\U000e0041"]
+)
+def test_json_says_the_same_with_nothing_hidden(name: str) -> None:
+    text = escaped(json.dumps({name: [name]}, ensure_ascii=False, indent=1))
+    assert json.loads(text) == {name: [name]}
+    assert [printable(line) for line in text.split("\n")] == text.split("\n")
+    assert escaped(text) == text
+    assert escaped('"Bär"') == '"Bär"'

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evlgen.captioning.captioner import Caption
+from evlgen.system.names import escaped
 
 _ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
 _MOST_LETTERS = 300
@@ -106,12 +107,8 @@ class Row:
         return self.video
 
     def as_line(self) -> bytes:
-        """One JSON line, newline included. Names that are not valid UTF-8 are escaped so that they survive."""
-        values = self.as_dict()
-        try:
-            return (json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        except UnicodeEncodeError:
-            return (json.dumps(values, allow_nan=False) + "\n").encode()
+        """One JSON line, newline included. What is no text or cannot be seen is escaped, so that it survives."""
+        return (escaped(json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
 @dataclass(frozen=True)

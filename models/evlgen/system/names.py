@@ -1,4 +1,4 @@
-"""The one function for every name that is printed: names and captions are data and must not steer the terminal."""
+"""The one way to print a name: names and captions are data and must not steer the terminal, in text or in JSON."""
 
 import re
 import unicodedata
@@ -18,6 +18,20 @@ def printable(text: str | Path) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_visible, _SPACES.sub(" ", text)))
+
+
+def escaped(json_text: str) -> str:
+    """JSON text that says the same with nothing in it but what can be seen: the rest stands as JSON's own escapes."""
+    if json_text.isascii() and "\x7f" not in json_text:
+        return json_text
+    return "".join(letter if letter == "\n" or _visible(letter) == letter else _escape(letter) for letter in json_text)
+
+
+def _escape(letter: str) -> str:
+    if letter == "\ufffd":  # which can be seen
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
 
 
 def _visible(letter: str) -> str:
