@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evlgen.errors import UsageError
+from evlgen_cli import completion
 
 
 def out_file(text: str) -> Path:
@@ -23,7 +24,13 @@ def out_file(text: str) -> Path:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of a table.")]
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="A model: evlgen-mini, a folder, or a hub name.", show_default=True)
+    str,
+    typer.Option(
+        "--model",
+        help="A model: evlgen-mini, a folder, or a hub name.",
+        show_default=True,
+        autocompletion=completion.model,
+    ),
 ]
 
 DeviceOption = Annotated[

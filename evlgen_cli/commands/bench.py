@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.options import DeviceOption, JsonOption
 from evlgen_cli.texts import human_bytes, human_flops, human_seconds
@@ -24,6 +25,7 @@ def bench(
         list[str] | None,
         typer.Option(
             "--model",
+            autocompletion=completion.model_or_recipe,
             show_default="evlgen-mini",
             help="evlgen-mini, a recipe, a checkpoint's folder, or full-size for the paper's models; may be repeated.",
         ),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
@@ -21,7 +22,13 @@ SHOWN = 3
 SHOWN_CHARACTERS = 400
 
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False)
+    str,
+    typer.Option(
+        "--recipe",
+        help="A recipe's name (evlgen recipes ls) or a YAML file.",
+        show_default=False,
+        autocompletion=completion.recipe,
+    ),
 ]
 
 app = typer.Typer(
@@ -75,7 +82,12 @@ def check(
     split: Annotated[str | None, typer.Option("--split", help="Only this split of NAME.", show_default="all")] = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file.", show_default=False),
+        typer.Option(
+            "--recipe",
+            help="A recipe's name (evlgen recipes ls) or a YAML file.",
+            show_default=False,
+            autocompletion=completion.recipe,
+        ),
     ] = None,
     overrides: SetOption = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every file, and count frames.")] = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlgen.system.names import printable
+from evlgen_cli import completion
 from evlgen_cli.commands.predict import Prediction, predict_first
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
@@ -47,7 +48,8 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Caption --dataset, or answer --questions, with this model first: evlgen-mini, a folder, a hub name."
+            autocompletion=completion.model,
+            help="Caption --dataset, or answer --questions, with this model first: evlgen-mini, a folder, a hub name.",
         ),
     ] = None,
     dataset: Annotated[

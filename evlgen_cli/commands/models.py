@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.options import JsonOption
 from evlgen_cli.texts import human_bytes
@@ -33,7 +34,7 @@ def ls(as_json: JsonOption = False) -> None:
 
 @app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="The model.")] = "evlgen-mini",
+    name: Annotated[str, typer.Argument(help="The model.", autocompletion=completion.model)] = "evlgen-mini",
     training: Annotated[bool, typer.Option("--training", help="Also what only training needs.")] = False,
     verify: Annotated[
         bool,
@@ -64,7 +65,7 @@ def pull(
 
 @app.command("rm")
 def rm(
-    name: Annotated[str, typer.Argument(help="The model.")],
+    name: Annotated[str, typer.Argument(help="The model.", autocompletion=completion.model)],
     as_json: JsonOption = False,
 ) -> None:
     """Remove a model's parts from the cache, and what was derived from them. What is needed again is fetched again."""

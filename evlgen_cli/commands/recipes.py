@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
+from evlgen_cli import completion
 from evlgen_cli.console import out, print_json, table
 from evlgen_cli.options import JsonOption, SetOption
 
 recipes = typer.Typer(no_args_is_help=True, help="List, print, copy and check training recipes and chains of them.")
 
-_Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.")]
+_Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.", autocompletion=completion.recipe)]
 
 
 @recipes.command("ls")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evlgen_cli import completion
 from evlgen_cli.commands.chain import PART, run_chain_recipe
 from evlgen_cli.commands.estimate import HELP, show_estimate
 from evlgen_cli.commands.train_end import say_end
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="A recipe's name (evlgen recipes ls) or a YAML file; --resume can do without."),
+        typer.Option(
+            "--recipe",
+            help="A recipe's name (evlgen recipes ls) or a YAML file; --resume can do without.",
+            autocompletion=completion.recipe,
+        ),
     ] = None,
     out_folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of log and checkpoints; runs/NAME if not given.")

@@ -179,6 +179,7 @@ def test_a_list_on_standard_input() -> None:
         ],
         (["videos", "--sampler", "fps=1e308"], "error: fps must be more than 0 and at most 1000000\n"),
         (["videos", "--dtype", "int8"], "error: --dtype int8 is unknown: there is auto, float32, bfloat16, float16\n"),
+        (["videos", "--prompt", "caf\udce9"], "error: --prompt is no text: it holds bytes that are not UTF-8\n"),
         (["videos", "--device", "gpu"], "error: --device gpu is unknown: there is auto, cpu, cuda, cuda:1, mps\n"),
         (["videos", "--retry-failed"], "error: --retry-failed needs --out: the file that says what failed\n"),
         (["videos", "--out", "."], "error: --out . is a folder (name a file, such as captions.jsonl)\n"),

@@ -29,6 +29,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "limit": (1, 10**12),
 }
 """What no machine does, or no caption needs, is refused here: it would end in a hang or without memory."""
+_HALF = re.compile("[\ud800-\udfff]")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
@@ -98,6 +99,8 @@ class CaptionRequest:
             problems.append(f"--num-captions {self.num_captions} is more than --num-beams {self.num_beams}")
         if not 0 < self.timeout_seconds <= MOST_SECONDS:
             problems.append(f"--timeout {self.timeout_seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
+        if _HALF.search(self.prompt):
+            problems.append("--prompt is no text: it holds bytes that are not UTF-8")
         if self.dtype not in ("auto", *DTYPES):
             problems.append(f"--dtype {self.dtype} is unknown: there is auto, {', '.join(DTYPES)}")
         if not _DEVICE.fullmatch(self.device):

@@ -1,0 +1,45 @@
+"""File names that are no text, on terminals that cannot show them, and Python without asserts and docstrings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NAMES = [b"bad\xff.mp4", "\u00fcn\u00ef\U0001f3ac.mp4".encode(), b"esc\x1b[31m.mp4", "bidi\u202e.mp4".encode()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "v").mkdir()
+    for name in NAMES:
+        try:
+            (tmp_path / "v" / os.fsdecode(name)).write_bytes(b"not a video")
+        except OSError:
+            pytest.skip("this file system takes text only")
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("caption v --dry-run", 0), ("caption v --dry-run --json", 0), ("frames v -o f", 3), ("models ls", 0)],
+)
+def test_every_command_says_what_it_has_to(folder: Path, command: str, code: int, encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "EVLGEN_CACHE": str(folder / "cache")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "evlgen_cli", *command.split()], cwd=folder, env=environment, capture_output=True
+    )
+    said = ran.stdout + ran.stderr
+    assert (ran.returncode, b"bug:" in said, b"Traceback" in said) == (code, False, False), said
+    assert b"\x1b" not in said
+    assert "\u202e".encode() not in said
+    said.decode(encoding.partition(":")[0])
+
+
+def test_without_asserts_and_docstrings(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
+    command = [sys.executable, "-m", "evlgen_cli", "caption", "v", "--dry-run"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "would caption 4 of 4 videos\n")
