@@ -193,6 +193,18 @@ class TemporalConfig(Strict):
     heads: Heads = 8
 
 
+class TagsConfig(Strict):
+    """Names of what the vision tower's own classifier sees, as text between soft prompts and caption.
+
+    A departure from the paper for small data: the tower knows more things than the captions name.
+    """
+
+    threshold: float = Field(0.1, gt=0, le=1, description="probability, averaged over frames, that makes a class a tag")
+    most: int = Field(3, gt=0, description="at most so many tags, the most probable first")
+    drop: float = Field(0.3, ge=0, lt=1, description="chance that a tag is left out, in training")
+    classes: int = Field(1000, gt=0, description="classes of the tower's classifier")
+
+
 class LoraConfig(Strict):
     """Low-rank matrices that are trained beside frozen ones of the language model; needs the extra evlgen[lora]."""
 
@@ -258,6 +270,7 @@ class EVLGenConfig(Strict):
     vision: VisionConfig
     connector: ConnectorConfig = ConnectorConfig()
     temporal: TemporalConfig = TemporalConfig()
+    tags: TagsConfig | None = None
     language: LanguageConfig
 
     @model_validator(mode="after")

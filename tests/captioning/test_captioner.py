@@ -11,6 +11,7 @@ import torch
 from evlgen.captioning.backoff import is_out_of_memory
 from evlgen.captioning.captioner import Caption, Generation, ModelCaptioner, identify_model
 from evlgen.errors import UsageError, WeightsError
+from evlgen.modeling.tags import Tag
 
 
 class Processor:
@@ -45,6 +46,7 @@ class Model:
             sequences=letters,
             log_probabilities=-torch.arange(count, dtype=torch.float32),
             token_counts=torch.full((count,), frames),
+            tags=[[Tag("jeep", 0.5)], []],
         )
 
 
@@ -54,7 +56,7 @@ def test_captions_keep_the_order_of_the_clips() -> None:
     heard: list[int] = []
     captioner.on_tokens = heard.append
     first, second = captioner.caption(clips)
-    assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),))
+    assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),), (("jeep", 0.5),))
     assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
     assert (heard, captioner.batch_size) == ([2], 4)
     captioner.release_memory()

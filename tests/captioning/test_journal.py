@@ -25,6 +25,7 @@ def row(video: str = "a.mp4", **changes: Any) -> Row:
         "log_probability": -1.0,
         "token_count": 3,
         "alternatives": (),
+        "tags": (),
         "frame_indices": (0, 5),
         "timestamps_seconds": (0.0, 1 / 3),
         "duration_seconds": 2.0,

@@ -91,6 +91,18 @@ def test_alternatives_stand_in_the_row(videos: Path, out: Path, monkeypatch: pyt
     assert row["settings"]["num_captions"] == 2
 
 
+class Labelling(fakes.FakeCaptioner):
+    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
+        return [Caption(one.text, -1.5, 4, tags=(("jeep", 0.51234),)) for one in super().caption(clips)]
+
+
+def test_tags_stand_in_the_row(videos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.install(monkeypatch.setattr, Labelling())
+    caption_videos(CaptionRequest([str(videos / "clip1.mp4")], out))
+    (row,) = fakes.rows_of(out)
+    assert row["tags"] == [{"name": "jeep", "probability": 0.5123}]
+
+
 def test_settings_at_their_defaults_have_the_hash_of_before() -> None:
     """Hashes of rows that evlgen wrote before it knew penalties and alternatives."""
     plain = CaptionSettings("m", "h", "c", 4, "uniform", "pyav", False, 3, 30, 0, "float32")

@@ -48,6 +48,7 @@ def own(video: str, caption: str | None, status: Any = "ok", settings: str = "s1
         log_probability=None,
         token_count=None,
         alternatives=(),
+        tags=(),
         frame_indices=(0,),
         timestamps_seconds=(0.0,),
         duration_seconds=1.0,

@@ -36,12 +36,14 @@ class Caption:
         log_probability: natural logarithm of its probability, summed over tokens, end token included.
         token_count: tokens in that sum.
         alternatives: the other captions that were asked for, best first.
+        tags: what the vision tower's classifier sees, with probabilities, where the model has tags.
     """
 
     text: str
     log_probability: float
     token_count: int
     alternatives: tuple[Caption, ...] = ()
+    tags: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,11 @@ class _OfModel:
         found = [Caption(text, p, n) for text, (p, n) in zip(texts, numbers, strict=True)]
         count = self.generation.num_captions
         groups = [found[start : start + count] for start in range(0, len(found), count)]
-        return [replace(best, alternatives=tuple(others)) for best, *others in groups]
+        tags = [tuple((tag.name, tag.probability) for tag in own) for own in output.tags or [[]] * len(groups)]
+        return [
+            replace(best, alternatives=tuple(others), tags=own)
+            for (best, *others), own in zip(groups, tags, strict=True)
+        ]
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""
@@ -265,9 +271,12 @@ class ModelAnswerer(_OfModel):
         place = {key: number for number, key in enumerate(distinct)}
         with torch.inference_mode():
             pixels = self.model.processor(list(distinct.values()))
-            soft_prompts = self.model.soft_prompts(self.model.encode(pixels))
+            features = self.model.encode(pixels)
+            chosen = [place[id(one.frames)] for one in clips]
+            tags = self.model.tags(features)
             output = self.model.generate_from(
-                soft_prompts[[place[id(one.frames)] for one in clips]],
+                self.model.soft_prompts(features)[chosen],
+                tags=[tags[number] for number in chosen],
                 prompt=[self.generation.prompt.replace("{}", one.question) for one in clips],
                 **self._options(),
             )

@@ -50,6 +50,7 @@ class Row:
         log_probability: natural logarithm of the caption's probability, summed over its tokens, end token included.
         token_count: tokens that the sum runs over.
         alternatives: the other captions, where several were asked for.
+        tags: what the model's vision tower sees by itself, with probabilities; of models with tags.
         frame_indices: frames that the model saw, counted from 0.
         timestamps_seconds: their presentation times.
         duration_seconds: length of the video, None where unknown.
@@ -71,6 +72,7 @@ class Row:
     log_probability: float | None
     token_count: int | None
     alternatives: tuple[Caption, ...]
+    tags: tuple[tuple[str, float], ...]
     frame_indices: tuple[int, ...]
     timestamps_seconds: tuple[float, ...]
     duration_seconds: float | None
@@ -92,7 +94,8 @@ class Row:
             {"caption": c.text, "log_probability": _finite(c.log_probability, 5), "token_count": c.token_count}
             for c in self.alternatives
         ]
-        for name in ("alternatives", "root"):
+        values["tags"] = [{"name": name, "probability": _finite(p, 4)} for name, p in self.tags]
+        for name in ("alternatives", "tags", "root"):
             if not values[name]:
                 del values[name]
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]

@@ -23,6 +23,7 @@ from evlgen.errors import UsageError
 from evlgen.modeling.beams import beam_captions
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.sampling import sample_captions
+from evlgen.modeling.tags import Tag
 
 
 @dataclass
@@ -35,12 +36,14 @@ class CaptionOutput:
         log_probabilities: (B,) log-probability of the whole caption under the model, in nats; penalties of the search
             are no part of it.
         texts: the captions.
+        tags: of every item, where the model has tags.
     """
 
     sequences: Tensor
     token_counts: Tensor
     log_probabilities: Tensor = field(default_factory=lambda: torch.zeros(0))
     texts: list[str] = field(default_factory=list)
+    tags: list[list[Tag]] = field(default_factory=list)
 
     def token_ids(self) -> list[list[int]]:
         """Token ids of each caption without padding."""

@@ -32,15 +32,17 @@ from evlgen.modeling.packing import (
     pack_captions,
     packed_mask,
     packed_positions,
+    with_prompts,
 )
 from evlgen.modeling.pretrained import PretrainedMixin
 from evlgen.modeling.processing import EVLGenProcessor
+from evlgen.modeling.tags import Tag, Tagger
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
 DEFAULT_BEAMS = 3
 MOST_LENGTH_GROUPS = 3
-FROZEN_PREFIXES = ("vision.trunk.", "language.")
+FROZEN_PREFIXES = ("vision.trunk.", "vision.classifier.", "language.")
 
 
 @dataclass
@@ -76,12 +78,13 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self.config = config
         self.processor = EVLGenProcessor(config, language.tokenizer)
         temporal = config.temporal if config.temporal.fusion == "temporal" else None
-        self.vision = VisionTower(config.vision, temporal)
+        self.vision = VisionTower(config.vision, temporal, 0 if config.tags is None else config.tags.classes)
         self.ln_vision = nn.LayerNorm(config.vision.width)
         self.vl_proj = nn.Linear(config.vision.width, config.connector.width)
         self.connector = TomeFormer(config.connector, config.vision.tokens)
         self.lm_proj = nn.Linear(config.connector.width, config.language.width)
         self.language = language
+        self.tagger = None if config.tags is None else Tagger(config.tags, self.vision, language)
         self.most_length_groups = MOST_LENGTH_GROUPS
         before = language.embed(torch.tensor(language.encode(config.language.prompt_before), dtype=torch.int64))
         after = language.embed(torch.tensor(language.encode(config.language.prompt_after), dtype=torch.int64))
@@ -121,6 +124,18 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             return prompts.reshape(batch, -1, *prompts.shape[1:]).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
 
+    def tags(self, features_BFNC: Tensor) -> list[list[Tag]]:
+        """Tags of every item, the most probable first; none without `config.tags`."""
+        if self.tagger is None:
+            return [[] for _ in features_BFNC]
+        return self.tagger.tags(features_BFNC.to(self.device, self.lm_proj.weight.dtype))
+
+    def tag_prompts(self, tags: Sequence[Sequence[Tag]]) -> list[list[int]]:
+        """Token ids of every item's tags, which go in front of all other prompts; in training some are left out."""
+        if self.tagger is None:
+            return [[] for _ in tags]
+        return [self.tagger.prompt(self.tagger.dropped(own) if self.training else own) for own in tags]
+
     def prefix(self, soft_prompts_BQW: Tensor) -> Tensor:
         """What stands before a caption, or before the caller's prompt (B, P, W): prompt text, soft prompts, text."""
         batch, dtype = len(soft_prompts_BQW), soft_prompts_BQW.dtype
@@ -128,7 +143,12 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         return torch.cat([before, soft_prompts_BQW, after], dim=1)
 
     def log_probabilities(
-        self, prefix_BPW: Tensor, packed: PackedCaptions, distribution: SamplingDistribution | None = None
+        self,
+        prefix_BPW: Tensor,
+        packed: PackedCaptions,
+        distribution: SamplingDistribution | None = None,
+        *,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """log p of every predicted token (M,) of packed captions behind their prefixes, the model's own or another."""
         return target_log_probabilities(
@@ -137,6 +157,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             packed.target,
             distribution,
             None if distribution is None else packed.place,
+            label_smoothing=label_smoothing,
         )
 
     def _predicting_states(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
@@ -179,12 +200,23 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
             features = self.encode(pixel_values)
-        return self.caption_loss(self.soft_prompts(features), captions)
+        return self.caption_loss(
+            self.soft_prompts(features), with_prompts(captions, self.tag_prompts(self.tags(features)))
+        )
 
-    def caption_loss(self, soft_prompts_BQW: Tensor, captions: Sequence[Sequence[Sequence[int]]]) -> EVLGenOutput:
-        """The second half of `forward`: from soft prompts to the loss."""
+    def caption_loss(
+        self,
+        soft_prompts_BQW: Tensor,
+        captions: Sequence[Sequence[Sequence[int]]],
+        *,
+        label_smoothing: float = 0.0,
+    ) -> EVLGenOutput:
+        """The second half of `forward`: from soft prompts to the loss. Captions follow their tags already.
+
+        With label smoothing (arXiv 1512.00567, section 7) log-probabilities are those of smoothed targets.
+        """
         packed = pack_captions(captions).to(self.device)
-        token_log_p = self.log_probabilities(self.prefix(soft_prompts_BQW), packed)
+        token_log_p = self.log_probabilities(self.prefix(soft_prompts_BQW), packed, label_smoothing=label_smoothing)
         per_caption = token_log_p.new_zeros(packed.captions).index_add(0, packed.sequence, token_log_p)
         return EVLGenOutput(-token_log_p.mean(), per_caption, len(packed.target), soft_prompts_BQW)
 
@@ -239,6 +271,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             features = self.encode(pixel_values)
         return self.generate_from(
             self.soft_prompts(features),
+            tags=self.tags(features),
             prompt=prompt,
             num_beams=num_beams,
             max_new_tokens=max_new_tokens,
@@ -256,13 +289,20 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
     @torch.no_grad()
     def generate_from(
-        self, soft_prompts_BQW: Tensor, *, prompt: str | Sequence[str] = "", **decoding: Any
+        self,
+        soft_prompts_BQW: Tensor,
+        *,
+        tags: Sequence[Sequence[Tag]] | None = None,
+        prompt: str | Sequence[str] = "",
+        **decoding: Any,
     ) -> CaptionOutput:
-        """The second half of `generate`: from soft prompts to captions."""
+        """The second half of `generate`: from soft prompts, and tags where the model has them, to captions."""
         if decoding.get("num_beams") is None:
             decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
         prefix = self.prefix(soft_prompts_BQW)
         prompts = self._prompts(prompt, prefix, decoding)
+        if tags is not None:
+            prompts = [[*own, *ids] for own, ids in zip(self.tag_prompts(tags), prompts, strict=True)]
         output = generate_captions(self.language, prefix, prompts=prompts, **decoding)
         if decoding.get("do_sample"):  # the search knows the model's own log-probabilities, the sampler its samples'
             ids, count = output.token_ids(), decoding.get("num_captions", 1)
@@ -271,6 +311,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             log_p = self.log_probabilities(prefix, packed)
             scores = torch.zeros(packed.captions, dtype=log_p.dtype, device=self.device)
             output.log_probabilities = scores.index_add(0, packed.sequence, log_p).cpu()
+        output.tags = [list(own) for own in tags or ()]
         output.texts = self.processor.batch_decode(output.sequences)
         return output
 

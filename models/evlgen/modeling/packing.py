@@ -74,6 +74,18 @@ def _prompt(ids: Sequence[int]) -> Sequence[int]:
     return ids.prompt if isinstance(ids, PromptedIds) else ()
 
 
+def with_prompts(
+    items: Sequence[Sequence[Sequence[int]]], prompts: Sequence[Sequence[int]]
+) -> Sequence[Sequence[Sequence[int]]]:
+    """The captions of every item behind the item's own prompt, which goes in front of prompts that they have."""
+    if not any(prompts):
+        return items
+    return [
+        [PromptedIds(ids, [*prompt, *_prompt(ids)]) for ids in captions]
+        for captions, prompt in zip(items, prompts, strict=True)
+    ]
+
+
 def pack_captions(items: Sequence[Sequence[Sequence[int]]]) -> PackedCaptions:
     """Lay out token ids.
 

@@ -8,13 +8,14 @@ Shapes: B items, K samples, P prefix tokens, W width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from evlgen.modeling.distribution import SamplingDistribution
-from evlgen.modeling.packing import pack_captions
+from evlgen.modeling.packing import PromptedIds, pack_captions
 
 if TYPE_CHECKING:
     from evlgen.modeling.model import EVLGenForConditionalGeneration
@@ -26,6 +27,7 @@ def sampled_log_probabilities(
     prefix_BPW: Tensor,
     captions: SampledCaptions,
     *,
+    prompts: Sequence[Sequence[int]] | None = None,
     temperature: float = 1.0,
     top_p: float = 1.0,
     min_new_tokens: int = 0,
@@ -37,6 +39,7 @@ def sampled_log_probabilities(
         model: the model.
         prefix_BPW: the prefixes the captions were drawn behind; the result is differentiable in them.
         captions: what `sample_captions` returned.
+        prompts: as given to `sample_captions`.
         temperature: as given to `sample_captions`, like `top_p` and `min_new_tokens`.
         top_p: the nucleus is computed anew and is a constant to the gradient; a token that was drawn belongs to it.
         min_new_tokens: the end token has probability 0 in so many positions.
@@ -46,7 +49,7 @@ def sampled_log_probabilities(
     distribution = SamplingDistribution(model.language.end_token_id, temperature, top_p, min_new_tokens)
     wanted = torch.ones_like(captions.ended) if wanted_BK is None else wanted_BK.cpu()
     rows: list[int] = []
-    packed_ids: list[list[list[int]]] = []
+    packed_ids: list[list[PromptedIds]] = []
     where: list[tuple[int, int, int]] = []  # item, sample, and number of its caption among the packed ones
     packed_count = 0
     for b, (item, chosen) in enumerate(zip(captions.token_ids(), wanted.tolist(), strict=True)):
@@ -56,7 +59,7 @@ def sampled_log_probabilities(
                 where.append((b, k, packed_count + distinct.setdefault(tuple(ids), len(distinct))))
         if distinct:
             rows.append(b)
-            packed_ids.append([list(ids) for ids in distinct])
+            packed_ids.append([PromptedIds(ids, () if prompts is None else prompts[b]) for ids in distinct])
             packed_count += len(distinct)
     result = captions.log_probabilities.to(device)
     if not rows:

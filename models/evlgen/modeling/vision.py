@@ -72,14 +72,16 @@ class VisionTower(nn.Module):
     Args:
         config: architecture and sizes; `config.tokens` and `config.width` are checked against the real ones.
         temporal: give it to build the temporal modules (one per ViT block, or one in a CNN).
+        classes: of its classifier, which the weight file holds as well; 0: it is left out.
 
     Raises:
         EvlgenError: the architecture is unknown to timm, or gives other token counts than configured.
     """
 
-    def __init__(self, config: VisionConfig, temporal: TemporalConfig | None = None) -> None:
+    def __init__(self, config: VisionConfig, temporal: TemporalConfig | None = None, classes: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.classifier = nn.Linear(config.width, classes).requires_grad_(False) if classes else None
         try:
             self.trunk: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **config.arguments)
         except Exception as error:  # arguments are the user's, and timm takes many
@@ -201,6 +203,17 @@ class VisionTower(nn.Module):
         tokens_BFND: Tensor = y.to(features_BFNC.dtype)
         return tokens_BFND
 
+    def class_probabilities(self, tokens_BFND: Tensor) -> Tensor:
+        """(B, V): what the tower's own classifier says of output tokens, averaged over frames."""
+        assert self.classifier is not None
+        y = tokens_BFND.flatten(0, 1).to(self.classifier.weight.dtype)
+        if not isinstance(self.trunk, VisionTransformer | Eva):  # a CNN pools its feature map
+            side = math.isqrt(y.shape[1])
+            y = y.transpose(1, 2).reshape(len(y), -1, side, side)
+        logits = self.classifier(self.trunk.forward_head(y, pre_logits=True))
+        probabilities: Tensor = logits.float().softmax(-1).unflatten(0, tokens_BFND.shape[:2]).mean(1)
+        return probabilities
+
     def forward(self, pixels_BFCSS: Tensor) -> Tensor:
         """Contextualized tokens (B, F, N, D)."""
         return self.contextualize(self.encode(pixels_BFCSS))
@@ -222,6 +235,9 @@ class VisionTower(nn.Module):
             WeightsError: names or shapes do not fit.
         """
         own = self.frozen_tensors()
+        if self.classifier is not None:  # the last of the file, under the name that timm has for it
+            name = (self.trunk.pretrained_cfg or {}).get("classifier") or "classifier"
+            own |= {f"{name}.{part}": value for part, value in self.classifier.state_dict().items()}
         if self.config.layout == "ordered":
             given = dict(zip(own, tensors.values(), strict=False))
         else:
@@ -253,6 +269,8 @@ class VisionTower(nn.Module):
         """
         _fold_batch_norms(self.trunk)
         self.trunk.to(dtype=dtype, memory_format=torch.channels_last)
+        if self.classifier is not None:
+            self.classifier.to(dtype)
         for block in self.blocks:
             block.temporal.float()
 

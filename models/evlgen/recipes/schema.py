@@ -196,6 +196,9 @@ class TrainConfig(Strict):
         description="of several processes: ddp holds a copy in each, fsdp (FSDP2) shards all parameters; auto: ddp; "
         "none refuses several",
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a caption token's target that all tokens have alike; 0: none"
+    )
     ema_decay: float = Field(
         0.0,
         ge=0,

@@ -87,7 +87,7 @@ class Trainer:
         if processes.device.type == "cpu":
             model.language.use_attention("eager")
         self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
-        self.task = CaptionTask(model, vocabulary, self.precision, self.scst)
+        self.task = CaptionTask(model, vocabulary, self.precision, self.scst, recipe.train.label_smoothing)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
         if self.scst is not None:
             self.scst.remember(self.task)

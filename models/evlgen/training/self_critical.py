@@ -71,7 +71,11 @@ class SelfCritical:
 
     @torch.no_grad()
     def sample(
-        self, model: EVLGenForConditionalGeneration, prefix_BPW: Tensor, seeds: Sequence[int]
+        self,
+        model: EVLGenForConditionalGeneration,
+        prefix_BPW: Tensor,
+        seeds: Sequence[int],
+        prompts: Sequence[Sequence[int]] | None = None,
     ) -> tuple[SampledCaptions, SampledCaptions | None]:
         """K captions of each item, and the greedy ones where the baseline needs them.
 
@@ -79,10 +83,13 @@ class SelfCritical:
             model: in evaluation mode.
             prefix_BPW: what captions are sampled behind.
             seeds: one an item.
+            prompts: token ids that follow the prefix, one list an item.
         """
         assert not model.training, "dropout is off"
         config, wants_greedy = self.config, self.config.baseline == "greedy"
-        length: dict[str, Any] = {"max_new_tokens": config.max_new_tokens, "min_new_tokens": config.min_new_tokens}
+        length: dict[str, Any] = {
+            "max_new_tokens": config.max_new_tokens, "min_new_tokens": config.min_new_tokens, "prompts": prompts
+        }  # fmt: skip
         if config.sampler == "multinomial":
             return sample_captions(
                 model.language, prefix_BPW, samples=config.samples, greedy=wants_greedy, seed=seeds,
@@ -101,6 +108,7 @@ class SelfCritical:
         items: Sequence[tuple[int, int]],
         seeds: Sequence[int],
         with_start: WithStart | None = None,
+        prompts: Sequence[Sequence[int]] | None = None,
     ) -> dict[str, Tensor]:
         """`scst`: the loss, a sum over captions; and figures to watch, as sums, for `figures`.
 
@@ -110,9 +118,10 @@ class SelfCritical:
             items: (source, item) of each.
             seeds: of sampling, one an item.
             with_start: computes with the starting model, if divergence from it costs reward.
+            prompts: token ids that captions follow, one list an item.
         """
         prefix = model.prefix(soft_prompts_BQW)
-        captions, greedy = self.sample(model, prefix.detach(), seeds)
+        captions, greedy = self.sample(model, prefix.detach(), seeds, prompts)
         batch, count = captions.ended.shape
         texts, ended, numbers = _flat(model, captions), captions.ended.flatten().tolist(), []
         for source, item in items:
@@ -123,14 +132,13 @@ class SelfCritical:
         scores = self.reward.submit(numbers, texts, ended)
 
         wanted = None if with_start is not None else _teaches(self.config.baseline, captions, greedy)
-        log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **self._distribution)
+        drawn: dict[str, Any] = {**self._distribution, "prompts": prompts}
+        log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **drawn)
         if not log_p.requires_grad:  # DDP waits for every parameter's gradient, if only for a 0
             log_p = log_p + 0 * sum((p.sum() for p in model.language.adapters()), prefix.sum())
         penalty = None
         if with_start is not None:
-            start = with_start(
-                lambda before, its: sampled_log_probabilities(before, its, captions, **self._distribution)
-            )
+            start = with_start(lambda before, its: sampled_log_probabilities(before, its, captions, **drawn))
             penalty = kl_penalty(log_p, start).cpu().double()
 
         values = scores.result()

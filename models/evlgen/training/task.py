@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.packing import with_prompts
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.self_critical import SelfCritical
 
@@ -53,6 +54,7 @@ class CaptionTask(nn.Module):
         vocabulary: the objective on words, or None.
         precision: of matrix products of the trained part; parameters stay float32.
         self_critical: learning from rewards, or None.
+        label_smoothing: of the caption loss.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class CaptionTask(nn.Module):
         vocabulary: VocabularyObjective | None,
         precision: torch.dtype,
         self_critical: SelfCritical | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.vocabulary, self.precision = model, vocabulary, precision
-        self.self_critical = self_critical
+        self.self_critical, self.label_smoothing = self_critical, label_smoothing
 
     def learn(self) -> None:
         """Go into the mode to learn in: with dropout, unless log-probabilities of samples are wanted."""
@@ -108,9 +111,13 @@ class CaptionTask(nn.Module):
         torch.manual_seed(batch.seed)
         features = self.features(batch.visual)
         soft = self.soft_prompts(features)
+        tags = self.model.tag_prompts(self.model.tags(features))
         sums: dict[str, Tensor] = {}
         if batch.captions is not None:
-            sums["captions"] = -self.model.caption_loss(soft, batch.captions).log_probabilities.sum()
+            captions = with_prompts(batch.captions, tags)
+            sums["captions"] = -self.model.caption_loss(
+                soft, captions, label_smoothing=self.label_smoothing
+            ).log_probabilities.sum()
         if batch.words is not None:
             assert self.vocabulary is not None
             loss, precision = self.vocabulary(soft, batch.words.to(soft.device))
@@ -120,7 +127,7 @@ class CaptionTask(nn.Module):
             # modules inside the tower were others at the start; a tower without them gives what it gave
             seen = features if self.model.vision.cacheable else batch.visual
             start = partial(self._with_start, seen) if self.self_critical.start else None
-            sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start)
+            sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start, tags)
         return sums
 
     @torch.no_grad()

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.data.batches import CaptionSource, plain_features
+from evlgen.modeling.packing import with_prompts
+from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import ValidationConfig
 from evlgen.training.listening import frames_that_listen
 from evlgen.training.processes import Processes
@@ -158,6 +160,7 @@ class Validator:
         others = {i: (i - 1) % total for i in for_loss}
         needed = sorted({*for_loss, *others.values(), *for_captions})
         prompts: dict[int, Tensor] = {}
+        tags: dict[int, list[Tag]] = {}
         sums = {"matched": 0.0, "shuffled": 0.0, "tokens": 0.0, "stopped": 0.0}
         texts: list[str] = []
         with frames_that_listen(task.model) as heard:
@@ -165,14 +168,16 @@ class Validator:
             for chosen, visual in zip(batches, plain_features(source, batches, self.max_frames), strict=True):
                 if self._given_up(sums):
                     return sums, texts, None
-                rows = task.soft_prompts(visual.to(task.model.device))
-                prompts |= zip(chosen, rows, strict=True)
+                features = task.features(visual.to(task.model.device))
+                prompts |= zip(chosen, task.soft_prompts(features), strict=True)
+                tags |= zip(chosen, task.model.tags(features), strict=True)
         for chosen in _batches(for_loss):
             if self._given_up(sums):
                 return sums, texts, None
             captions = [source.token_ids[i][:LOSS_CAPTIONS] for i in chosen]
             for name, shown in (("matched", chosen), ("shuffled", [others[i] for i in chosen])):
-                out = task.model.caption_loss(torch.stack([prompts[i] for i in shown]), captions)
+                behind = with_prompts(captions, task.model.tag_prompts([tags[i] for i in shown]))
+                out = task.model.caption_loss(torch.stack([prompts[i] for i in shown]), behind)
                 sums[name] -= out.log_probabilities.double().sum().item()
             sums["tokens"] += out.tokens
             self._advance(len(chosen))
@@ -181,6 +186,7 @@ class Validator:
                 return sums, texts, None
             generated = task.model.generate_from(
                 torch.stack([prompts[i] for i in chosen]),
+                tags=[tags[i] for i in chosen],
                 prompt=[source.items[i].prompt for i in chosen],
                 num_beams=self.config.beams,
                 repetition_penalty=self.config.repetition_penalty,
