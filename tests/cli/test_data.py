@@ -49,6 +49,14 @@ def test_check_says_what_is_there(recipe_file: Path) -> None:
     )
 
 
+def test_names_in_findings_do_not_steer_the_terminal(recipe_file: Path) -> None:
+    with (recipe_file.parent / "captions.jsonl").open("a") as file:
+        file.write(json.dumps({"file": "a\x1b[2J\u202eb.png", "caption": "x", "split": "train"}) + "\n")
+    done = runner.invoke(app, ["data", "check", "--recipe", str(recipe_file)])
+    assert ": a\ufffd[2J\ufffdb.png: " in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
+
+
 def test_check_lists_broken_files(recipe_file: Path) -> None:
     (recipe_file.parent / "media" / "red.png").write_bytes(b"not a picture")
     (recipe_file.parent / "media" / "blue.png").unlink()
