@@ -3,18 +3,30 @@
 EVLGEN_DEBUG=1 shows the traceback as well. Typer's own usage errors pass through; it prints them and exits with 2.
 """
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.files import refusal
 from evlgen.system.names import printable
 from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
+
+_REFUSALS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space; TMPDIR names another place for temporary files"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you may use"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open: raise ulimit -n, or use fewer workers"),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN), "free some memory, or use fewer workers"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "look at the disk",
+}
 
 
 @contextmanager
@@ -35,6 +47,9 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if hasattr(error, "exit_code"):  # typer's own: a usage error, or an exit that was asked for
             raise
+        if line := _machine_says(error):
+            _say(f"error: {line}")
+            raise typer.Exit(Exit.FAILED) from error
         hint = "" if _debugging() else "; run again with EVLGEN_DEBUG=1 for the traceback, and please report it"
         _say(f"bug: {type(error).__name__}: {error}{hint}")
         raise typer.Exit(Exit.FAILED) from error
@@ -56,6 +71,20 @@ def whole_output() -> Iterator[None]:
         raise SystemExit(Exit.FAILED) from error
     except BrokenPipeError as error:
         raise SystemExit(Exit.FAILED) from error
+
+
+def _machine_says(error: Exception) -> str:
+    """What the machine refuses wherever it is asked, and so is no bug: room, rights, files; empty for all else."""
+    refused = refusal(error)
+    if isinstance(refused, FileNotFoundError):
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            return "the working directory is gone (cd to a folder that exists)"
+    if refused is None or refused.errno not in _REFUSALS:
+        return ""
+    what = f"{refused.filename}: " if refused.filename else ""
+    return f"{what}{refused.strerror} ({_REFUSALS[refused.errno]})"
 
 
 def _debugging() -> bool:

@@ -1,5 +1,6 @@
 """The one error handler: each kind of failure, what it prints, and its exit code."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,17 @@ def run(failure: BaseException) -> Result:
         (UsageError("no model is called 'x'", "known: y"), Exit.USAGE, "error: no model is called 'x' (known: y)"),
         (WeightsError("the disk is full"), Exit.FAILED, "error: the disk is full"),
         (WeightsError("two\nlines [b]and\x1b markup"), Exit.FAILED, "error: two lines [b]and\ufffd markup"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp\x1b/x"),
+            Exit.FAILED,
+            "error: /tmp\ufffd/x: No space left on device"
+            " (free some space; TMPDIR names another place for temporary files)",
+        ),
+        (
+            ValueError("I/O error: Permission denied (os error 13)"),
+            Exit.FAILED,
+            "error: Permission denied (choose a place that you may use)",
+        ),
         (KeyboardInterrupt(), Exit.INTERRUPTED, "interrupted"),
         (
             ZeroDivisionError("division by zero"),

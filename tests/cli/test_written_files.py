@@ -100,7 +100,7 @@ def test_a_converted_model_goes_through_a_device(cli: Callable[..., Result], tmp
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    for command in ("recipes copy mini-pretrain x.yaml", "eval --predictions a --references b", "--version"):
+    for command in ("recipes copy mini-pretrain x.yaml", "caption . --out y", "--version"):
         gone = tmp_path / "gone"
         gone.mkdir()
         code = f"import os, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); from evlgen_cli.main import main; "
