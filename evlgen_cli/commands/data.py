@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evlgen.system.names import printable
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.exits import Exit
@@ -147,7 +146,7 @@ def _check_recipe(recipe: str, overrides: list[str], decode: bool, as_json: bool
         table(columns, [_check_cells(one) for one in checks])
         for one in checks:
             for line in _findings(one):
-                err.print(printable(line))
+                err.print(line)
     if stop.is_set():
         raise typer.Exit(Exit.INTERRUPTED)
     if not all(one.is_fine for one in checks):

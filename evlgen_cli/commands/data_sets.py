@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evlgen.system.names import printable
 from evlgen_cli.console import err, out, print_json, table
 
 if TYPE_CHECKING:
@@ -49,16 +48,16 @@ def show_check(done: "SetCheck", as_json: bool) -> None:
     if as_json:
         print_json(_check_row(done))
         return
-    out.print(printable(f"{done.known.title} in {done.root}"))
+    out.print(f"{done.known.title} in {done.root}")
     questions = done.known.task == "questions"
     texts = "answers" if questions else "captions"
     columns = ["split", "file", "questions" if questions else "items", texts, "media", "found", "broken", "verdict"]
     table(columns, [_cells(one) for one in done.splits])
     for one in done.splits:
         for line in _findings(one):
-            err.print(printable(f"{one.split}: {line}"))
+            err.print(f"{one.split}: {line}")
     for note in [*(f"{one.split}: {text}" for one in done.splits for text in one.notes), *done.notes]:
-        err.print(f"note: {printable(note)}")
+        err.print(f"note: {note}")
 
 
 def _cells(one: "SplitCheck") -> list[str]:

@@ -137,7 +137,7 @@ class DataConfig(Strict):
         ge=0,
         lt=1,
         description="share of a source's items (0 to 1) that may be missing, undecodable or without captions: so many "
-        "are left out and listed, more stop the run",
+        "are left out and listed, more stop the run; likewise of its shards, those that are missing or cut off",
     )
     shard_cache_gb: float = Field(
         50.0, gt=0, description="disk for fetched remote shards, in the cache directory; the least recently used go"
