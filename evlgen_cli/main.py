@@ -19,6 +19,7 @@ from evlgen_cli.commands.compare import compare
 from evlgen_cli.commands.doctor import doctor
 from evlgen_cli.commands.eval import evaluate
 from evlgen_cli.commands.frames import frames
+from evlgen_cli.commands.plot import plot
 from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.train import train
 from evlgen_cli.console import out
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "caption": caption,
     "frames": frames,
     "train": train,
+    "plot": plot,
     "eval": evaluate,
     "compare": compare,
     "bench": bench,

@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from evlgen_cli import completion
-from evlgen_cli.console import out, print_json, table
+from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.options import JsonOption, SetOption
 
-recipes = typer.Typer(no_args_is_help=True, help="List, print, copy and check training recipes and chains of them.")
+recipes = typer.Typer(
+    no_args_is_help=True, help="List, print, copy, check and make training recipes and chains of them."
+)
 
 _Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.", autocompletion=completion.recipe)]
 
@@ -83,3 +85,64 @@ def check(name: _Name, overrides: SetOption = None) -> None:
         uses += [model] if (model := getattr(step, "model", None)) else []
         rows.append([step.name, step.kind, ", ".join(uses)])
     table(["step", "kind", "uses"], rows)
+
+
+@recipes.command("new")
+def new(
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="Your captions: CSV, TSV or JSONL with a column of files and one of captions."),
+    ],
+    media: Annotated[
+        Path | None,
+        typer.Option("--media", help="Folder, .tar or .zip of the files.", show_default="the folder of --data"),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The recipe to write.", show_default="beside --data")
+    ] = None,
+) -> None:
+    """Write a recipe that trains evlgen-mini on your own captions; its header has the commands that follow.
+
+    Columns are found by their names. Where no split is called val, items to choose by are held out, the same ones every
+    time, and a copy of the captions with splits is written beside the recipe. docs/your-data.md says more.
+    """
+    from evlgen.training.own_data import look_at, said_of, write_recipe
+
+    found = look_at(data, media)
+    name = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "-" for c in data.stem.lower())
+    recipe = output or data.with_name(f"{name}.yaml")
+    written = write_recipe(found, recipe)
+    for line in said_of(found):
+        err.print(line)
+    for path in written:
+        out.print(f"{path}")
+    err.print(f"next: evlgen data check --recipe {recipe}")
+    err.print(f"      evlgen train --recipe {recipe}")
+
+
+@recipes.command("schema")
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors: they complete keys and underline mistakes as you type."""
+    from evlgen.recipes.reference import json_schema
+
+    print_json(json_schema())
+
+
+@recipes.command("keys")
+def keys(
+    below: Annotated[
+        str, typer.Argument(help="Only keys that begin so, such as train or scst.", show_default="all")
+    ] = "",
+) -> None:
+    """Print every key of a recipe: its type, default and meaning, as docs/recipe-keys.md has them."""
+    from evlgen.recipes.reference import markdown, rows
+
+    if not below:
+        out.file.write(markdown())
+        return
+    found = [row for row in rows() if row[0] == below or row[0].startswith(f"{below}.")]
+    if not found:
+        from evlgen.errors import UsageError
+
+        raise UsageError(f"no key of a recipe begins with {below}", "evlgen recipes keys lists them all")
+    table(["key", "type", "default", "meaning"], found)

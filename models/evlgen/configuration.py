@@ -116,13 +116,13 @@ def _largest(value: Any) -> float:
 class ConnectorConfig(Strict):
     """TomeFormer: BERT layers that merge r tokens between attention and feed-forward."""
 
-    layers: Layers = 12
-    width: Width = 768
-    heads: Heads = 12
+    layers: Layers = Field(12, description="transformer layers")
+    width: Width = Field(768, description="channels of one token")
+    heads: Heads = Field(12, description="attention heads; width is divisible by it")
     intermediate: int = Field(3072, gt=0, le=1_000_000, description="width of the feed-forward layer")
     norm: Literal["post", "pre"] = Field("post", description="LayerNorm after the residual (BERT) or before the branch")
-    layer_norm_eps: float = 1e-12
-    dropout: float = Field(0.1, ge=0, lt=1)
+    layer_norm_eps: float = Field(1e-12, description="added to the variance in every LayerNorm")
+    dropout: float = Field(0.1, ge=0, lt=1, description="while training, of attention and of what layers add")
     r: int | list[int] | tuple[int, float] = Field(
         19,
         description="tokens merged per layer: one int, a list per layer, or [r, inflection] (inflection -1.0 to 1.0, "
@@ -190,7 +190,7 @@ class TemporalConfig(Strict):
     )
     frames: Frames = Field(4, description="frames per video unless the caller asks otherwise")
     width: Width = Field(256, description="width of the temporal queries and keys")
-    heads: Heads = 8
+    heads: Heads = Field(8, description="of the temporal attention; both widths are divisible by it")
 
 
 class TagsConfig(Strict):

@@ -143,7 +143,7 @@ class CompareStep(Step):
     kind: Literal["compare"]
     a: str = Field(description="the eval step to start from")
     b: str = Field(description="the eval step that may be better")
-    metrics: list[Metric] = Field(default_factory=lambda: list(_SCORES), min_length=1)
+    metrics: list[Metric] = Field(default_factory=lambda: list(_SCORES), min_length=1, description="what is compared")
     bootstrap: int = Field(1000, ge=40, description="resamples of the items")
 
     def references(self) -> dict[str, tuple[str, str]]:

@@ -19,12 +19,12 @@ KEPT = "kept"
 class OptimizerConfig(Strict):
     """AdamW with linear warm-up and cosine decay."""
 
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, description="peak, where the warm-up ends")
     floor: float = Field(1e-5, ge=0, description="learning rate at the last step")
     start: float = Field(1e-6, ge=0, description="learning rate at step 0")
     warmup_steps: int = Field(5000, ge=0, description="optimizer steps of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="on matrices; never on biases, norms and embeddings")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of AdamW's two moments, per optimizer step")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     prompt_multiplier: float = Field(1.0, gt=0, description="factor on the learning rate of learned prompts")
     gate_multiplier: float = Field(
@@ -43,7 +43,7 @@ class VocabularyConfig(Strict):
     """
 
     steps: int = Field(0, ge=0, description="optimizer steps on this loss alone")
-    items_per_step: int = Field(96, gt=0, le=100_000)
+    items_per_step: int = Field(96, gt=0, le=100_000, description="pictures or videos per optimizer step")
     learning_rate: float = Field(1e-3, gt=0, description="peak during these steps")
     weight: float = Field(0.0, ge=0, description="weight beside the caption loss afterwards")
     min_count: int = Field(10, gt=0, description="a content token counts if so many training items have it")
@@ -223,7 +223,7 @@ class TrainConfig(Strict):
 class Recipe(Strict):
     """A recipe file."""
 
-    name: str = Field(pattern=r"^[a-z0-9.-]+$")
+    name: str = Field(pattern=r"^[a-z0-9.-]+$", description="of the run; its folder is runs/NAME")
     summary: str = Field(description="one line")
     model: EVLGenConfig
     data: DataConfig

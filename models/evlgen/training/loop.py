@@ -144,6 +144,7 @@ class Trainer:
             ahead = stack.enter_context(StepsAhead(self.steps, self.step))
             try:
                 if self.due:  # what it starts from is what it must not fall behind
+                    self.watch.say(f"validating at step {self.step}, by {self.recipe.validation.metric}")
                     last_report = self._validate()
                 self._say_what_comes(total)
                 while self.step < total and not self.ended and not self.stopped:

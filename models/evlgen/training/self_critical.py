@@ -98,8 +98,9 @@ class SelfCritical:
         beams = beam_captions(
             model.language, prefix_BPW, beams=config.samples, length_penalty=config.length_penalty, **length
         )
-        greedy = sample_captions(model.language, prefix_BPW, samples=0, greedy=True, **length)[1]
-        return beams, greedy if wants_greedy else None
+        if not wants_greedy:
+            return beams, None
+        return beams, sample_captions(model.language, prefix_BPW, samples=0, greedy=True, **length)[1]
 
     def sums(
         self,

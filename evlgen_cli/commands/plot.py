@@ -1,0 +1,23 @@
+"""`evlgen plot`: the curves of training runs as a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evlgen_cli.console import out
+
+
+def plot(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of training runs (of a chain: runs/NAME/STEP).")],
+    picture: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A .png, .svg or .pdf.", show_default="curves.png in the first run"),
+    ] = None,
+) -> None:
+    """Draw losses, gap, scores and learning rate of runs, several on top of each other; needs evlgen[plot]."""
+    from evlgen.training.plot import plot_runs
+
+    place = picture or runs[0] / "curves.png"
+    plot_runs(runs, place)
+    out.print(str(place))
