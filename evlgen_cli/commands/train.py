@@ -67,6 +67,8 @@ def train(
     if estimate:
         show_estimate(loaded, folder, device, processes, as_json)
         return
+    if not resume and not isinstance(loaded, Chain) and os.environ.get("RANK", "0") == "0":
+        _say_what_is_missing(loaded)
     again = ["train", *(["--recipe", recipe] if recipe is not None else []), "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
     join_cluster()
@@ -84,6 +86,15 @@ def train(
         for note in notes:
             err.print(note)
     _run(loaded, folder, resume, device, as_json, again, part)
+
+
+def _say_what_is_missing(recipe: "Recipe") -> None:
+    """Before anything is loaded: what is there, what is not, where it comes from, and the commands in their order."""
+    from evlgen.workflow.needs import check_needs, guide
+
+    for line in guide(recipe):
+        err.print(line)
+    check_needs(recipe)
 
 
 def _what_to_run(

@@ -70,7 +70,8 @@ def test_missing_data_is_one_line(recipe_file: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("EVLGEN_DATA", raising=False)
     unset = runner.invoke(app, ["train", "--recipe", "mini-pretrain", "--out", str(recipe_file.parent / "x")])
     assert unset.exit_code == Exit.USAGE
-    assert "the environment variable EVLGEN_DATA is not set (the recipe's header says what it is for)" in unset.stderr
+    assert unset.stderr.splitlines()[1] == ("  missing  the variable EVLGEN_DATA, the folder that holds your data sets")
+    assert unset.stderr.splitlines()[-1].startswith("error: mini-pretrain cannot start yet: the variable EVLGEN_DATA")
     missing = runner.invoke(
         app, ["train", "--recipe", str(recipe_file), "--set", "data.train.0.captions=none.jsonl", "--out", "x"]
     )

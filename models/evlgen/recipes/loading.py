@@ -237,7 +237,9 @@ def expand_variables(text: str) -> str:
     missing = [v for v in re.findall(r"\$\{(\w+)\}", text) if v not in os.environ]
     if missing:
         raise UsageError(
-            f"{text}: the environment variable {missing[0]} is not set", "the recipe's header says what it is for"
+            f"{text}: the environment variable{'s' if len(missing) > 1 else ''} {' and '.join(dict.fromkeys(missing))} "
+            f"{'are' if len(missing) > 1 else 'is'} not set",
+            "the recipe's header says what it is for",
         )
     return os.path.expandvars(text)
 

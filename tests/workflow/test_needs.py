@@ -1,0 +1,59 @@
+"""What a recipe needs is said at once: what is there, what is missing, where it comes from, and what to type."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from evlgen.recipes import load_any, load_recipe
+from evlgen.workflow.needs import check_needs, guide
+from evlgen_cli.exits import Exit
+from evlgen_cli.main import app
+from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture
+
+runner = CliRunner()
+
+
+def test_the_first_try_says_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EVLGEN_DATA", raising=False)
+    ran = runner.invoke(app, ["train", "--recipe", "msrvtt-scst"])
+    assert ran.exit_code == Exit.USAGE
+    lines = ran.stderr.splitlines()
+    assert lines[0] == "msrvtt-scst needs:"
+    assert lines[1] == "  missing  the variable EVLGEN_DATA, the folder that holds your data sets"
+    after = lines[lines.index("in this order:") + 1 : -1]
+    assert [line.strip() for line in after] == [
+        "export EVLGEN_DATA=FOLDER",
+        'evlgen data check msrvtt --root "${EVLGEN_DATA}/msrvtt"',
+        "evlgen train --recipe msrvtt-video",
+        "evlgen train --recipe msrvtt-scst",
+    ]
+    assert lines[-1].startswith("error: msrvtt-scst cannot start yet: the variable EVLGEN_DATA")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_there_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVLGEN_DATA", str(tmp_path))
+    monkeypatch.delenv("EVLGEN_START", raising=False)
+    said = guide(load_recipe("msrvtt-video"))
+    assert f"  there    the variable EVLGEN_DATA, the folder that holds your data sets: {tmp_path}" in said
+    assert sum("MSR-VTT" in line and "missing" in line for line in said) == 2, "both splits"
+    assert any("EVLGEN_START, the folder of the model" in line and "missing" in line for line in said)
+    assert "  export EVLGEN_START=FOLDER" in said
+
+
+def test_nothing_is_said_where_all_is_there(pictures: Path) -> None:  # noqa: F811 - the fixture imported above
+    recipe = make_recipe(pictures)
+    assert guide(recipe) == []
+    assert all(not need.problem for need in check_needs(recipe))
+
+
+def test_self_critical_training_finds_the_model_before_it() -> None:
+    chain = load_any("msrvtt")
+    by_name = {step.name: step for step in chain.steps}  # type: ignore[union-attr]
+    assert by_name["scst"].references() == {"start_from": ("video", "train")}
+    assert load_recipe("msrvtt-scst").train.start_from == "runs/msrvtt-video/best"
+    assert json.dumps([step.kind for step in chain.steps]).count("train") == 3  # type: ignore[union-attr]
