@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from evlgen.conversion.sizes import model_shapes
 from evlgen.errors import UsageError
 from evlgen.modeling.language import load_config
 from evlgen.modeling.pretrained import read_tensors, write_tensors
+from evlgen.system.jsons import parse_json
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
@@ -91,7 +91,7 @@ def to_authors(model: str, file: Path, *, family: Family | None = None, frozen: 
 def _shape_gates(trained: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
     """Gates as scalars, which is what the authors' model expects, or as they were in the file that was converted."""
     with safe_open(file, framework="pt") as opened:
-        shapes = json.loads((opened.metadata() or {}).get(GATES, "{}"))
+        shapes = parse_json((opened.metadata() or {}).get(GATES, "{}"), f"{GATES} in the header of {file}")
     gates = {name: t.reshape(shapes.get(name, [])) for name, t in trained.items() if name.endswith(".temporal.alpha")}
     return trained | gates
 
