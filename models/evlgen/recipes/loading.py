@@ -208,8 +208,10 @@ def explain(error: Any, schema: Any, place: str = "") -> str:
     """
     where = ".".join([*([place] if place else []), *(str(p) for p in error["loc"])])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _siblings(error["loc"], schema), n=1)
-        return f"unknown key {where}" + (f" (did you mean {near[0]!r}?)" if near else "")
+        there = _siblings(error["loc"], schema)
+        near = difflib.get_close_matches(str(error["loc"][-1]), there, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(there)}"
+        return f"unknown key {where}" + (f" ({hint})" if there else "")
     if error["type"] == "missing":
         return f"{where} is missing"
     message = error["msg"].removeprefix("Value error, ")
