@@ -85,7 +85,7 @@ def _of_header(recipe: Path) -> Iterator[Example]:
 
 
 def commands() -> list[Example]:
-    """Every `evlgen ...` of pages and headers; comments are cut off, what follows && or | too."""
+    """Every `evlgen ...` of pages and headers; comments are cut off, what follows &&, | or > too."""
     given: list[Example] = [example for recipe in RECIPES for example in _of_header(recipe)]
     for page in PAGES:
         for block in blocks(page):
@@ -93,7 +93,7 @@ def commands() -> list[Example]:
         given += [span for span in spans(page) if "evlgen " in span.text]
     found: list[Example] = []
     for one in given:
-        for part in re.split(r"\s&&\s|\s\|\s(?=evlgen)|;\s", one.text):
+        for part in re.split(r"\s&&\s|\s\|\s(?=evlgen)|;\s|\s\d?>+\s", one.text):
             words = part.strip().removeprefix("$ ")
             if re.match(r"evlgen (?!/)", words):
                 found += [Example(one.where, text, one.whole) for text in _alternatives(words)]
