@@ -1,7 +1,8 @@
 """Video in, frames out: probe a file, choose frame times, decode in killable child processes.
 
 Read in this order: timeline (the time rule), sampler (which frames), plan and pyav_backend (how they are reached),
-child and pool (how a decoder that hangs or crashes is survived), extract (frames to image files).
+stills (pictures), child and pool (how a decoder that hangs or crashes is survived), fingerprint (what a file holds),
+extract (frames to image files).
 Importing this package imports neither av, numpy nor PIL; those load in the child processes, or on first use.
 """
 
