@@ -230,8 +230,8 @@ def test_temporal_blocks_with_closed_gates_are_timms_own(name: str) -> None:
     plain = VisionTower(VisionConfig(name=name, image_size=small["img_size"], width=48, tokens=17, arguments=small))
     video = VisionTower(plain.config, TemporalConfig(fusion="temporal", width=16, heads=4))
     video.load_weights(plain.trunk.state_dict())
-    pixels = torch.randn(1, 2, 3, small["img_size"], small["img_size"])
-    torch.testing.assert_close(video.encode(pixels), plain.encode(pixels))
+    pixels = torch.randn(1, 2, 3, small["img_size"], small["img_size"], dtype=torch.float64)
+    torch.testing.assert_close(video.double().encode(pixels), plain.double().encode(pixels))
 
 
 def test_a_block_without_the_place_is_refused() -> None:

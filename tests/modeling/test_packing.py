@@ -48,8 +48,9 @@ def test_packed_equals_separate_sequences(
 
 def test_chunked_log_probabilities_equal_log_softmax() -> None:
     torch.manual_seed(0)
-    hidden, head, target = torch.randn(1100, 8, requires_grad=True), torch.randn(50, 8), torch.randint(50, (1100,))
-    weight = torch.randn(1100)
+    hidden, head, weight = (torch.randn(*shape, dtype=torch.float64) for shape in ((1100, 8), (50, 8), (1100,)))
+    hidden.requires_grad_(True)
+    target = torch.randint(50, (1100,))
     ours = target_log_probabilities(hidden, head, target)
     (gradient,) = torch.autograd.grad((ours * weight).sum(), hidden)
     want = (hidden @ head.T).log_softmax(-1).gather(1, target[:, None]).squeeze(1)

@@ -80,10 +80,13 @@ def test_the_tower_is_transformers_own(kind: str, temporal: TemporalConfig | Non
     reference = theirs(kind)
     tower = ours(kind, temporal)
     tower.load_weights(on_disk(reference, tmp_path))
-    pixels = torch.randn(2, 3, 3, SIDE, SIDE)
+    tower.double()
+    pixels = torch.randn(2, 3, 3, SIDE, SIDE, dtype=torch.float64)
     tokens = tower(pixels)
-    want = reference(pixels.flatten(0, 1)).last_hidden_state.unflatten(0, (2, 3))
-    torch.testing.assert_close(tokens, want, rtol=1e-5, atol=1e-5)
+    want = reference.double()(pixels.flatten(0, 1)).last_hidden_state.unflatten(0, (2, 3))
+    torch.testing.assert_close(
+        tokens, want, rtol=1e-9, atol=1e-6
+    )  # transformers resamples DINOv2's positions in float32
     assert want.std() > 0.3
     for block in tower.blocks:
         block.temporal.alpha.fill_(0.5)
@@ -97,10 +100,11 @@ def test_positions_of_another_image_size_are_resampled_as_transformers_does(kind
     reference = theirs(kind, side=42)
     tower = ours(kind)
     tower.load_weights(on_disk(reference, tmp_path))
-    pixels = torch.randn(1, 1, 3, SIDE, SIDE)
+    pixels = torch.randn(1, 1, 3, SIDE, SIDE, dtype=torch.float64)
     options = {"interpolate_pos_encoding": True} if kind == "siglip" else {}
-    want = reference(pixels[:, 0], **options).last_hidden_state
-    torch.testing.assert_close(tower(pixels)[:, 0], want, rtol=1e-5, atol=1e-5)
+    want = reference.double()(pixels[:, 0], **options).last_hidden_state
+    tokens = tower.double()(pixels)[:, 0]
+    torch.testing.assert_close(tokens, want, rtol=1e-5, atol=1e-5)  # positions are resampled in float32, once
 
 
 @torch.no_grad()
@@ -113,8 +117,8 @@ def test_positions_of_timms_files_are_resampled_as_timm_does() -> None:
     tower = ours("dinov2-registers")
     tower = VisionTower(tower.config.model_copy(update={"layout": "timm"}))
     tower.load_weights({f"visual.trunk.{n}": t for n, t in given.state_dict().items()})
-    pixels = torch.randn(1, 1, 3, SIDE, SIDE)
-    torch.testing.assert_close(tower(pixels)[:, 0], reference.forward_features(pixels[:, 0]))
+    pixels = torch.randn(1, 1, 3, SIDE, SIDE, dtype=torch.float64)
+    torch.testing.assert_close(tower.double()(pixels)[:, 0], reference.double().forward_features(pixels[:, 0]))
 
 
 def test_a_whole_clip_gives_its_tower(tmp_path: Path) -> None:
