@@ -27,7 +27,7 @@ TINY_EVA = VisionConfig(
     ("vision", "fusion", "llm"),
     [
         (TINY_VIT, "mean", TINY_LLAMA),
-        (TINY_VIT, "temporal", TINY_OPT),
+        pytest.param(TINY_VIT, "temporal", TINY_OPT, marks=pytest.mark.slow),
         pytest.param(TINY_VIT, "concat", TINY_OPT, marks=pytest.mark.slow),
         (TINY_EVA, "temporal", TINY_LLAMA),
         pytest.param(PLAIN_CNN, "mean-prompts", TINY_LLAMA, marks=pytest.mark.slow),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from evlgen.captioning import continuing, journal, request, run
+from evlgen.captioning import continuing, journal, plan, request, run
 from evlgen.captioning.captioner import Caption, ModelIdentity
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.fingerprint import fingerprint_or_none
@@ -117,6 +117,7 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
         set_attribute(module, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
     if decoder:
         set_attribute(run, "open_decoder", open_fake_decoder)
+        set_attribute(plan, "fingerprints", lambda paths, timeout: {path: fingerprint_or_none(path) for path in paths})
 
 
 def slow_writes(set_attribute: Callable[[Any, str, Any], None], chunk_bytes: int, pause_seconds: float) -> None:

@@ -94,7 +94,7 @@ def count(tensors: Any) -> int:
     ("tower", "visual", "recomputed"),
     [
         pytest.param("cnn", "auto", False, marks=pytest.mark.slow),
-        ("cnn-temporal", "auto", False),
+        pytest.param("cnn-temporal", "auto", False, marks=pytest.mark.slow),
         ("vit-temporal", "auto", False),
         pytest.param("cnn-temporal", "pixels", False, marks=pytest.mark.slow),
         pytest.param("vit-temporal", "auto", True, marks=pytest.mark.slow),
