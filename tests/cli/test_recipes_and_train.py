@@ -44,8 +44,11 @@ def test_show_resolved_is_a_whole_recipe_again(tmp_path: Path) -> None:
 
 
 def test_check() -> None:
-    fine = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "model.connector.r=12"])
-    assert fine.stdout == "mini-pretrain: fine; tokens per layer 81 -> 69 -> 57 -> 45 -> 33 -> 21 -> 11\n"
+    fine = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "model.connector.r=11"])
+    assert fine.stdout == "mini-pretrain: fine; tokens per layer 81 -> 70 -> 59 -> 48 -> 37 -> 26 -> 15\n"
+    much = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "model.connector.r=12"])
+    assert much.exit_code == Exit.USAGE
+    assert "model.connector.r merges 12 tokens in layer 6, but of 21 tokens 10 can be merged at most" in much.stderr
     bad = runner.invoke(app, ["recipes", "check", "mini-pretrain", "--set", "train.sed=3"])
     assert bad.exit_code == Exit.USAGE
     assert bad.stderr == "error: mini-pretrain.yaml: unknown key train.sed (did you mean 'seed'?)\n"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from evlgen.data.batches import CaptionSource
+from evlgen.data.batches import CaptionSource, plain_features
 from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import ValidationConfig
 from evlgen.training import train
 from evlgen.training.processes import Processes
+from evlgen.training.sources import Loader
 from evlgen.training.task import CaptionTask
 from evlgen.training.validation import CaptionScores, Validator
+from evlgen.video import ClipFrames, DecodePool, Sampler
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
+from tests.video.video_clips import read_barcode, write_clip
 
 REFERENCES = [
     ("A man rides a red bike.", "a man is riding a bicycle"),
@@ -161,3 +165,37 @@ def test_figures_reach_a_tracker_and_a_missing_one_is_named(pictures: Path, monk
     (name, figures), last = next(iter(rows[-1]["validation"].items())), told[-2][1]
     assert last[f"validation/{name}/cider"] == figures["cider"]
     assert last["score"] == figures["cider"] + figures["bleu-4"]
+
+
+@pytest.mark.parametrize("count", [50, 3])
+def test_a_run_chooses_by_the_frames_that_evaluation_looks_at(tmp_path: Path, count: int) -> None:
+    """Bar codes say which frames of a clip validation gets, whatever training keeps: those of evaluation's sampler."""
+    (tmp_path / "media").mkdir()
+    clip = write_clip(tmp_path / "media" / "a.mp4", count=count)
+    (tmp_path / "captions.jsonl").write_text(json.dumps({"video": "a.mp4", "captions": ["a box"]}) + "\n")
+    recipe = make_recipe(tmp_path, data={"choose_from": 8, "visual": "pixels"}, vocabulary={"steps": 0})
+    with closing(Loader(recipe, None, lambda: False)) as loader:
+        sources = loader.sources(EVLGenForConditionalGeneration.from_config(recipe.model))
+        assert sources is not None
+        (shown,) = plain_features(sources[1][0], [[0]], recipe.model.temporal.frames)
+        kept = len(sources[0][0].cache.frames), sources[0][0].cache.frames[0]
+    assert kept == (1, min(count, 8)), "training chooses from more"
+    with DecodePool(workers=1, sampler=Sampler(frames=recipe.model.temporal.frames)) as pool:
+        (wanted,) = pool.map([clip])
+    assert isinstance(wanted, ClipFrames)
+    seen = [read_barcode(frame.permute(1, 2, 0).numpy()) for frame in shown[0]]
+    assert seen == [read_barcode(frame) for frame in wanted.frames]
+
+
+def test_validation_decodes_as_it_is_told() -> None:
+    with pytest.raises(ValueError, match=r"validation\.min_new_tokens 24 leaves no room below"):
+        ValidationConfig(min_new_tokens=24)
+    model = tiny_model(tiny_config(TINY_CNN))
+    source = source_of(model, 3)
+    decoding: dict[str, Any] = {"min_new_tokens": 5, "max_new_tokens": 9, "length_penalty": 2.0}
+    config = ValidationConfig(loss_items=4, caption_items=4, beams=2, **decoding)
+    task = CaptionTask(model, None, torch.float32)
+    figures = Validator([source], config, 3, Processes("cpu")).run(task, task)
+    visual = next(iter(plain_features(source, [[0, 1, 2]], 3)))
+    direct = model.generate(features=visual, num_beams=2, **decoding)
+    assert figures["noise"]["captions"] == direct.texts

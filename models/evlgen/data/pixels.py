@@ -64,7 +64,7 @@ class FrameReader:
     def __init__(
         self, max_frames: int, side: int, *, workers: int = 2, timeout_seconds: float = 60.0, backend: str = "pyav"
     ) -> None:
-        self.side = side
+        self.side, self.max_frames = side, max_frames
         self._pools = {
             whole: DecodePool(workers, timeout_seconds, backend, Sampler(frames=max_frames), size)
             for whole, size in ((True, None), (False, (side, side)))

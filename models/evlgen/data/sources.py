@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evlgen.configuration import EVLGenConfig
 from evlgen.data.broken import Broken
 from evlgen.data.captions import CaptionedItem, read_captions
 from evlgen.data.datasets.finding import resolve_source
@@ -130,6 +131,11 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
     return sources[:count], sources[count:]
 
 
+def frames_of(source: ReadSource, data: DataConfig, config: EVLGenConfig) -> int:
+    """Frames of a video that are cached or decoded: to validate on, those that captioning and evaluation look at."""
+    return config.temporal.frames if source.role == "validation" else data.frames_kept
+
+
 def prepare_source(
     encoder: Encoder,
     source: ReadSource,
@@ -157,7 +163,7 @@ def prepare_source(
         source.items,
         source.media,
         views=source.config.views,
-        max_frames=data.frames_kept,
+        max_frames=frames_of(source, data, encoder.config),
         place=source.place,
         name=source.name,
         uncaptioned=source.uncaptioned,
@@ -185,8 +191,8 @@ def open_pixels(
 
     Args:
         source: what to open; items to validate on are decoded once at first, so that none fails later.
-        data: max_frames and max_broken_share.
-        reader: decodes.
+        data: max_broken_share.
+        reader: decodes; so many frames of a video as it gives are opened.
         retry: try items again whose decoding ran out of time or crashed before.
         report: called with (what, done, total, "items") while frames are counted.
         stop: asked after every item.
@@ -198,7 +204,7 @@ def open_pixels(
     index = build_index(
         names,
         source.media,
-        max_frames=data.frames_kept,
+        max_frames=reader.max_frames,
         thorough=source.role == "validation",
         name=source.name,
         uncaptioned=source.uncaptioned,
@@ -225,12 +231,13 @@ def open_pixels(
 def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:
     """What building the features of a source would take; the time is measured on some of its items."""
     views = source.config.views
-    store = open_store(encoder, source.media, views=views, max_frames=data.frames_kept, place=source.place)
+    frames = frames_of(source, data, encoder.config)
+    store = open_store(encoder, source.media, views=views, max_frames=frames, place=source.place)
     names = [item.name for item in source.items]
     plan = make_plan(names, source.media, store)
     todo = [names[n] for n in plan.todo]
     sample = todo[:: max(1, len(todo) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
-    seconds = _measure(encoder, sample, source, data.frames_kept)
+    seconds = _measure(encoder, sample, source, frames)
     return Estimate(
         source.name,
         len(names) + len(source.uncaptioned),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from evlgen.configuration import EVLGenConfig, Strict
 from evlgen.recipes.data import DataConfig
@@ -148,7 +148,9 @@ class ValidationConfig(Strict):
     every_steps: int = Field(500, gt=0, description="optimizer steps between validations")
     loss_items: int = Field(200, gt=0, description="items for loss and for the matched-against-shuffled gap")
     caption_items: int = Field(200, ge=0, description="items captioned and scored")
+    min_new_tokens: int = Field(0, ge=0, le=1_000, description="shortest caption in tokens, end token not counted")
     max_new_tokens: int = Field(24, gt=0, le=10_000, description="longest caption in tokens, end included")
+    length_penalty: float = Field(1.0, description="exponent of the length that scores of beams are divided by")
     beams: int = Field(1, gt=0, le=1_000, description="beams of the search; 1 is greedy")
     repetition_penalty: float = Field(
         1.0,
@@ -163,6 +165,11 @@ class ValidationConfig(Strict):
     def _check(self) -> ValidationConfig:
         if self.caption_items == 0 and self.metric not in ("loss", "gap"):
             raise ValueError(f"validation.metric {self.metric} needs validation.caption_items above 0, or choose loss")
+        if self.min_new_tokens >= self.max_new_tokens:
+            raise ValueError(
+                f"validation.min_new_tokens {self.min_new_tokens} leaves no room below validation.max_new_tokens "
+                f"{self.max_new_tokens}"
+            )
         return self
 
 
@@ -232,6 +239,21 @@ class Recipe(Strict):
     scst: ScstConfig = ScstConfig()
     validation: ValidationConfig = ValidationConfig()
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _check_r(self, info: ValidationInfo) -> Recipe:
+        """A layer merges half of its tokens at most: more would be cut without a word."""
+        tokens = self.model.vision.tokens
+        for layer, (r, left) in enumerate(
+            zip(self.model.connector.schedule(), self.model.tokens_per_layer(), strict=True)
+        ):
+            if tokens - left < r and not (info.context or {}).get(KEPT):
+                raise ValueError(
+                    f"model.connector.r merges {r} tokens in layer {layer + 1}, but of {tokens} tokens {tokens - left} "
+                    "can be merged at most: lower r, or give a list, one number a layer"
+                )
+            tokens = left
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

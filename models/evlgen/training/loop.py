@@ -102,7 +102,7 @@ class Trainer:
         self.validator = Validator(
             self.validation,
             recipe.validation,
-            recipe.data.max_frames,
+            model.config.temporal.frames,
             processes,
             shared=sharding == "fsdp",
             stop=self.watch.interrupt,

@@ -17,7 +17,7 @@ from torch._subclasses import FakeTensorMode
 from evlgen.data.batches import BatchMaker, CaptionSource, tokenize
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.media import is_picture
-from evlgen.data.sources import ReadSource
+from evlgen.data.sources import ReadSource, frames_of
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import packed_tokens
@@ -147,7 +147,8 @@ def read_captions_only(recipe: Recipe, model: EVLGenForConditionalGeneration) ->
         ids = tokenize(items, model.language.encode_caption)
         sources.append(CaptionSource(source.name, items, visual, ids, source.config.weight, source.config.ratio))
     rows = sum(
-        source.config.views * sum(_frames(source, item, recipe.data.frames_kept) for item in source.items)
+        source.config.views
+        * sum(_frames(source, item, frames_of(source, recipe.data, recipe.model)) for item in source.items)
         for source in (*train, *validation)
     )
     return CaptionData(sources, rows)

@@ -11,7 +11,7 @@ from evlgen.data.batches import CaptionSource, Source, VisualSource, tokenize
 from evlgen.data.captions import CaptionedItem, clean_caption, make_item
 from evlgen.data.pixels import FrameReader, decoders_here
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
-from evlgen.data.sources import ReadSource, open_pixels, prepare_source, read_sources
+from evlgen.data.sources import ReadSource, frames_of, open_pixels, prepare_source, read_sources
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -49,7 +49,7 @@ class Loader:
     ) -> None:
         self.data, self.progress, self.stop, self.retry = recipe.data, progress, stop, retry
         self.visual = choose_visual(recipe)
-        self._reader: FrameReader | None = None
+        self._readers: dict[int, FrameReader] = {}  # by frames of a video
         self.read = read_sources(recipe.data.model_copy(update={"lower_case": False}))
         self.found: list[FoundShards] = []
         self._shards = [(s, open_reader(s, recipe.data)) for s in recipe.data.train if s.shards]
@@ -90,7 +90,7 @@ class Loader:
         return ShardSource(
             found,
             model.language.encode_caption,
-            self._frame_reader(model).submit,
+            self._frame_reader(model, self.data.frames_kept).submit,
             side=model.config.vision.image_size,
             lower_case=self.data.lower_case,
             max_broken_share=self.data.max_broken_share,
@@ -128,20 +128,19 @@ class Loader:
         if self.visual == "features":
             prepared = prepare_source(model, source, self.data, report=self.progress, stop=self.stop)
             return None if prepared is None else (prepared.items, prepared.cache)
-        return open_pixels(
-            source, self.data, self._frame_reader(model), retry=self.retry, report=self.progress, stop=self.stop
-        )
+        reader = self._frame_reader(model, frames_of(source, self.data, model.config))
+        return open_pixels(source, self.data, reader, retry=self.retry, report=self.progress, stop=self.stop)
 
-    def _frame_reader(self, model: EVLGenForConditionalGeneration) -> FrameReader:
-        if self._reader is None:
+    def _frame_reader(self, model: EVLGenForConditionalGeneration, frames: int) -> FrameReader:
+        if frames not in self._readers:
             side = model.config.vision.image_size
-            self._reader = FrameReader(self.data.frames_kept, side, workers=decoders_here())
-        return self._reader
+            self._readers[frames] = FrameReader(frames, side, workers=decoders_here())
+        return self._readers[frames]
 
     def close(self) -> None:
         """End what decodes and fetches; the sources are of no use then."""
-        if self._reader is not None:
-            self._reader.close()
+        for reader in self._readers.values():
+            reader.close()
         for _, shards in self._shards:
             shards.close()
 

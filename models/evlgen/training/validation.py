@@ -74,7 +74,7 @@ class Validator:
     Args:
         sources: what is validated on.
         config: how many items, and how.
-        max_frames: frames per item.
+        max_frames: frames per item, as evaluation takes them.
         processes: among whom the items are split,
         shared: unless every process must run all of them, since the weights are sharded.
         stop: asked between batches (not where `shared`); True in any process gives the validation up.
@@ -191,6 +191,8 @@ class Validator:
                 num_beams=self.config.beams,
                 repetition_penalty=self.config.repetition_penalty,
                 max_new_tokens=self.config.max_new_tokens,
+                min_new_tokens=self.config.min_new_tokens,
+                length_penalty=self.config.length_penalty,
             )
             texts += generated.texts
             self._advance(len(chosen))

@@ -1,7 +1,8 @@
 """Which frames of a video to look at: a pure function from a timeline to presentation indices.
 
-"uniform" looks at the middle of each of F equal spans of time; "head-tail" spreads F frames evenly from the first to
-the last one, as the paper evaluates; "random-spans" takes one random moment in each of F equal spans, as it trains.
+"uniform" looks at the middle of each of F equal spans of time, which evaluation uses; "head-tail" spreads F frames
+evenly from the first to the last one (the released code's sampler of that name is another one, random, and trains);
+"random-spans" takes one random moment in each of F equal spans, as the paper trains.
 The frame chosen for a moment is the one on display then (timeline.py). Where we differ from the paper's code: spans are
 spans of time, not of frame numbers, so a variable frame rate does not skew them.
 """
