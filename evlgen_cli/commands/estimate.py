@@ -26,7 +26,9 @@ _PARTS = {
 }  # fmt: skip
 
 
-def show_estimate(loaded: "Recipe | Chain", folder: Path, device: str, processes: int | None, as_json: bool) -> None:
+def show_estimate(
+    loaded: "Recipe | Chain", folder: Path, device: str, processes: int | None, gpu: str | None, as_json: bool
+) -> None:
     """Estimate a recipe, or every training step of a chain, and print it.
 
     Args:
@@ -34,6 +36,7 @@ def show_estimate(loaded: "Recipe | Chain", folder: Path, device: str, processes
         folder: of the run or chain; its logs give the time.
         device: of the run.
         processes: of which ddp and fsdp are shown; None: as many as there are GPUs, at least 2.
+        gpu: name of a GPU that the run would be on; None: `device`.
         as_json: print JSON.
     """
     from evlgen.errors import UsageError
@@ -42,7 +45,7 @@ def show_estimate(loaded: "Recipe | Chain", folder: Path, device: str, processes
 
     if not isinstance(loaded, Chain):
         with download_progress() as report:
-            estimate = estimate_run(loaded, folder=folder, device=device, processes=processes, report=report)
+            estimate = estimate_run(loaded, folder=folder, device=device, processes=processes, gpu=gpu, report=report)
         if as_json:
             print_json(estimate.as_dict())
         else:
@@ -56,7 +59,7 @@ def show_estimate(loaded: "Recipe | Chain", folder: Path, device: str, processes
     steps = {}
     for name, (recipe, place) in runs.items():
         with download_progress() as report:
-            steps[name] = estimate_run(recipe, folder=place, device=device, processes=processes, report=report)
+            steps[name] = estimate_run(recipe, folder=place, device=device, processes=processes, gpu=gpu, report=report)
         if not as_json:
             _show(f"step {name}: {recipe.name}", steps[name])
     if as_json:
@@ -78,6 +81,9 @@ def _show(title: str, estimate: "RunEstimate") -> None:
     rows.append(["peak in", *(one.peak for one in estimate.memory)])
     rows.append(["items at once", *(str(one.items) for one in estimate.memory)])
     table(["memory of each process", *(_column(one) for one in estimate.memory)], rows)
+    for one, fit in zip(estimate.memory, estimate.fits, strict=False):
+        of = f"{human_bytes(fit.needed)} at least, of {human_bytes(fit.room)} of {fit.place}"
+        out.print(f"fits, {_column(one)}: {fit.verdict} ({of})")
     phases = estimate.memory[0].phases.items()
     out.print("one process by phase: " + ", ".join(f"{name} {human_bytes(phase.total)}" for name, phase in phases))
     if estimate.library_bytes is not None:

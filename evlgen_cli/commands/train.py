@@ -48,6 +48,10 @@ def train(
         typer.Option("--processes", min=1, help="Processes on this machine; one for each GPU if not given."),
     ] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help=HELP)] = False,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", help="With --estimate: does it fit this GPU, e.g. h100-80gb, which need not be here?"),
+    ] = None,
     as_json: JsonOption = False,
     part: Annotated[bool, typer.Option(PART, hidden=True)] = False,
 ) -> None:
@@ -59,13 +63,16 @@ def train(
 
     Under torchrun, accelerate launch and srun a training run joins the processes that are there.
     """
+    from evlgen.errors import UsageError
     from evlgen.recipes import Chain
     from evlgen.training.launch import join_cluster
     from evlgen.training.starting import processes_to_start, start
 
+    if gpu is not None and not estimate:
+        raise UsageError("--gpu is for --estimate", "--device says where a run computes")
     loaded, folder, notes = _what_to_run(recipe, out_folder, resume and not part, overrides or [])
     if estimate:
-        show_estimate(loaded, folder, device, processes, as_json)
+        show_estimate(loaded, folder, device, processes, gpu, as_json)
         return
     if not resume and not isinstance(loaded, Chain) and os.environ.get("RANK", "0") == "0":
         _say_what_is_missing(loaded)

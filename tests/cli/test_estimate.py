@@ -111,3 +111,29 @@ def test_the_help_says_what_is_left_out() -> None:
     shown = " ".join(runner.invoke(app, ["train", "--help"]).stdout.replace("│", " ").split())
     assert "Left out of memory: workspaces" in HELP
     assert "CUDA context" in shown
+
+
+def test_it_says_whether_it_fits(recipe_file: Path) -> None:
+    here = runner.invoke(app, estimate(recipe_file))
+    assert "fits, one process: yes (" in here.stdout, here.stdout
+    made = json.loads(runner.invoke(app, estimate(recipe_file, "--gpu", "t4-16gb", "--json")).stdout)
+    assert made["device"] == "t4-16gb"
+    assert made["fits"][0] == {
+        "place": "t4-16gb", "room": 16_000_000_000, "needed": made["memory"][0]["total"], "verdict": "yes",
+    }  # fmt: skip
+    unknown = runner.invoke(app, estimate(recipe_file, "--gpu", "h100"))
+    assert unknown.exit_code == Exit.USAGE
+    assert unknown.stderr.startswith("error: --gpu 'h100' is not known (did you mean 'h100-80gb'?)")
+    misplaced = runner.invoke(app, ["train", "--recipe", str(recipe_file), "--gpu", "h100-80gb"])
+    assert misplaced.exit_code == Exit.USAGE
+
+
+def test_what_is_too_large_does_not_fit() -> None:
+    from evlgen.training.machines import fits
+    from evlgen.training.memory import PhaseMemory, ProcessMemory
+
+    one = ProcessMemory("none", 1, 8, {"step": PhaseMemory(frozen=10, trained=0)})
+    verdicts = [fits([one], ("here", room), 0, shared=False)[0].verdict for room in (9, 10, 18, 19)]
+    assert verdicts == ["no", "perhaps", "perhaps", "yes"]
+    two = ProcessMemory("ddp", 2, 8, one.phases)
+    assert fits([two], ("here", 40), 1, shared=True)[0].needed == 22, "processes on a CPU share its memory"

@@ -30,6 +30,7 @@ from evlgen.errors import UsageError
 from evlgen.modeling.hardware import pick_device, pick_dtype
 from evlgen.recipes.schema import Recipe
 from evlgen.training.folder import may_go_on
+from evlgen.training.machines import Fit, fits, room_of
 from evlgen.training.memory import MemoryEstimator, ProcessMemory
 from evlgen.training.records import RunLog, machine_facts
 from evlgen.training.skeleton import CaptionData, build_model, build_task, read_captions_only
@@ -54,6 +55,7 @@ class RunEstimate:
         captions: where the lengths of captions come from.
         seconds: of all optimizer steps, validation not included; None where no step was measured.
         measured: what `seconds` comes from, or why there is none.
+        fits: whether each of `memory` fits this machine, or the GPU that was named; empty where that is not known.
     """
 
     recipe: str
@@ -67,6 +69,7 @@ class RunEstimate:
     captions: str
     seconds: float | None
     measured: str
+    fits: tuple[Fit, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -80,6 +83,7 @@ def estimate_run(
     folder: Path,
     device: str = "auto",
     processes: int | None = None,
+    gpu: str | None = None,
     report: Callable[..., None] | None = None,
 ) -> RunEstimate:
     """Estimate a run without loading a weight or a picture.
@@ -90,6 +94,7 @@ def estimate_run(
         device: "auto" or a torch device.
         processes: of which ddp and fsdp are estimated; None: as many as there are GPUs, at least 2, and left out
             where a step is too small for them.
+        gpu: name of a GPU that need not be here, see `evlgen.training.machines.GPUS`; instead of `device`.
         report: progress of downloads: of the language model's files as far as its shape is in them.
 
     Raises:
@@ -97,8 +102,11 @@ def estimate_run(
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
     libraries, visual = _resident_bytes(), choose_visual(recipe)
-    place = torch.device(pick_device(device))
-    dtype = pick_dtype(recipe.train.precision, place)
+    place = torch.device(pick_device(device)) if gpu is None else torch.device("cuda")
+    room = room_of(gpu, place)
+    elsewhere = gpu is not None  # bfloat16 is what auto comes to on all but the oldest
+    wanted = "bfloat16" if elsewhere and recipe.train.precision == "auto" else recipe.train.precision
+    dtype = pick_dtype(wanted, place)
     shown = _shown(recipe, dtype, place, processes)
     fake = FakeTensorMode(allow_non_fake_inputs=True)  # captions are real: lengths of packed sequences depend on them
     model = build_model(recipe, dtype, fake, report)
@@ -108,11 +116,13 @@ def estimate_run(
     estimator = MemoryEstimator(recipe, task, data, fake, gpu=place.type == "cuda")
     with torch.random.fork_rng(devices=[]):
         memory = tuple(estimator.process(sharding, count) for sharding, count in shown)
-    seconds, measured = measured_seconds(recipe, folder, place)
+    seconds, measured = (
+        (None, f"nothing is measured on {gpu}") if elsewhere else measured_seconds(recipe, folder, place)
+    )
     row_bytes = model.config.vision.tokens * model.vision.feature_width * FEATURE_BYTES
     return RunEstimate(
         recipe=recipe.name,
-        device=str(place),
+        device=gpu or str(place),
         precision=str(dtype).removeprefix("torch."),
         frozen_parameters=sum(p.numel() for p in task.parameters() if not p.requires_grad),
         trained_parameters=sum(p.numel() for p in task.parameters() if p.requires_grad),
@@ -122,6 +132,7 @@ def estimate_run(
         captions=_said_of_captions(recipe, data),
         seconds=seconds,
         measured=measured,
+        fits=tuple(fits(memory, room, (libraries or 0) if place.type == "cpu" else 0, shared=place.type == "cpu")),
     )
 
 
