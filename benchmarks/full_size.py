@@ -188,8 +188,8 @@ def flops(models: list[Model]) -> str:
     said = prose(
         f"For one item (one frame; {frames} frames), in GFLOP. A training step has a caption of {text} tokens and "
         "includes the backward pass; its parts are the vision tower, the connector and the language model. The tower "
-        f"of a picture model runs no backward pass. A caption is greedy, of {NEW_TOKENS} tokens, with the pass that "
-        "scores it. 2 FLOPs a multiply-add; matrix products, convolutions and attention are counted "
+        f"of a picture model runs no backward pass. A caption is greedy, of {NEW_TOKENS} tokens. "
+        "2 FLOPs a multiply-add; matrix products, convolutions and attention are counted "
         "(`models/evlgen/bench/formulas.py` says "
         f'what is not). "q-former" is BLIP-2\'s in the place of TomeFormer, of the same width: {QUERIES} queries, '
         f"{QFORMER_LAYERS} layers, cross attention in one of {CROSS_EVERY}, without its text branch."

@@ -111,8 +111,7 @@ def test_language_model_by_hand() -> None:
     assert language_step_flops(sizes, 3, 2) == count_language_step(language, 3, 2) == step
     prefix = 2 * 3 * weights + 2 * 2 * 2 * 3 * 3 * 32
     one_more = 2 * weights + 2 * 2 * 2 * 4 * 32
-    scoring = 2 * 4 * weights + 2 * 2 * 2 * 4 * 4 * 32
-    caption = prefix + one_more + scoring + 2 * head
+    caption = prefix + one_more + head
     assert language_caption_flops(sizes, 3, 2) == count_language_caption(language, 3, 2) == caption
 
 

@@ -77,14 +77,12 @@ def count_language_step(language: FrozenLanguageModel, prefix: int, text_tokens:
 
 
 def count_language_caption(language: FrozenLanguageModel, prefix: int, new_tokens: int) -> int:
-    """Of a greedy caption and the pass that scores it; see `language_caption_flops`.
+    """Of a greedy caption, whose log-probability the search knows; see `language_caption_flops`.
 
     The steps between the first and the last are not run: each costs as much more than the one before it.
     """
     with torch.no_grad():
-        total = count(lambda: _prefixed(language, prefix)) + count(
-            lambda: _score(language, _empty_prefix(language, prefix), new_tokens)
-        )
+        total = count(lambda: _prefixed(language, prefix))
         if new_tokens > 1:
             first, last = (_count_one_step(language, seen) for seen in (prefix, prefix + new_tokens - 2))
             total += (new_tokens - 1) * (first + last) // 2

@@ -113,7 +113,7 @@ def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> 
 
 
 def language_caption_flops(sizes: LanguageSizes, prefix: int, new_tokens: int) -> int:
-    """Of a greedy caption: the prefix, one token a step with a key-value cache, and the pass that scores it.
+    """Of a greedy caption: the prefix, then one token a step with a key-value cache.
 
     Args:
         sizes: of the language model.
@@ -121,5 +121,4 @@ def language_caption_flops(sizes: LanguageSizes, prefix: int, new_tokens: int) -
         new_tokens: of the caption; the last one is never read.
     """
     steps = sum(sizes.body(1, prefix + i) for i in range(1, new_tokens))
-    T = prefix + new_tokens - 1
-    return sizes.body(prefix, prefix) + steps + sizes.body(T, T) + 2 * sizes.head(new_tokens)
+    return sizes.body(prefix, prefix) + steps + sizes.head(new_tokens)

@@ -79,7 +79,7 @@ class ConnectorReport:
         soft_prompts: in front of the language model, of all frames.
         connector: FLOPs forward.
         step: FLOPs of a training step, with one caption of the longest length.
-        caption: FLOPs of a greedy caption, with the pass that scores it.
+        caption: FLOPs of a greedy caption.
     """
 
     name: str
