@@ -197,6 +197,31 @@ def test_files_of_a_language_model_that_are_damaged(language: Path) -> None:
     load_language_model(config)
 
 
+def test_a_language_model_that_lacks_weights_is_not_filled_with_random_ones(language: Path) -> None:
+    path = language / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["model.layers.0.self_attn.q_proj.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    line = one_line(lambda: load_language_model(LanguageConfig(source=str(language), width=32)))
+    assert "1 of its weights are missing, among them model.layers.0.self_attn.q_proj.weight" in line
+
+
+def test_a_language_model_leads_nowhere_else(language: Path, tmp_path: Path) -> None:
+    config = LanguageConfig(source=str(language), width=32)
+    load_language_model(config)
+    (language / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/model"}))
+    assert "it is an adapter (adapter_config.json)" in one_line(lambda: load_language_model(config))
+    (language / "adapter_config.json").unlink()
+    changed(language, attn_implementation="some/kernels")
+    assert "attn_implementation 'some/kernels' is code from elsewhere" in one_line(lambda: load_language_model(config))
+    changed(language, attn_implementation=None)
+    names = load_file(language / "model.safetensors")
+    (language / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../outside.safetensors")}
+    (language / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names '../outside.safetensors', which is not beside it" in one_line(lambda: load_language_model(config))
+
+
 def write_gguf(path: Path, layers: int = 1) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(layers)

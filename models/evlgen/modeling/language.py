@@ -24,7 +24,7 @@ from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
 from evlgen.modeling.cross_attention import CrossAttention, Seen
 from evlgen.modeling.gguf_header import check_gguf
-from evlgen.modeling.opening import check_sizes, open_pretrained, quiet_transformers, reason_of
+from evlgen.modeling.opening import check_sizes, open_pretrained, quiet_transformers, reason_of, with_all_weights
 from evlgen.modeling.packing import PromptedIds
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
@@ -236,7 +236,9 @@ def load_language_model(
         return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
     where = _location(config, report)
     tokenizer = open_pretrained(transformers.AutoTokenizer, str(config.source), **where)
-    model = open_pretrained(transformers.AutoModelForCausalLM, str(config.source), dtype=dtype, **where, **options)
+    options |= {"dtype": dtype, "output_loading_info": True}
+    opened = open_pretrained(transformers.AutoModelForCausalLM, str(config.source), **where, **options)
+    model = with_all_weights(opened, f"language.source {config.source}")
     _check_head(config, model.config)
     return FrozenLanguageModel(config, model, tokenizer)
 
@@ -296,8 +298,11 @@ def _converted(gguf: Path, source: str) -> Path:
         where["trust_remote_code"] = False
         check_gguf(gguf)
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, **options)
+            options |= {"dtype": torch.bfloat16, "output_loading_info": True}
+            model = with_all_weights(transformers.AutoModelForCausalLM.from_pretrained(**where, **options), str(gguf))
             tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+        except WeightsError:
+            raise
         except Exception as error:  # a stranger's file may bring its readers to any error at all
             raise WeightsError(f"{gguf} cannot be read as a GGUF model: {reason_of(error)}") from error
         model.save_pretrained(folder)

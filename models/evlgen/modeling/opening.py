@@ -42,18 +42,58 @@ def open_pretrained(factory: Any, source: str, **where: Any) -> Any:
         where: what to hand to `from_pretrained`.
 
     Raises:
-        WeightsError: it is damaged, asks for impossible sizes, or brings code of its own.
+        WeightsError: it is damaged, asks for impossible sizes, brings code of its own, or leads to other sources.
         EvlgenError: it is not there.
     """
     hint = "check the name, or the network" if source.startswith("hf:") else "check the files that it is made of"
     try:
         with quiet_transformers():
             check_sizes(_plain_config(**where), source)
+            _check_leads(Path(where["pretrained_model_name_or_path"]), source)
             return factory.from_pretrained(**where, trust_remote_code=False)
     except EvlgenError:
         raise
     except Exception as error:  # a stranger's file may bring transformers to any error at all
         raise WeightsError(f"language.source {source}: {reason_of(error)}", hint) from error
+
+
+def with_all_weights(opened: tuple[Any, Mapping[str, Any]], what: str) -> Any:
+    """The model out of what from_pretrained returns with `output_loading_info`, if its file had all of its weights.
+
+    transformers fills what is missing with random numbers, and says so in a log that nobody sees: such a model writes
+    nonsense, and calls it a caption.
+
+    Raises:
+        WeightsError: some are missing; one is named.
+    """
+    model, info = opened
+    if missing := sorted(info["missing_keys"]):
+        raise WeightsError(
+            f"{what}: {len(missing)} of its weights are missing, among them {printable(missing[0])}",
+            "fetch or convert it again; a model of another kind does not go here",
+        )
+    return model
+
+
+def _check_leads(folder: Path, source: str) -> None:
+    """See that a folder holds its weights itself: the files in it could name others that nobody has declared.
+
+    Raises:
+        WeightsError: it is an adapter of another model, or its index names files elsewhere.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"language.source {source}: it is an adapter (adapter_config.json), whose own model is elsewhere",
+            "merge it into that model with peft (merge_and_unload), and name the result",
+        )
+    for index in sorted(folder.glob("*.index.json")):
+        names = read_json(index)
+        files = names.get("weight_map") if isinstance(names, Mapping) else None
+        for file in files.values() if isinstance(files, Mapping) else ():
+            if not isinstance(file, str) or file != Path(file).name:
+                raise WeightsError(
+                    f"language.source {source}: {index.name} names {printable(repr(file)[:80])}, which is not beside it"
+                )
 
 
 def _plain_config(pretrained_model_name_or_path: str, revision: str | None = None, **other: Any) -> Any:
@@ -80,6 +120,11 @@ def check_sizes(settings: Any, source: str) -> None:
         if value is not None and not (type(value) is int and 0 < value <= most):
             said = printable(repr(value)[:40])
             raise WeightsError(f"language.source {source}: {key} is {said}, expected a whole number up to {most}")
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "/" in str(settings.get(key)):  # the name of a repository of compiled code, which would be fetched and run
+            raise WeightsError(
+                f"language.source {source}: {key} {printable(repr(settings[key])[:80])} is code from elsewhere"
+            )
     layers = max((settings.get(key) or 0 for key in _LAYERS), default=0)
     width = max((settings.get(key) or 0 for key in _WIDTHS), default=0)
     if (count := 12.0 * layers * width**2 + (settings.get("vocab_size") or 0) * width) > MOST_PARAMETERS:
