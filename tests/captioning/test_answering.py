@@ -112,6 +112,13 @@ def test_questions_as_the_authors_code_asks_them(folder: Path, answerer: FakeAns
     assert sorted(row["question"] for row in fakes.rows_of(Path("own-tiny.jsonl"))[count:]) == sorted(asked)
 
 
+def test_a_device_is_refused_as_an_output(folder: Path, answerer: FakeAnswerer) -> None:
+    done = evlgen("--questions", "q.json", "--out", "/dev/null")
+    assert (done.exit_code, done.stdout, answerer.asked) == (2, "", [])
+    assert done.stderr.startswith("error: --out /dev/null is not a plain file (")
+    assert not Path("/dev/null.jsonl").exists()
+
+
 def test_the_whole_output_and_its_files(folder: Path, answerer: FakeAnswerer) -> None:
     done = evlgen("--questions", "q.json", "--references", "a.json")
     assert done.exit_code == 0, done.stderr

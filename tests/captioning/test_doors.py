@@ -56,6 +56,19 @@ def test_refused_with_one_line(arguments: list[str], message: str) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_urls_in_a_list_are_told_before_anything_is_done() -> None:
+    here = [str(path) for path in Path("videos").rglob("*.mp4")]
+    urls = [f"https://example.org/{number}.mp4" for number in range(5)]
+    Path("list.txt").write_text("\n".join([*here, *urls]))
+    shown = ", ".join(urls[:3])
+    says = f"error: download them first, evlgen reads files: {shown} and 2 more, in the list "
+    result = evlgen("@list.txt", "-o", "x.jsonl")
+    assert (result.exit_code, result.stdout, Path("x.jsonl").exists()) == (2, "", False)
+    assert result.stderr == f"{says}list.txt (curl -LO URL, or yt-dlp URL for a page)\n"
+    Path("list.txt").write_text("\n".join(here))
+    assert evlgen("@list.txt", "-o", "x.jsonl").exit_code == 0
+
+
 def test_a_caption_file_of_before_may_be_called_anything() -> None:
     evlgen("videos", "--out", "x.jsonl", "--limit", "2")
     Path("x.jsonl").rename("x.txt")

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -58,6 +60,21 @@ def test_the_old_content_stays_if_the_new_one_cannot_be_made(tmp_path: Path) -> 
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_taken_away(tmp_path: Path) -> None:
+    script = "import os, signal, sys; from evlgen.system.files import replacing\n"
+    script += "with replacing(sys.argv[1]) as aside: aside.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script, tmp_path / "model.pth"], timeout=60, check=False)
+    old, young = sorted(tmp_path.iterdir())
+    others = [tmp_path / f".model.pth.{os.getpid()}-0123ab.part", tmp_path / ".mine.part", tmp_path / "notes.part"]
+    for path in others:
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (0, 0))
+    write_text(tmp_path / "other.json", "{}")
+    assert sorted(tmp_path.iterdir()) == sorted([young, *others, tmp_path / "other.json"])
 
 
 def test_symlinks_are_followed(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
 )
 """What counts in a folder. A file named by itself or in a list is taken whatever it is called."""
 
+_SHOWN = 3  # URLs in an error
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -104,10 +105,7 @@ def find_videos(
             missing.append(source)
         for hit in hits:
             found.setdefault(hit.path, hit)
-    if urls := [source for source in missing if _URL.match(source)]:
-        raise UsageError(
-            f"download it first, evlgen reads files: {', '.join(urls)}", "curl -LO URL, or yt-dlp URL for a page"
-        )
+    _refuse_urls(missing)
     if missing:
         raise UsageError(
             f"no such file, folder or match: {', '.join(missing)}",
@@ -207,9 +205,22 @@ def _read_list(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
                 lines = file.readlines()
         except OSError as error:
             raise UsageError(f"cannot read the list {source[1:]}: {error.strerror}", "one path a line") from error
-    for line in lines:
-        if entry := line.rstrip("\r\n"):
-            yield _Found(os.path.abspath(entry), None)
+    entries = [entry for line in lines if (entry := line.rstrip("\r\n"))]
+    _refuse_urls((entry for entry in entries if not os.path.lexists(entry)), source)
+    for entry in entries:
+        yield _Found(os.path.abspath(entry), None)
+
+
+def _refuse_urls(missing: Iterable[str], source: str = "") -> None:
+    urls = [one for one in missing if _URL.match(one)]
+    if urls:
+        rest = f" and {len(urls) - _SHOWN:,} more" if len(urls) > _SHOWN else ""
+        place = f", in the list {source.removeprefix('@')}" if source else ""
+        raise UsageError(
+            f"download {'it' if len(urls) == 1 else 'them'} first, evlgen reads files: "
+            f"{', '.join(urls[:_SHOWN])}{rest}{place}",
+            "curl -LO URL, or yt-dlp URL for a page",
+        )
 
 
 def _name(found: list[_Found], root: Path | None) -> list[Video]:

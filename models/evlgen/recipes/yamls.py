@@ -13,7 +13,7 @@ import yaml
 
 from evlgen.errors import UsageError
 from evlgen.system.files import os_errors
-from evlgen.system.jsons import decode_utf8
+from evlgen.system.jsons import MOST_DIGITS, decode_utf8
 
 MOST_BYTES = 1 << 20
 """Of a file: a recipe has a few thousand."""
@@ -61,8 +61,11 @@ def parse_yaml(text: str, what: str) -> Any:
 
 
 def _weigh(node: yaml.Node, what: str, weights: dict[int, int]) -> int:
-    """How many values a node stands for; keys are looked at on the way."""
+    """How many values a node stands for; keys and the length of numbers are looked at on the way."""
     if id(node) not in weights:
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MOST_DIGITS:
+            line = node.start_mark.line + 1
+            raise UsageError(f"{what} holds a number of more than {MOST_DIGITS} digits, in line {line}")
         weights[id(node)] = MOST_VALUES + 1  # until it is known: a node that holds itself has no end
         inner = list(node.value) if isinstance(node, yaml.CollectionNode) else []
         if isinstance(node, yaml.MappingNode):

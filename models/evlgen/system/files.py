@@ -1,15 +1,19 @@
 """The one way to write a file: whole or not at all, where the path really leads, readable by whom the umask lets.
 
-The content goes to a temporary file beside the target, is written through to the disk and renamed. Symlinks are
-followed. What is no regular file (a device, a FIFO, /dev/stdout) is never replaced: the content goes through it.
+The content goes to a temporary file beside the target, is written through to the disk and renamed; what a killed
+process left of that kind is taken away by the next that writes in the folder. Symlinks are followed. What is no regular
+file (a device, a FIFO, /dev/stdout) is never replaced: the content goes through it.
 """
 
 import errno
+import functools
 import os
 import re
 import secrets
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +28,8 @@ _HINTS = {
     errno.EISDIR: "name a file, not a folder",
 }
 _RUST = re.compile(r"\(os error (\d+)\)")  # safetensors and tokenizers tell a full disk in the text of their own errors
+_ASIDE = re.compile(r"\..{1,40}\.(\d{1,10})-[0-9a-f]{6}\.part", re.DOTALL)
+_OLD_SECONDS = 3600
 _OWN_STREAMS = re.compile(r"/dev/(std\w+|fd/.+)|/proc/.+")  # they may lead to a file that another writes as well
 
 
@@ -62,6 +68,7 @@ def replacing(path: str | Path, *, hint: str = "") -> Iterator[Path]:
             yield from _through(Path(path))
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         known = target.name[:40]  # a name may be so long that nothing can be added to it
         aside = target.with_name(f".{known}.{os.getpid()}-{secrets.token_hex(3)}.part")
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -75,6 +82,30 @@ def replacing(path: str | Path, *, hint: str = "") -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
+
+
+@functools.cache  # once is enough, and folders can be large
+def _sweep(folder: Path) -> None:
+    """Take away the temporary files that processes which are gone left in a folder.
+
+    They must be old as well: a process of another machine, on a disk of both, is not known here.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = _ASIDE.fullmatch(entry.name)
+            if match and not _alive(int(match[1])) and time.time() - entry.stat().st_mtime > _OLD_SECONDS:
+                with suppress(OSError):
+                    os.unlink(entry.path)  # noqa: PTH108
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0) if sys.platform != "win32" else None  # on Windows that would end it
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def _through(path: Path) -> Iterator[Path]:
