@@ -75,7 +75,7 @@ def train(
         show_estimate(loaded, folder, device, processes, gpu, as_json)
         return
     if not resume and not isinstance(loaded, Chain) and os.environ.get("RANK", "0") == "0":
-        _say_what_is_missing(loaded)
+        _say_what_is_missing(loaded, recipe or loaded.name)
     again = ["train", *(["--recipe", recipe] if recipe is not None else []), "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
     join_cluster()
@@ -95,13 +95,13 @@ def train(
     _run(loaded, folder, resume, device, as_json, again, part)
 
 
-def _say_what_is_missing(recipe: "Recipe") -> None:
+def _say_what_is_missing(recipe: "Recipe", called: str) -> None:
     """Before anything is loaded: what is there, what is not, where it comes from, and the commands in their order."""
     from evlgen.workflow.needs import check_needs, guide
 
-    for line in guide(recipe):
+    for line in guide(recipe, called):
         err.print(line)
-    check_needs(recipe)
+    check_needs(recipe, called)
 
 
 def _what_to_run(

@@ -27,8 +27,9 @@ def lines(values: list[dict[str, object]]) -> str:
 def table(header: str, delimiter: str) -> str:
     columns = header.split(",")
     cells = [
-        {"image_id": str(n), "caption": f'"{text}"', "split": SPLITS[file]}
-        | dict.fromkeys(("file", "path", "image"), file)
+        {"image_id": str(n), "split": SPLITS[file]}
+        | dict.fromkeys(("caption", "text", "description"), f'"{text}"')
+        | dict.fromkeys(("file", "path", "image", "file_name", "filename"), file)
         for n, file in enumerate(WANT)
         for text in WANT[file]
     ]
@@ -44,9 +45,11 @@ KARPATHY = {
 }
 
 LAYOUTS = {
-    **{f"lines-{name}.jsonl": lines(rows(name)) for name in ("image", "video", "file", "path")},
+    **{f"lines-{name}.jsonl": lines(rows(name)) for name in ("image", "video", "file", "path", "file_name")},
     "list.json": json.dumps(rows("image")),
     "file.csv": table("file,caption,split", ","),
+    "image-folder.csv": table("file_name,text,split", ","),
+    "described.tsv": table("split,filename,description", "\t"),
     "path.csv": table("path,caption,split", ","),
     "number-and-file.csv": table("image_id,file,caption,split", ","),
     "file.tsv": table("split,caption,image", "\t"),

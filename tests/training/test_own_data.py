@@ -78,7 +78,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         look_at(table, tmp_path / "pics")
     with pytest.raises(UsageError, match=r"none of the 1 files of .*: a.png \(name their folder with --media\)"):
         look_at(table)
-    (tmp_path / "bad.csv").write_text("picture,text\na.png,x\n")
+    (tmp_path / "bad.csv").write_text("picture,words\na.png,x\n")
     with pytest.raises(UsageError, match="has no header"):
         look_at(tmp_path / "bad.csv", tmp_path / "pics")
     table = write_table(tmp_path, [("a.png", "x", "one"), ("b.png", "y", "two")])

@@ -38,17 +38,26 @@ def test_what_is_there_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EVLGEN_DATA", str(tmp_path))
     monkeypatch.delenv("EVLGEN_START", raising=False)
-    said = guide(load_recipe("msrvtt-video"))
+    said = guide(load_recipe("msrvtt-video"), "msrvtt-video")
     assert f"  there    the variable EVLGEN_DATA, the folder that holds your data sets: {tmp_path}" in said
     assert sum("MSR-VTT" in line and "missing" in line for line in said) == 2, "both splits"
     assert any("EVLGEN_START, the folder of the model" in line and "missing" in line for line in said)
     assert "  export EVLGEN_START=FOLDER" in said
 
 
+def test_a_file_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EVLGEN_DATA", raising=False)
+    own = tmp_path / "my own.yaml"
+    own.write_text("extends: mini-pretrain\nname: own\nsummary: own\n")
+    ran = runner.invoke(app, ["train", "--recipe", str(own)])
+    assert f"  evlgen train --recipe '{own}'" in ran.stderr.splitlines()
+    assert ran.stderr.endswith(f"(evlgen recipes show '{own}' is its manual)\n")
+
+
 def test_nothing_is_said_where_all_is_there(pictures: Path) -> None:  # noqa: F811 - the fixture imported above
     recipe = make_recipe(pictures)
-    assert guide(recipe) == []
-    assert all(not need.problem for need in check_needs(recipe))
+    assert guide(recipe, "here.yaml") == []
+    assert all(not need.problem for need in check_needs(recipe, "here.yaml"))
 
 
 def test_self_critical_training_finds_the_model_before_it() -> None:

@@ -21,8 +21,10 @@ from evlgen.errors import UsageError
 from evlgen.system.jsons import parse_json
 from evlgen.system.texts import read_text
 
-FILE_COLUMNS = ("video", "image", "file", "path")
+FILE_COLUMNS = ("video", "image", "file", "path", "file_name", "filename", "image_name")
 CAPTION_COLUMNS = ("captions", "caption")
+TEXT_COLUMNS = ("text", "sentence", "description")
+"""Captions by other names: where there are no captions, and no question."""
 ANSWER_COLUMNS = ("answers", "answer")
 QUESTION_PROMPT = "Question: {} Short answer:"
 """The prompt of a question (arXiv 2301.12597, section 4.2); rows that want another one have a prompt themselves."""
@@ -95,7 +97,9 @@ def _row(path: Path, where: str, value: Any) -> Row:
 def _text_column(value: Any) -> str | None:
     """Where the texts stand that are trained on: captions, or answers to a question."""
     captions = _known(value, CAPTION_COLUMNS)
-    return captions if captions is not None or _known(value, ("question",)) is None else _known(value, ANSWER_COLUMNS)
+    if captions is not None:
+        return captions
+    return _known(value, TEXT_COLUMNS) if _known(value, ("question",)) is None else _known(value, ANSWER_COLUMNS)
 
 
 def _prompt(path: Path, where: str, value: Mapping[str, Any], key: str) -> str:
@@ -141,7 +145,7 @@ def _table(path: Path, text: str) -> Iterator[Row]:
     lines = text.splitlines()
     first = next(line for line in lines if line.strip())
     headers = {d: [c.strip().strip('"') for c in first.split(d)] for d in "\t,;|"}
-    columns = (*FILE_COLUMNS, *CAPTION_COLUMNS, "question", *ANSWER_COLUMNS)
+    columns = (*FILE_COLUMNS, *CAPTION_COLUMNS, *TEXT_COLUMNS, "question", *ANSWER_COLUMNS)
     delimiter = max(headers, key=lambda d: (sum(c in columns for c in headers[d]), len(headers[d])))
     header = dict.fromkeys(headers[delimiter])
     name, caption = _known(header, FILE_COLUMNS), _text_column(header)
@@ -151,7 +155,9 @@ def _table(path: Path, text: str) -> Iterator[Row]:
             raise UsageError(
                 f"{path} has no header: it starts with {_shown(first)}", f"first line file,caption; {_KINDS}"
             )
-        raise UsageError(f"{path} line 1: expected columns file (or video, image, path) and caption{guess}")
+        raise UsageError(
+            f"{path} line 1: expected columns file (or video, image, path, file_name) and caption (or text){guess}"
+        )
     for where, row in table_rows(path, text, headers[delimiter], delimiter):
         if not row[name].strip():
             raise UsageError(f"{path} {where}: {_EXPECTED}; {name} is empty")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -54,8 +55,12 @@ def needs_of(recipe: Recipe) -> list[Need]:
     return list(dict.fromkeys(found))
 
 
-def check_needs(recipe: Recipe) -> list[Need]:
+def check_needs(recipe: Recipe, called: str) -> list[Need]:
     """The needs of a recipe.
+
+    Args:
+        recipe: the recipe.
+        called: its name or file, as the user typed it.
 
     Raises:
         UsageError: some are not there, and there is something to type about it; every one is named. What is left out
@@ -65,12 +70,19 @@ def check_needs(recipe: Recipe) -> list[Need]:
     missing = [need for need in needs if need.problem]
     if any(need.commands for need in missing):
         said = "; ".join(f"{need.what}: {need.problem}" for need in missing)
-        raise UsageError(f"{recipe.name} cannot start yet: {said}", f"evlgen recipes show {recipe.name} is its manual")
+        raise UsageError(
+            f"{recipe.name} cannot start yet: {said}", f"evlgen recipes show {shlex.quote(called)} is its manual"
+        )
     return needs
 
 
-def guide(recipe: Recipe) -> list[str]:
-    """What is there, what is not, and the commands in their order, in lines; nothing where all is there."""
+def guide(recipe: Recipe, called: str) -> list[str]:
+    """What is there, what is not, and the commands in their order, in lines; nothing where all is there.
+
+    Args:
+        recipe: the recipe.
+        called: its name or file, as the user typed it.
+    """
     needs = needs_of(recipe)
     if not any(need.problem and need.commands for need in needs):
         return []
@@ -80,7 +92,7 @@ def guide(recipe: Recipe) -> list[str]:
     return [
         *lines,
         "in this order:",
-        *(f"  {command}" for command in [*commands, f"evlgen train --recipe {recipe.name}"]),
+        *(f"  {command}" for command in [*commands, f"evlgen train --recipe {shlex.quote(called)}"]),
     ]
 
 
