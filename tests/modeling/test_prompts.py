@@ -101,6 +101,8 @@ def test_what_does_not_fit_is_said() -> None:
         model.generate(pixels, prompt=["a", "b", "c"])
     with pytest.raises(UsageError, match=r"a prompt of 115 tokens is too long: with 8 tokens .* 128 positions: 'bbbbb"):
         model.generate(pixels, prompt=["a", "b" * 115], max_new_tokens=6)
+    with pytest.raises(UsageError, match=r"captions of up to 121 tokens behind 8 others do not fit .* 128 positions"):
+        model.generate(pixels, max_new_tokens=121)
     model.generate(pixels, prompt="b" * 114, max_new_tokens=6)
     model.check_prompt("b" * 114, 6)
     with pytest.raises(UsageError, match=r"a prompt of 115 tokens is too long: with 8 tokens .* 128 positions: 'bbbbb"):

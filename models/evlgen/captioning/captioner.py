@@ -238,13 +238,12 @@ class ModelCaptioner(_OfModel):
     """A `Captioner` around an `EVLGenForConditionalGeneration`.
 
     Raises:
-        UsageError: the prompt is too long for the language model.
+        UsageError: prompt and captions are too long for the language model.
     """
 
     def __init__(self, model: Any, generation: Generation) -> None:
         super().__init__(model, generation)
-        if generation.prompt:
-            model.check_prompt(generation.prompt, generation.max_length)
+        model.check_prompt(generation.prompt, generation.max_length)
 
     def caption(self, clips: Sequence[NDArray[np.uint8]]) -> list[Caption]:
         """Caption clips (F, H, W, 3) that all have the same number of frames."""

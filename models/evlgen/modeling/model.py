@@ -41,6 +41,7 @@ from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
 DEFAULT_BEAMS = 3
+DEFAULT_LENGTH = 30
 MOST_LENGTH_GROUPS = 3
 FROZEN_PREFIXES = ("vision.trunk.", "vision.classifier.", "language.")
 
@@ -228,7 +229,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         features: Tensor | None = None,
         prompt: str | Sequence[str] = "",
         num_beams: int | None = None,
-        max_new_tokens: int = 30,
+        max_new_tokens: int = DEFAULT_LENGTH,
         min_new_tokens: int = 0,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -299,10 +300,9 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         """The second half of `generate`: from soft prompts, and tags where the model has them, to captions."""
         if decoding.get("num_beams") is None:
             decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
+        decoding.setdefault("max_new_tokens", DEFAULT_LENGTH)
         prefix = self.prefix(soft_prompts_BQW)
-        prompts = self._prompts(prompt, prefix, decoding)
-        if tags is not None:
-            prompts = [[*own, *ids] for own, ids in zip(self.tag_prompts(tags), prompts, strict=True)]
+        prompts = self._prompts(prompt, tags, soft_prompts_BQW, decoding["max_new_tokens"])
         output = generate_captions(self.language, prefix, prompts=prompts, **decoding)
         if decoding.get("do_sample"):  # the search knows the model's own log-probabilities, the sampler its samples'
             ids, count = output.token_ids(), decoding.get("num_captions", 1)
@@ -315,31 +315,49 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         output.texts = self.processor.batch_decode(output.sequences)
         return output
 
-    def _prompts(self, prompt: str | Sequence[str], prefix_BPW: Tensor, decoding: dict[str, Any]) -> list[list[int]]:
-        """Token ids of every item's prompt, checked."""
-        batch, before = prefix_BPW.shape[:2]
+    def _prompts(
+        self,
+        prompt: str | Sequence[str],
+        tags: Sequence[Sequence[Tag]] | None,
+        soft_prompts_BQW: Tensor,
+        max_new_tokens: int,
+    ) -> list[list[int]]:
+        """Token ids of every item's tags and prompt, checked."""
+        batch = len(soft_prompts_BQW)
         texts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
         if len(texts) != batch:
             raise UsageError(f"{len(texts)} prompts for {batch} items", "give one for all, or one each")
         prompts = [self.language.encode_prompt(text) for text in texts]
         longest = max(prompts, key=len)
-        self._check_length(texts[prompts.index(longest)], len(longest), before, decoding.get("max_new_tokens", 0))
-        return prompts
+        of_tags: list[list[int]] = [[]] * batch if tags is None else self.tag_prompts(tags)
+        before = soft_prompts_BQW.shape[1], max(map(len, of_tags))
+        self._check_length(texts[prompts.index(longest)], len(longest), *before, max_new_tokens)
+        return [[*own, *ids] for own, ids in zip(of_tags, prompts, strict=True)]
 
     def check_prompt(self, prompt: str, max_new_tokens: int) -> None:
-        """See that a prompt fits, before anything is decoded.
+        """See that captions behind a prompt, or behind none, fit, before anything is decoded.
 
         Raises:
-            UsageError: it is too long for the language model.
+            UsageError: they are too long for the language model.
         """
-        before = len(self.prompt_before) + self.config.soft_prompt_tokens() + len(self.prompt_after)
-        self._check_length(prompt, len(self.language.encode_prompt(prompt)), before, max_new_tokens)
+        tokens = len(self.language.encode_prompt(prompt))
+        self._check_length(prompt, tokens, self.config.soft_prompt_tokens(), 0, max_new_tokens)
 
-    def _check_length(self, prompt: str, tokens: int, before: int, after: int) -> None:
+    def _check_length(self, prompt: str, tokens: int, soft_prompts: int, tags: int, after: int) -> None:
         most = getattr(self.language.model.config, "max_position_embeddings", None)
-        if tokens and most is not None and before + tokens + after > most:
+        before = len(self.prompt_before) + len(self.prompt_after) + tags
+        if self.config.language.cross_attention is None:  # else they take no positions
+            before += soft_prompts
+        if most is None or before + tokens + after <= most:
+            return
+        if not tokens:
             raise UsageError(
-                f"a prompt of {tokens} tokens is too long: with {before} tokens before it and the caption after it it "
-                f"does not fit the language model's {most} positions: {prompt[:40]!r}",
-                "shorten it",
+                f"captions of up to {after} tokens behind {before} others do not fit the language model's {most} "
+                "positions",
+                f"ask for {max(0, most - before)} tokens or fewer",
             )
+        raise UsageError(
+            f"a prompt of {tokens} tokens is too long: with {before} tokens before it and the caption after it it "
+            f"does not fit the language model's {most} positions: {prompt[:40]!r}",
+            "shorten it",
+        )
