@@ -79,8 +79,8 @@ def bench(
     elif time:
         machine = result.machine
         place = machine.get("gpu") or f"{machine['device']} (threads: {machine['threads']})"
-        out.print(f"timed on {place} in {result.precision}; connectors in batches of {batch}; as fast: as r=0, which")
-        out.print("is timed in the same rounds")
+        out.print(f"timed on {place} in {result.precision}; connectors in batches of {batch}")
+        out.print("as fast: as r=0, which is timed in the same rounds")
     for model in result.models:
         if time and model.not_timed and not as_json:
             out.print(f"{model.name}: whole captions are not timed: {model.not_timed}")

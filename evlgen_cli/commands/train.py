@@ -74,7 +74,7 @@ def train(
     if estimate:
         show_estimate(loaded, folder, device, processes, gpu, as_json)
         return
-    if not resume and not isinstance(loaded, Chain) and os.environ.get("RANK", "0") == "0":
+    if not resume and os.environ.get("RANK", "0") == "0":
         _say_what_is_missing(loaded, recipe or loaded.name)
     again = ["train", *(["--recipe", recipe] if recipe is not None else []), "--out", str(folder), "--device", device]
     again += [word for override in overrides or [] for word in ("--set", override)]
@@ -95,7 +95,7 @@ def train(
     _run(loaded, folder, resume, device, as_json, again, part)
 
 
-def _say_what_is_missing(recipe: "Recipe", called: str) -> None:
+def _say_what_is_missing(recipe: "Recipe | Chain", called: str) -> None:
     """Before anything is loaded: what is there, what is not, where it comes from, and the commands in their order."""
     from evlgen.workflow.needs import check_needs, guide
 

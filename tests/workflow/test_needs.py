@@ -45,6 +45,37 @@ def test_what_is_there_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "  export EVLGEN_START=FOLDER" in said
 
 
+def test_a_chain_says_everything_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EVLGEN_DATA", "EVLGEN_START"):
+        monkeypatch.delenv(name, raising=False)
+    ran = runner.invoke(app, ["train", "--recipe", "msrvtt"])
+    assert ran.exit_code == Exit.USAGE
+    assert ran.stderr.splitlines()[:-1] == [
+        "msrvtt needs:",
+        "  missing  the variable EVLGEN_DATA, the folder that holds your data sets",
+        "  missing  the variable EVLGEN_START, the folder of the model to start from",
+        "  missing  MSR-VTT, split train, in ${EVLGEN_DATA}/msrvtt",
+        "  missing  MSR-VTT, split val, in ${EVLGEN_DATA}/msrvtt",
+        "  missing  the model to start from, ${EVLGEN_START}",
+        "  missing  ${EVLGEN_DATA}/msrvtt, split test, to score on",
+        "  missing  videos to caption, samples",
+        "in this order:",
+        "  export EVLGEN_DATA=FOLDER",
+        "  export EVLGEN_START=FOLDER",
+        '  evlgen data check msrvtt --root "${EVLGEN_DATA}/msrvtt"',
+        "  evlgen models convert FILE --to FOLDER   # or evlgen train --recipe pretrain-opt2.7b",
+        "  evlgen data samples --out samples",
+        "  evlgen train --recipe msrvtt",
+    ]
+    assert ran.stderr.splitlines()[-1] == (
+        "error: msrvtt cannot start yet: the variable EVLGEN_DATA, the folder that holds your data sets: not set; the "
+        "variable EVLGEN_START, the folder of the model to start from: not set; videos to caption, samples: no such "
+        "file, folder or match: samples (evlgen recipes show msrvtt is its manual)"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_file_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVLGEN_DATA", raising=False)
     own = tmp_path / "my own.yaml"
