@@ -43,3 +43,10 @@ def test_without_asserts_and_docstrings(folder: Path) -> None:
     command = [sys.executable, "-m", "evlgen_cli", "caption", "v", "--dry-run"]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "would caption 4 of 4 videos\n")
+    command = [sys.executable, "-m", "evlgen_cli", "bench", "--no-time"]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "error: Python runs without docstrings (PYTHONOPTIMIZE=2, or python -OO), and transformers' models need theirs "
+        "(unset PYTHONOPTIMIZE, or set it to 1)\n"
+    )
