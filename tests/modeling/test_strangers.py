@@ -20,6 +20,8 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.gguf_header import check_gguf
 from evlgen.modeling.language import _byte_tokenizer, load_config, load_language_model, load_tokenizer
 from evlgen.modeling.pretrained import read_tensors
+from evlgen.system.hashes import sha256_of
+from evlgen.weights.checkpoints import packaged_models, packaged_sha256
 from tests.modeling.conftest import TINY_LLAMA, tiny_model
 
 
@@ -121,6 +123,33 @@ def test_weights_that_are_no_numbers(value: float, folder: Path) -> None:
 def test_a_sum_that_overflows_is_no_reason(tmp_path: Path) -> None:
     save_file({"a": torch.full((4,), 3e38)}, tmp_path / "x.safetensors")
     assert len(read_tensors(tmp_path / "x.safetensors")["a"]) == 4
+
+
+def zeroed(path: Path, share: float = 0.5) -> None:
+    """Zeros from the middle on in the place of what was written, as of a disk that lost it; the size stays."""
+    content = bytearray(path.read_bytes())
+    begin = int(len(content) * share)
+    content[begin:] = bytes(len(content) - begin)
+    path.write_bytes(content)
+
+
+def test_a_checkpoint_that_is_damaged_does_not_caption(folder: Path) -> None:
+    EVLGenForConditionalGeneration.from_pretrained(folder)
+    zeroed(folder / "model.safetensors")
+    line = one_line(lambda: EVLGenForConditionalGeneration.from_pretrained(folder))
+    assert "model.safetensors is damaged: its values are not those that were written" in line
+
+
+def test_a_packaged_model_that_is_damaged_does_not_caption(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, packaged in packaged_models().items():
+        assert packaged_sha256(packaged / "model.safetensors") == sha256_of(packaged / "model.safetensors"), name
+    mini = tmp_path / "evlgen-mini"
+    folder.rename(mini)  # a whole model, but not the one of this name
+    monkeypatch.setattr("evlgen.weights.checkpoints.packaged_models", lambda: {"evlgen-mini": mini})
+    line = one_line(lambda: EVLGenForConditionalGeneration.from_pretrained("evlgen-mini"))
+    assert line == f"{mini / 'model.safetensors'} is not the file that evlgen came with (install evlgen again)"
 
 
 @pytest.fixture

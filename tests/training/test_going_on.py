@@ -99,6 +99,16 @@ def test_a_missing_checkpoint_is_refused_and_what_is_there_is_named(pictures: Pa
         run(make_recipe(pictures), folder, resume=True)
 
 
+def test_a_checkpoint_whose_values_a_disk_has_lost_is_not_gone_on_from(pictures: Path) -> None:
+    begun(make_recipe(pictures), pictures / "run")
+    state = pictures / "run" / "last" / "training.safetensors"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    state.write_bytes(content)
+    with pytest.raises(EvlgenError, match=r"training\.safetensors is damaged: its values are not those that were wr"):
+        run(make_recipe(pictures), pictures / "run", resume=True)
+
+
 FACTS = {"step": 3, "best": 0.5, "seconds": 1.0}
 
 

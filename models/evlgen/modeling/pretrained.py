@@ -21,13 +21,15 @@ from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.opening import reason_of
+from evlgen.modeling.tensor_checksums import KEY as CHECKSUM
+from evlgen.modeling.tensor_checksums import check_sum, checksum_of
 from evlgen.modeling.tomeformer import load_bert
 from evlgen.system.files import replacing
 from evlgen.system.hashes import sha256_of
 from evlgen.system.jsons import parse_json
 from evlgen.system.names import printable
 from evlgen.weights import fetch
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint, packaged_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,9 +52,16 @@ def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise WeightsError(f"{what}: it is no regular file")
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+        if path.suffix == ".safetensors":
+            loaded: Any = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+        else:
+            loaded, metadata = _load_pickle(path), None
     except Exception as error:  # junk brings torch's readers to any error at all
         raise WeightsError(f"{what}: {reason_of(error)}") from error
+    if metadata:
+        check_sum(loaded, metadata, path)
     if inside is not None and isinstance(loaded, dict):
         loaded = loaded.get(inside, loaded)
     if not (isinstance(loaded, dict) and all(isinstance(v, Tensor) for v in loaded.values())):
@@ -92,7 +101,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     Args:
         tensors: what to write; in a torch pickle they stand under "model".
         path: the file.
-        metadata: texts for the header of a safetensors file.
+        metadata: texts for the header of a safetensors file, beside a checksum of the tensors.
 
     Raises:
         EvlgenError: it cannot be written; see `evlgen.system.files.replacing`.
@@ -109,7 +118,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
             pointer = whole.untyped_storage().data_ptr()
             apart[name] = whole.clone() if pointer in seen else whole
             seen.add(pointer)
-        save_file(apart, aside, metadata={"format": "pt", **(metadata or {})})
+        save_file(apart, aside, metadata={"format": "pt", CHECKSUM: checksum_of(apart), **(metadata or {})})
 
 
 class PretrainedMixin:
@@ -227,7 +236,10 @@ class PretrainedMixin:
         with torch.no_grad():
             for name in names:
                 own[name].copy_(tensors[name])
-        self.model_hash = sha256_of(path)[:16]
+        whole = sha256_of(path)
+        if packaged_sha256(path) not in (None, whole):
+            raise WeightsError(f"{printable(path)} is not the file that evlgen came with", "install evlgen again")
+        self.model_hash = whole[:16]
 
     def _frozen(self) -> dict[str, str | None]:
         """The sources of the frozen parts, hashes included."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from evlgen.errors import EvlgenError
 from evlgen.modeling.pretrained import write_tensors
+from evlgen.modeling.tensor_checksums import check_sum
 from evlgen.system.files import os_errors, sync
 from evlgen.system.jsons import JsonError, parse_json
 from evlgen.training.sharding import like, whole_on_cpu
@@ -102,9 +103,11 @@ def load_state(
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
-            facts = _facts(path, file.metadata() or {})
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise EvlgenError(f"checkpoint {path} is damaged: {error}", _instead(folder)) from None
+    facts = _facts(path, metadata)
+    check_sum(tensors, metadata, path, _instead(folder))
     wanted = {f"value.{name}": parameter.numel() for name, parameter in named.items()}
     wanted |= {f"average.{name}": value.numel() for name, value in (average or {}).items()}
     wanted |= {f"{m}.{n}": p.numel() for n, p in named.items() for m in _MOMENTS[1:] if f"{m}.{n}" in tensors}

@@ -7,12 +7,22 @@ from evlgen.configuration import CONFIG_FILE
 from evlgen.errors import UsageError, WeightsError
 
 WEIGHTS_FILE = "model.safetensors"
+_PACKAGED_SHA256 = {
+    "evlgen-mini": "ec55e91a1a69b412414cb35ffe8c88920793f3c568ea0a89f2a712b177cf0411",
+    "evlgen-mini-msrvtt": "eec6f5dee20360438ee2c9eafd822cfada55ecd5d4da12d64cc72ef29663fdca",
+}
 
 
 def packaged_models() -> dict[str, Path]:
     """Models that ship inside the package: name -> folder."""
     root = Path(str(resources.files("evlgen"))) / "assets"
     return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
+
+
+def packaged_sha256(weights: Path) -> str | None:
+    """The hash that a weight file inside the package has; None of other files, whose headers hold a checksum."""
+    folder = weights.parent
+    return _PACKAGED_SHA256.get(folder.name) if packaged_models().get(folder.name) == folder else None
 
 
 def find_checkpoint(name_or_path: str) -> Path:
