@@ -70,7 +70,10 @@ def caption(
     ] = CaptionRequest.frames,
     sampler: Annotated[
         str,
-        typer.Option(help="Which frames: uniform, head-tail, random-spans, or at most --frames by keyframes or fps=N."),
+        typer.Option(
+            help="Which frames: uniform, as evaluation looks at; head-tail, from the first to the last; random-spans, as "
+            "training draws; or at most --frames by keyframes or fps=N."
+        ),
     ] = CaptionRequest.sampler,
     backend: Annotated[
         str, typer.Option(help="Decoder of the videos: pyav, decord or ffmpeg.")

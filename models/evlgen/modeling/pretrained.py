@@ -59,7 +59,9 @@ def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
         else:
             loaded, metadata = _load_pickle(path), None
     except Exception as error:  # junk brings torch's readers to any error at all
-        raise WeightsError(f"{what}: {reason_of(error)}") from error
+        # the texts of these say nothing of a file
+        junk = isinstance(error, LookupError | TypeError | AttributeError | EOFError)
+        raise WeightsError(f"{what}: {'it holds no tensors' if junk else reason_of(error)}") from error
     if metadata:
         check_sum(loaded, metadata, path)
     if inside is not None and isinstance(loaded, dict):
