@@ -71,8 +71,8 @@ def caption(
     sampler: Annotated[
         str,
         typer.Option(
-            help="Which frames: uniform, as evaluation looks at; head-tail, from the first to the last; random-spans, as "
-            "training draws; or at most --frames by keyframes or fps=N."
+            help="Which frames: uniform, as evaluation looks at; head-tail, from the first to the last; random-spans, "
+            "as training draws; or at most --frames by keyframes or fps=N."
         ),
     ] = CaptionRequest.sampler,
     backend: Annotated[
