@@ -286,7 +286,7 @@ def test_gguf_files(tmp_path: Path) -> None:
     assert "block_count is 1000000000, expected a whole number up to" in one_line(lambda: load_language_model(config))
 
 
-def test_weight_files_that_are_none(tmp_path: Path) -> None:
+def test_weight_files_that_are_none(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     """Junk, and torch's own files of code: its advice to read them unsafely is not passed on."""
     os.mkfifo(tmp_path / "pipe.pth")
     assert one_line(lambda: read_tensors(tmp_path / "pipe.pth")).endswith("weight file: it is no regular file")
@@ -305,6 +305,7 @@ def test_weight_files_that_are_none(tmp_path: Path) -> None:
         line = one_line(lambda path=path: read_tensors(path))
         assert path.name in line
         assert not any(word in line for word in ("KeyError", "weights_only", "trust", "arbitrary", "safe_globals"))
+    assert recwarn.list == []
 
 
 def test_a_pipe_in_the_place_of_weights_is_not_waited_for(folder: Path) -> None:

@@ -7,6 +7,7 @@ safetensors is written.
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,7 +74,9 @@ def read_tensors(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():  # what torch advises about pickles is not for who captions
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
