@@ -107,9 +107,9 @@ def _of_another_clip(patch: pytest.MonkeyPatch) -> None:
     made = EVLGenForConditionalGeneration.caption_loss
     draw = np.random.default_rng(0)
 
-    def caption_loss(self: Any, soft_prompts: Tensor, captions: Any) -> Any:
+    def caption_loss(self: Any, soft_prompts: Tensor, captions: Any, **options: Any) -> Any:
         order = draw.permutation(len(soft_prompts)) if self.training else np.arange(len(soft_prompts))
-        return made(self, soft_prompts[order], captions)
+        return made(self, soft_prompts[order], captions, **options)
 
     patch.setattr(EVLGenForConditionalGeneration, "caption_loss", caption_loss)
 
