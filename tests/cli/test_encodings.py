@@ -38,6 +38,7 @@ def test_every_command_says_what_it_has_to(folder: Path, command: str, code: int
     said.decode(encoding.partition(":")[0])
 
 
+@pytest.mark.slow
 def test_without_asserts_and_docstrings(folder: Path) -> None:
     environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
     command = [sys.executable, "-m", "evlgen_cli", "caption", "v", "--dry-run"]

@@ -113,6 +113,7 @@ def test_the_help_says_what_is_left_out() -> None:
     assert "CUDA context" in shown
 
 
+@pytest.mark.slow
 def test_it_says_whether_it_fits(recipe_file: Path) -> None:
     here = runner.invoke(app, estimate(recipe_file))
     assert "fits, one process: yes (" in here.stdout, here.stdout

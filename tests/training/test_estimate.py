@@ -126,6 +126,7 @@ def beyond(phase: PhaseMemory) -> int:
     return phase.gradients + phase.activations
 
 
+@pytest.mark.slow
 def test_a_moving_average_and_accumulation(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_of(pictures, "cnn", train={"ema_decay": 0.9, "accumulation_steps": 2}, vocabulary={"steps": 0})
     recipe = recipe.model_copy(update={"vocabulary": recipe.vocabulary.model_copy(update={"weight": 0.0})})
@@ -146,6 +147,7 @@ def visual(recipe: Recipe, items: int) -> int:
     return items * recipe.data.max_frames * recipe.model.vision.tokens * features * 2
 
 
+@pytest.mark.slow
 def test_features_on_disk_are_those_of_a_real_run(pictures: Path) -> None:
     recipe = recipe_of(pictures, "cnn-temporal")
     estimated = estimate_run(recipe, folder=pictures / "none", device="cpu")

@@ -40,7 +40,7 @@ def same(part: Path, whole: Path) -> None:
     assert log(part) == log(whole)
 
 
-@pytest.mark.parametrize("asked", [1, 9, 40, 85, 130, 180])
+@pytest.mark.parametrize("asked", [1, 85, *(pytest.param(at, marks=pytest.mark.slow) for at in (9, 40, 130, 180))])
 def test_a_run_given_up_anywhere_goes_on_bit_for_bit(pictures: Path, asked: int) -> None:
     """`interrupt` is asked at every layer: inside validations, forward passes, and between steps."""
     recipe = make_recipe(pictures, validation={"every_steps": 3})

@@ -133,13 +133,10 @@ def test_sixteen_clips_are_learned_by_heart(clips: Path, language: Path, tmp_pat
     assert figures["gap"] > 1, "nats per token"
 
 
-BROKEN = [
-    _cut_before_the_language_model,
-    pytest.param(_of_another_clip, marks=pytest.mark.slow),
-    pytest.param(_upside_down, marks=pytest.mark.slow),
-]
+BROKEN = [_cut_before_the_language_model, _of_another_clip, _upside_down]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_gradients", BROKEN)
 def test_and_are_not_where_gradients_are_broken(
     clips: Path,

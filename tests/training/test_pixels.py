@@ -136,6 +136,7 @@ def test_modules_inside_a_vit_are_trained(clips: Path, monkeypatch: pytest.Monke
     assert not any(torch.equal(trained[name], started[name]) for name in queries)
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(clips: Path) -> None:
     run(recipe_of(clips), clips / "whole")
     calls = iter(range(1, 100))

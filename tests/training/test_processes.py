@@ -95,7 +95,8 @@ def test_a_step_too_small_for_the_processes_is_refused(pictures: Path) -> None:
         train(recipe_of(pictures, accumulation_steps=5), folder=pictures / "run", device="cpu")
 
 
-@pytest.mark.parametrize("learned_prompt", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("learned_prompt", [False, True])
 def test_sharded_parameters_train_and_resume_like_one_process(pictures: Path, learned_prompt: bool) -> None:
     """FSDP2 sums gradients in another order than one process: equal to float32 rounding."""
     sharded = {"sharding": "fsdp", "ema_decay": 0.9, "checkpoint_language": learned_prompt}

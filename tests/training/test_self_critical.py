@@ -106,6 +106,7 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(begun: Path, 
     assert row["kl"] == pytest.approx(0, abs=1e-5), "the first samples are the starting model's"
 
 
+@pytest.mark.slow
 def test_two_processes_are_bit_for_bit_one_with_twice_the_accumulation(begun: Path, tmp_path: Path) -> None:
     scst = {**EVERYTHING, "kl_weight": 0.0}
     train(scst_recipe(begun, scst=scst, train={"accumulation_steps": 2}), folder=tmp_path / "one", device="cpu")

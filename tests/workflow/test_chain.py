@@ -211,6 +211,7 @@ def test_a_failed_step_stops_the_chain_and_loses_nothing(pictures: Path) -> None
     assert on.said == {"data": "done", "first": "done", "second": "done"}
 
 
+@pytest.mark.slow
 def test_a_training_step_that_fails_is_resumed(pictures: Path) -> None:
     chain = write_chain(pictures, "first")
     Run(chain, pictures / "whole")()

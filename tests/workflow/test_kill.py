@@ -80,6 +80,7 @@ def kill_and_resume(pictures: Path, whole: Path, points: list[tuple[str, int]]) 
         }
 
 
+@pytest.mark.slow
 def test_a_killed_chain_goes_on_as_if_nothing_had_been(pictures: Path, whole: Path) -> None:
     kill_and_resume(pictures, whole, POINTS)
 
