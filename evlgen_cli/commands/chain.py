@@ -12,6 +12,7 @@ import typer
 
 from evlgen.captioning import Listener, Row
 from evlgen.system.names import printable
+from evlgen_cli.commands.train_report import train_and_tell
 from evlgen_cli.console import Bar, StepReport, download_progress, err, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.signals import stop_on_signals, tell
@@ -48,7 +49,8 @@ def run_chain_recipe(
     def train_step(recipe: "Recipe", file: Path, place: Path, resume_step: bool) -> bool:
         if processes > 1:
             return _train_in_processes(file, place, resume_step, device, processes, stop)
-        return _train_here(recipe, place, resume_step, device, stop, talk.report)
+        train_and_tell(recipe, folder=place, resume=resume_step, device=device, stop=stop, progress=talk.report)
+        return not stop.is_set()
 
     with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
         hands = Hands(train_step, device, stop, talk.report, lambda: _Captions(talk), lambda: _Answers(talk))
@@ -59,25 +61,6 @@ def run_chain_recipe(
     _show(result, as_json)
     if not result.complete:
         raise typer.Exit(Exit.SOME_FAILED)
-
-
-def _train_here(recipe: "Recipe", folder: Path, resume: bool, device: str, stop: Event, progress: StepReport) -> bool:
-    from evlgen.training import train
-    from evlgen_cli.commands.train import record_line
-
-    train(
-        recipe,
-        folder=folder,
-        resume=resume,
-        device=device,
-        progress=progress,
-        report=lambda record: err.print(record_line(record)),
-        say=err.print,
-        stop=stop.is_set,
-        interrupt=stop.is_set,
-        on_stop=stop.set,
-    )
-    return not stop.is_set()
 
 
 def _train_in_processes(file: Path, folder: Path, resume: bool, device: str, processes: int, stop: Event) -> bool:

@@ -12,12 +12,11 @@ import typer
 from evlgen_cli import completion
 from evlgen_cli.commands.chain import PART, run_chain_recipe
 from evlgen_cli.commands.estimate import HELP, show_estimate
-from evlgen_cli.commands.train_end import say_end
+from evlgen_cli.commands.train_report import say_end, train_and_tell
 from evlgen_cli.console import download_progress, err
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
 from evlgen_cli.signals import stop_on_signals
-from evlgen_cli.texts import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
@@ -65,12 +64,13 @@ def train(
     """
     from evlgen.errors import UsageError
     from evlgen.recipes import Chain
-    from evlgen.training.launch import join_cluster
-    from evlgen.training.starting import processes_to_start, start
 
     if gpu is not None and not estimate:
         raise UsageError("--gpu is for --estimate", "--device says where a run computes")
     loaded, folder, notes = _what_to_run(recipe, out_folder, resume and not part, overrides or [])
+    from evlgen.training.launch import join_cluster  # seconds, which nobody waits for who has mistyped a key
+    from evlgen.training.starting import processes_to_start, start
+
     if estimate:
         show_estimate(loaded, folder, device, processes, gpu, as_json)
         return
@@ -110,46 +110,34 @@ def _what_to_run(
     """What the options name, the folder, and what is to be said of the settings of a run that goes on."""
     from evlgen.errors import UsageError
     from evlgen.recipes import Chain, load_any
+
+    if recipe is None and (not resume or out_folder is None):
+        raise UsageError("--recipe is missing", "evlgen recipes ls lists them; --resume --out FOLDER needs none")
+    loaded = None if recipe is None else load_any(recipe, overrides)
+    folder = out_folder or Path("runs") / getattr(loaded, "name", "")
+    if loaded is not None and not resume:
+        return loaded, folder, []
     from evlgen.training.folder import RECIPE_FILE, resumed_recipe
     from evlgen.workflow import kept_overrides
 
-    if recipe is None:
-        if not resume or out_folder is None:
-            raise UsageError("--recipe is missing", "evlgen recipes ls lists them; --resume --out FOLDER needs none")
-        begun, notes = resumed_recipe(out_folder, overrides, None)
-        return begun, out_folder, notes
-    loaded = load_any(recipe)
-    folder = out_folder or Path("runs") / loaded.name
-    if resume and isinstance(loaded, Chain):
-        overrides = [*kept_overrides(folder), *overrides]
-    loaded = load_any(recipe, overrides)
-    if resume and not isinstance(loaded, Chain) and (folder / RECIPE_FILE).is_file():
-        begun, notes = resumed_recipe(folder, overrides, loaded)
-        return begun, folder, notes
-    return loaded, folder, []
+    if isinstance(loaded, Chain):
+        assert recipe is not None
+        return load_any(recipe, [*kept_overrides(folder), *overrides]), folder, []
+    if loaded is not None and not (folder / RECIPE_FILE).is_file():
+        return loaded, folder, []  # the run will say that there is nothing to resume
+    begun, notes = resumed_recipe(folder, overrides, loaded)
+    return begun, folder, notes
 
 
 def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str], part: bool) -> None:
     """One process of a run, or all of it."""
-    from evlgen.training import train as run_recipe
     from evlgen.training.starting import leave_error
 
     stop = Event()
     main = os.environ.get("RANK", "0") == "0"
     try:
         with stop_on_signals(stop, _say_stopping if main else lambda: None), download_progress() as progress:
-            report = run_recipe(
-                loaded,
-                folder=folder,
-                resume=resume,
-                device=device,
-                progress=progress,
-                report=lambda record: err.print(record_line(record)),
-                say=err.print,
-                stop=stop.is_set,
-                interrupt=stop.is_set,
-                on_stop=stop.set,
-            )
+            report = train_and_tell(loaded, folder=folder, resume=resume, device=device, stop=stop, progress=progress)
     except Exception as error:
         leave_error(error)
         raise
@@ -166,34 +154,3 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
 def _say_stopping() -> None:
     """Runs inside a signal handler: nothing but a write."""
     os.write(2, b"\nsaving; once more to stop at once\n")
-
-
-_NAMES = {
-    "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "reward": "reward",
-    "greedy_reward": "greedy", "advantage_size": "advantage", "zero_advantages": "zero", "distinct_share": "distinct",
-    "sample_tokens": "tokens", "kl": "kl", "gradient_norm": "gradient",
-}  # fmt: skip
-_SCORES = {"cider": "cider", "bleu-4": "bleu-4", "rouge-l": "rouge-l"}
-
-
-def record_line(record: dict[str, Any]) -> str:
-    """One log record as one line."""
-    start = f"step {record['step']}/{record['of']} {human_seconds(record['seconds'])}"
-    if "warning" in record:
-        return f"{start} warning: {record['warning']}"
-    if "validation" in record:
-        parts = []
-        for name, figures in record["validation"].items():
-            scores = "".join(f" {short} {figures[key]:.1f}" for key, short in _SCORES.items() if key in figures)
-            if "cider" in figures:
-                scores += f" words {figures['mean_words']:.1f} distinct {figures['distinct_captions']}"
-                scores += f" bad endings {figures['bad_endings']:.0%}"
-            parts.append(f"{name}: loss {figures['loss']:.3f} gap {figures['gap']:.3f}{scores}")
-        return f"{start} validation {'; '.join(parts)}"
-    figures = " ".join(f"{short} {record[key]:.3f}" for key, short in _NAMES.items() if key in record)
-    rate = f"{record['items_per_second']:.3g} items/s"
-    if "captions_per_second" in record:
-        rate += f" {record['captions_per_second']:.3g} captions/s"
-    memory = [human_bytes(record[key]) for key in ("memory_bytes", "gpu_memory_bytes") if key in record]
-    left = human_seconds(record["seconds_left"])
-    return f"{start} {figures} lr {record['lr']:.2e}, {rate}, {' + GPU '.join(memory)}, {left} left"

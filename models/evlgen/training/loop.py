@@ -116,7 +116,7 @@ class Trainer:
         self.caption_guard, self.samples = CaptionGuard(recipe.scst), SampleWatch(recipe.scst.samples)
         self.ended, self.best_report = "", dict[str, Any]()  # why self-critical training ended early, and on what
         self.started = self.saved = self.timed = time.monotonic()
-        self.items = self.captions = 0  # since the last log line
+        self.items = self.captions = self.timed_steps = 0  # since the last log line
         self.facts = {**machine_facts(processes.device), "processes": processes.count, "sharding": sharding}
         self.facts |= {"precision": str(self.precision).removeprefix("torch."), "seed": recipe.train.seed}
 
@@ -212,6 +212,7 @@ class Trainer:
                 "lower optimizer.learning_rate, then " + ("--resume" if kept else "start again"),
             )
         self.update.finish(plan.step)
+        self.timed_steps += 1
         self.items, self.captions = self.items + plan.items, self.captions + plan.captions + plan.samples
         return record
 
@@ -235,9 +236,9 @@ class Trainer:
         record |= {"items_per_second": round(self.items / elapsed, 3)}
         if self.captions:
             record["captions_per_second"] = round(self.captions / elapsed, 3)
-        per_step = elapsed / self.recipe.train.log_every
+        per_step = elapsed / self.timed_steps  # after --resume the first line is of fewer steps than log_every
         record["seconds_left"] = round(per_step * (self.steps.total - self.step), 1)
-        self.timed, self.items, self.captions = now, 0, 0
+        self.timed, self.items, self.captions, self.timed_steps = now, 0, 0, 0
         alphas = [whole(alpha).item() for alpha in gates(self.model)]
         return {**record, **memory_bytes(self.processes.device), **({"gates": alphas} if alphas else {})}
 

@@ -1,18 +1,81 @@
-"""What `evlgen train` says at the end of a run: the best step, scores before and after, and what to type next."""
+"""What `evlgen train` says of a run: a line for every log record, then the best step, scores and what to type next."""
 
 import shlex
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from evlgen_cli.console import err, out, print_json
+from evlgen_cli.console import StepReport, err, out, print_json
+from evlgen_cli.texts import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Recipe
     from evlgen.training.summary import RunSummary
 
+_NAMES = {
+    "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "reward": "reward",
+    "greedy_reward": "greedy", "advantage_size": "advantage", "zero_advantages": "zero", "distinct_share": "distinct",
+    "sample_tokens": "tokens", "kl": "kl", "gradient_norm": "gradient",
+}  # fmt: skip
+_SCORES = {"cider": "cider", "bleu-4": "bleu-4", "rouge-l": "rouge-l"}
 _LOWER_IS_BETTER = "loss"
 _IN_NATS = ("loss", "gap")
 _FIGURES = ("cider", "bleu-4", "rouge-l", "loss", "gap")
+
+
+def train_and_tell(
+    recipe: "Recipe", *, folder: Path, resume: bool, device: str, stop: Event, progress: StepReport
+) -> dict[str, Any]:
+    """Run a recipe in this process, with a line on standard error for every log record.
+
+    Args:
+        recipe: a valid one.
+        folder: of the run.
+        resume: go on in it.
+        device: "auto" or a torch device.
+        stop: ends the run in good order when it is set, and is set when another process has ended it.
+        progress: told of downloads and items.
+
+    Returns:
+        The last validation report.
+    """
+    from evlgen.training import train
+
+    return train(
+        recipe,
+        folder=folder,
+        resume=resume,
+        device=device,
+        progress=progress,
+        report=lambda record: err.print(record_line(record)),
+        say=err.print,
+        stop=stop.is_set,
+        interrupt=stop.is_set,
+        on_stop=stop.set,
+    )
+
+
+def record_line(record: dict[str, Any]) -> str:
+    """One log record as one line."""
+    start = f"step {record['step']}/{record['of']} {human_seconds(record['seconds'])}"
+    if "warning" in record:
+        return f"{start} warning: {record['warning']}"
+    if "validation" in record:
+        parts = []
+        for name, figures in record["validation"].items():
+            scores = "".join(f" {short} {figures[key]:.1f}" for key, short in _SCORES.items() if key in figures)
+            if "cider" in figures:
+                scores += f" words {figures['mean_words']:.1f} distinct {figures['distinct_captions']}"
+                scores += f" bad endings {figures['bad_endings']:.0%}"
+            parts.append(f"{name}: loss {figures['loss']:.3f} gap {figures['gap']:.3f}{scores}")
+        return f"{start} validation {'; '.join(parts)}"
+    figures = " ".join(f"{short} {record[key]:.3f}" for key, short in _NAMES.items() if key in record)
+    rate = f"{record['items_per_second']:.3g} items/s"
+    if "captions_per_second" in record:
+        rate += f" {record['captions_per_second']:.3g} captions/s"
+    memory = [human_bytes(record[key]) for key in ("memory_bytes", "gpu_memory_bytes") if key in record]
+    left = human_seconds(record["seconds_left"])
+    return f"{start} {figures} lr {record['lr']:.2e}, {rate}, {' + GPU '.join(memory)}, {left} left"
 
 
 def say_end(recipe: "Recipe", folder: Path, report: dict[str, Any], as_json: bool) -> None:
