@@ -152,7 +152,8 @@ def make_trainer(args: argparse.Namespace, folder: Path) -> Trainer:
     """As `evlgen train` makes it, with a learning rate that changes nothing."""
     settings = [
         f"data.items_per_step={args.videos}", f"scst.samples={args.samples}",
-        "optimizer.learning_rate=1e-12", "optimizer.floor=0", "optimizer.start=0", "data.validation.0.limit=1",
+        "optimizer.learning_rate=1e-12", "optimizer.min_lr=0", "optimizer.warmup_start_lr=0",
+        "data.validation.0.limit=1",
         f"train.precision={args.precision}", f"train.start_from={args.start_from}",
     ]  # fmt: skip
     settings += [f"data.train.0.limit={args.limit}"] if args.limit else []

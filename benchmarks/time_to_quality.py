@@ -53,7 +53,7 @@ def recipe_of(args: argparse.Namespace, side: str) -> Recipe:
             f"data.train.0.features={features / precision}", f"data.validation.0.limit={args.items}",
             f"data.validation.0.features={features / precision}-validation",
             f"validation.caption_items={args.items}", "validation.loss_items=20", "validation.metric=cider",
-            f"optimizer.learning_rate={args.rate}", f"optimizer.floor={args.rate}",
+            f"optimizer.learning_rate={args.rate}", f"optimizer.min_lr={args.rate}",
         ],
     )  # fmt: skip
 

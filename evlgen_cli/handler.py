@@ -7,13 +7,15 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, RenamedWarning, UsageError
 from evlgen.system.files import refusal
 from evlgen.system.names import printable
 from evlgen_cli.console import err
@@ -33,7 +35,8 @@ _REFUSALS = {
 def one_line_errors() -> Iterator[None]:
     """Turn what escapes from a command into one line and `typer.Exit`."""
     try:
-        yield
+        with _one_line_warnings():
+            yield
     except EvlgenError as error:
         _say(f"error: {error}")
         raise typer.Exit(Exit.USAGE if isinstance(error, UsageError) else Exit.FAILED) from error
@@ -53,6 +56,25 @@ def one_line_errors() -> Iterator[None]:
         hint = "" if _debugging() else "; run again with EVLGEN_DEBUG=1 for the traceback, and please report it"
         _say(f"bug: {type(error).__name__}: {error}{hint}")
         raise typer.Exit(Exit.FAILED) from error
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Say once in a line that a name is another one by now; other warnings are Python's business."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RenamedWarning)
+        python_shows = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, RenamedWarning):
+                python_shows(message, category, *where, **more)
+            elif (text := str(message)) not in said:
+                said.add(text)
+                err.print(f"note: {text}")
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

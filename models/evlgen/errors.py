@@ -29,6 +29,10 @@ class WeightsError(EvlgenError):
     """A weight file is missing, unreachable, or not the one that was pinned."""
 
 
+class RenamedWarning(FutureWarning):
+    """A name still works and will not for ever; the text says what it is called now."""
+
+
 class VideoError(EvlgenError):
     """One video cannot be decoded. `kind` is a short stable word for journals and tests.
 

@@ -45,7 +45,7 @@ def make_recipe(pictures: Path, **sections: dict[str, Any]) -> Recipe:
             "items_per_step": 4,
             "lower_case": True,
         },
-        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 2, "weight_decay": 0.0, "start": 1e-5},
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 2, "weight_decay": 0.0, "warmup_start_lr": 1e-5},
         "vocabulary": {"steps": 4, "items_per_step": 4, "min_count": 1},
         "validation": {"every_steps": 100, "loss_items": 4, "caption_items": 4},
         "train": {"steps": 8, "precision": "float32", "log_every": 1},

@@ -104,7 +104,10 @@ def test_parts_and_peak_are_those_of_a_real_run(
     pictures: Path, tower: str, visual: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(
-        pictures, tower, train={"ema_decay": 0.0, "checkpoint_vision": recomputed}, data={"visual": visual}
+        pictures,
+        tower,
+        train={"ema_decay": 0.0, "gradient_checkpointing": {"vision": recomputed}},
+        data={"visual": visual},
     )
     estimate = estimate_run(recipe, folder=pictures / "none", device="cpu")
     estimated = estimate.memory[0]

@@ -54,7 +54,7 @@ def test_function_words_and_rare_words_do_not_count() -> None:
 
 
 def test_learning_rate_corners() -> None:
-    shape = {"start": 1e-6, "peak": 1e-4, "floor": 1e-5, "warmup": 10}
+    shape = {"warmup_start": 1e-6, "peak": 1e-4, "minimum": 1e-5, "warmup": 10}
     assert learning_rate(0, 110, **shape) == pytest.approx(1e-6)
     assert learning_rate(10, 110, **shape) == pytest.approx(1e-4)
     assert learning_rate(60, 110, **shape) == pytest.approx((1e-4 + 1e-5) / 2)

@@ -92,7 +92,7 @@ def learn(clips: Path, folder: Path, model: dict[str, Any], *, rate: float, **tr
         data={**sources, "items_per_step": 16, "min_frames": 4, "max_frames": 4},
         vocabulary={"steps": 0, "weight": 0.0},
         validation={"every_steps": train_section["steps"], "loss_items": 16, "caption_items": 16},
-        optimizer={"learning_rate": rate, "warmup_steps": 5, "weight_decay": 0.0, "floor": rate / 20},
+        optimizer={"learning_rate": rate, "warmup_steps": 5, "weight_decay": 0.0, "min_lr": rate / 20},
         train={"log_every": 50, **train_section},
     )
     return next(iter(train(recipe, folder=folder / "run", device="cpu").values()))

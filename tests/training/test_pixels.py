@@ -177,7 +177,7 @@ def test_recomputed_blocks_keep_less_and_give_the_same_gradients() -> None:
 @pytest.mark.slow
 def test_a_run_with_recomputed_blocks_is_the_same(clips: Path) -> None:
     plain = run(recipe_of(clips), clips / "plain")
-    again = run(recipe_of(clips, train={"checkpoint_vision": True}), clips / "again")
+    again = run(recipe_of(clips, train={"gradient_checkpointing": {"vision": True}}), clips / "again")
     assert again == plain
     same(clips / "again", clips / "plain")
 
@@ -193,7 +193,7 @@ def test_two_processes_are_bit_for_bit_one_with_twice_the_accumulation(clips: Pa
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_sharded_blocks_train_and_resume_like_one_process(clips: Path, precision: str) -> None:
     """The tower's convolution has its channels last, and its blocks mix frozen and trained parameters."""
-    settings = {"precision": precision, "checkpoint_vision": True}
+    settings = {"precision": precision, "gradient_checkpointing": {"vision": True}}
     run(recipe_of(clips, train={"accumulation_steps": 2, **settings}), clips / "one")
     sharded = recipe_of(clips, train={"sharding": "fsdp", **settings})
     train_together(2, sharded, clips / "two", stop_after=3)

@@ -83,7 +83,7 @@ def test_a_stop_in_any_process_stops_all_and_another_number_of_processes_goes_on
 
 def test_an_exploding_run_stops_every_process(pictures: Path) -> None:
     recipe = recipe_of(pictures)
-    rates = {"learning_rate": 1e30, "floor": 1e30, "warmup_steps": 0, "start": 1e30}
+    rates = {"learning_rate": 1e30, "min_lr": 1e30, "warmup_steps": 0, "warmup_start_lr": 1e30}
     recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update=rates)})
     errors = train_together(2, recipe, pictures / "run")
     assert [type(e) for e in errors] == [EvlgenError, EvlgenError]
@@ -99,7 +99,7 @@ def test_a_step_too_small_for_the_processes_is_refused(pictures: Path) -> None:
 @pytest.mark.parametrize("learned_prompt", [False, True])
 def test_sharded_parameters_train_and_resume_like_one_process(pictures: Path, learned_prompt: bool) -> None:
     """FSDP2 sums gradients in another order than one process: equal to float32 rounding."""
-    sharded = {"sharding": "fsdp", "ema_decay": 0.9, "checkpoint_language": learned_prompt}
+    sharded = {"sharding": "fsdp", "ema_decay": 0.9, "gradient_checkpointing": {"language": learned_prompt}}
     recipe = with_prompt(recipe_of(pictures, **sharded), learned_prompt)
     alone = with_prompt(recipe_of(pictures, accumulation_steps=4, ema_decay=0.9), learned_prompt)
     train(alone, folder=pictures / "one", device="cpu")

@@ -110,9 +110,29 @@ def test_a_video_model_starts_from_an_image_model(pictures: Path) -> None:
 
 
 def test_an_exploding_run_stops_with_one_line(pictures: Path) -> None:
-    recipe = make_recipe(pictures, optimizer={"learning_rate": 1e30, "floor": 1e30, "warmup_steps": 0, "start": 1e30})
+    recipe = make_recipe(
+        pictures, optimizer={"learning_rate": 1e30, "min_lr": 1e30, "warmup_steps": 0, "warmup_start_lr": 1e30}
+    )
     with pytest.raises(EvlgenError, match=r"loss is .* and gradient norm .* at step \d+.*lower optimizer"):
         run(recipe, pictures / "run")
+
+
+def test_the_first_line_after_resume_reckons_with_the_steps_it_timed(pictures: Path) -> None:
+    """It comes after one step of four here: taken for four, the time left would be a quarter of what it is."""
+    recipe = make_recipe(pictures, vocabulary={"steps": 0, "weight": 0.0}, train={"log_every": 4})
+    begun: list[str] = []
+    calls = iter(range(1, 100))
+    run(
+        recipe,
+        pictures / "run",
+        say=lambda text: begun.append(text) if text.startswith("step 1 ") else None,
+        stop=lambda: bool(begun) and next(calls) == 3,
+    )
+    run(recipe, pictures / "run", resume=True)
+    rows = [json.loads(line) for line in (pictures / "run" / "log.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if "seconds_left" in row)
+    assert first["step"] == 3
+    assert first["seconds_left"] == pytest.approx(4 * 4 / first["items_per_second"], rel=0.05, abs=0.1)
 
 
 def test_the_log_has_what_a_curve_needs(pictures: Path) -> None:

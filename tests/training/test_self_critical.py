@@ -74,7 +74,7 @@ def figures(folder: Path, step: int) -> dict[str, Any]:
 def test_the_reward_rises(begun: Path, tmp_path: Path, scst: dict[str, Any], rate: float) -> None:
     steps = 50
     recipe = scst_recipe(
-        begun, scst=scst, train={"steps": steps}, optimizer={"learning_rate": rate, "floor": rate / 10}
+        begun, scst=scst, train={"steps": steps}, optimizer={"learning_rate": rate, "min_lr": rate / 10}
     )
     train(recipe, folder=tmp_path, device="cpu")
     before, after = (fmean(part) for part in (rewards(tmp_path)[:5], rewards(tmp_path)[-5:]))
@@ -148,7 +148,7 @@ def test_processes_exchange_gradients_of_nothing(begun: Path, tmp_path: Path) ->
 def test_a_run_that_gets_worse_ends_at_its_best_checkpoint(begun: Path, tmp_path: Path) -> None:
     recipe = scst_recipe(
         begun,
-        optimizer={"learning_rate": 1.0, "start": 1.0, "floor": 1.0, "warmup_steps": 0, "clip_norm": 1e3},
+        optimizer={"learning_rate": 1.0, "warmup_start_lr": 1.0, "min_lr": 1.0, "warmup_steps": 0, "clip_norm": 1e3},
         scst={"cider_drop": 20.0, "patience": 2},
         validation={"every_steps": 3},
         train={"steps": 30},

@@ -13,7 +13,7 @@ from evlgen.captioning.captioner import Asked, Caption
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import EvalStep
 from evlgen.workflow import Hands
-from evlgen.workflow.fingerprints import settings_of
+from evlgen.workflow.fingerprints import changes, settings_of
 from evlgen.workflow.predicting import data_of, request_of
 from tests.captioning import fakes
 from tests.data.published_sets import SETS
@@ -133,7 +133,7 @@ def test_a_step_searches_as_it_says(tmp_path: Path) -> None:
     assert request_of(shorter, data_of(shorter), out).length_penalty == 0.5
 
 
-def test_settings_of_older_results_are_as_they_were(tmp_path: Path) -> None:
+def test_settings_of_older_results_have_not_changed(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text('{"image": "a.png", "captions": ["a"]}\n')
     (tmp_path / "images").mkdir()
     step = EvalStep(name="score", kind="eval", model="evlgen-mini", dataset=str(tmp_path))
@@ -144,7 +144,11 @@ def test_settings_of_older_results_are_as_they_were(tmp_path: Path) -> None:
     }  # fmt: skip
     got = settings_of(step, None)
     got["data"][0] = "HASH"
-    assert got == before
+    assert changes(before, got) == []
     paper = step.model_copy(update={"num_beams": 5, "min_new_tokens": 8, "max_new_tokens": 30, "prompt": "a photo of"})
     want = {**before, "num_beams": 5, "min_new_tokens": 8, "max_new_tokens": 30, "prompt": "a photo of"}
-    assert {**settings_of(paper, None), "data": before["data"]} == want
+    assert changes(want, {**settings_of(paper, None), "data": before["data"]}) == []
+    assert changes(before, want) == [
+        "num_beams is 5, was 3", "min_new_tokens is 8, was None", "max_new_tokens is 30, was None",
+        "prompt is a photo of, was None",
+    ]  # fmt: skip

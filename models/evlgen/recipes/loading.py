@@ -13,6 +13,7 @@ from typing import Any
 import pydantic
 
 from evlgen.errors import UsageError
+from evlgen.recipes.renamed_keys import new_key, use_new_keys
 from evlgen.recipes.schema import KEPT, Recipe
 from evlgen.recipes.yamls import parse_yaml, read_text
 
@@ -92,9 +93,9 @@ def load_recipe(
             "evlgen train runs a chain; here name the recipe of one of its steps (evlgen recipes check lists them)",
         )
     for name, value in (settings or {}).items():
-        set_key(content, name, value, "set")
+        set_key(content, *new_key(name, value), "set")
     for override in overrides:
-        set_key(content, *parse_override(override))
+        set_key(content, *new_key(*parse_override(override)))
     return _validated(content, path.name)
 
 
@@ -110,7 +111,7 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     """
     content = recipe.model_dump(mode="json")
     for override in overrides:
-        set_key(content, *parse_override(override))
+        set_key(content, *new_key(*parse_override(override)))
     return _validated(content, recipe.name, kept=True) if overrides else recipe
 
 
@@ -127,6 +128,7 @@ def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
+    content = use_new_keys(content)
     base = content.pop("extends", None)
     if base is None:
         return content

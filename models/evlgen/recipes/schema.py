@@ -5,7 +5,7 @@ Unknown keys are errors, and every mistake is reported at once (see `evlgen.reci
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -20,8 +20,8 @@ class OptimizerConfig(Strict):
     """AdamW with linear warm-up and cosine decay."""
 
     learning_rate: float = Field(1e-4, gt=0, description="peak, where the warm-up ends")
-    floor: float = Field(1e-5, ge=0, description="learning rate at the last step")
-    start: float = Field(1e-6, ge=0, description="learning rate at step 0")
+    min_lr: float = Field(1e-5, ge=0, description="learning rate at the last step")
+    warmup_start_lr: float = Field(1e-6, ge=0, description="learning rate at step 0")
     warmup_steps: int = Field(5000, ge=0, description="optimizer steps of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="on matrices; never on biases, norms and embeddings")
     betas: tuple[float, float] = Field((0.9, 0.999), description="decay of AdamW's two moments, per optimizer step")
@@ -173,6 +173,18 @@ class ValidationConfig(Strict):
         return self
 
 
+class GradientCheckpointing(Strict):
+    """What is recomputed in the backward pass: less memory, same gradients. `true` in the section's place is both."""
+
+    language: bool = Field(False, description="the frozen language model's layers")
+    vision: bool = Field(False, description="the vision tower's blocks, where temporal modules are trained inside them")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both(cls, values: Any) -> Any:
+        return {"language": values, "vision": values} if isinstance(values, bool) else values
+
+
 class TrainConfig(Strict):
     """The loop."""
 
@@ -189,15 +201,7 @@ class TrainConfig(Strict):
         le=100_000,
         description="micro-batches that each process makes of its part of an optimizer step; same result, less memory",
     )
-    checkpoint_language: bool = Field(
-        False,
-        description="recompute the frozen language model's layers in the backward pass: less memory, same gradients",
-    )
-    checkpoint_vision: bool = Field(
-        False,
-        description="recompute the vision tower's blocks in the backward pass, where modules are trained inside them: "
-        "less memory, same gradients",
-    )
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing()
     sharding: Literal["auto", "none", "ddp", "fsdp"] = Field(
         "auto",
         description="of several processes: ddp holds a copy in each, fsdp (FSDP2) shards all parameters; auto: ddp; "
@@ -257,8 +261,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
-        if self.optimizer.floor > self.optimizer.learning_rate:
-            raise ValueError("optimizer.floor is above optimizer.learning_rate")
+        if self.optimizer.min_lr > self.optimizer.learning_rate:
+            raise ValueError("optimizer.min_lr is above optimizer.learning_rate")
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
         wrong = self._wrong_with_scst() if self.scst.samples else []

@@ -14,6 +14,7 @@ from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.loading import override_recipe
+from evlgen.recipes.renamed_keys import use_new_keys
 from evlgen.recipes.schema import KEPT, Recipe
 from evlgen.system.files import write_text
 from evlgen.system.jsons import read_json
@@ -27,7 +28,7 @@ LAST, BEST = "last", "best"
 _SHOWN = 60  # letters of a value
 _MAY_CHANGE = {
     "optimizer", "validation", "summary", "data.shard_cache_gb", "data.max_broken_share", "train.accumulation_steps",
-    "train.checkpoint_language", "train.checkpoint_vision", "train.sharding", "train.explode_factor",
+    "train.gradient_checkpointing", "train.sharding", "train.explode_factor",
     "train.checkpoint_seconds", "train.log_every", "train.trackers", "scst.cider_drop", "scst.bad_endings_rise",
     "scst.patience",
 }  # fmt: skip
@@ -45,8 +46,8 @@ def kept_recipe(folder: Path) -> Recipe:
     if not kept.is_file():
         raise UsageError(f"{folder} holds no run to resume", "start without --resume")
     try:
-        return Recipe.model_validate(read_json(kept), context={KEPT: True})
-    except (EvlgenError, ValueError) as error:
+        return Recipe.model_validate(use_new_keys(read_json(kept), warn=False), context={KEPT: True})
+    except (EvlgenError, ValueError, AttributeError) as error:
         reason = " ".join(str(getattr(error, "what", error)).split())
         raise EvlgenError(f"{kept} is damaged: {reason}", "start a new run in another --out") from None
 

@@ -80,9 +80,9 @@ class Trainer:
             self.train, min_frames=recipe.data.min_frames, max_frames=recipe.data.max_frames, seed=recipe.train.seed
         )
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
-        if recipe.train.checkpoint_language:
+        if recipe.train.gradient_checkpointing.language:
             model.language.recompute_layers()
-        if recipe.train.checkpoint_vision:
+        if recipe.train.gradient_checkpointing.vision:
             model.vision.recompute_blocks()
         if processes.device.type == "cpu":
             model.language.use_attention("eager")

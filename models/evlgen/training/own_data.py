@@ -178,8 +178,8 @@ data:
 
 optimizer:
   learning_rate: 2.0e-4
-  floor: 1.0e-5
-  start: 1.0e-5
+  min_lr: 1.0e-5
+  warmup_start_lr: 1.0e-5
   warmup_steps: {max(1, min(30, steps // 10))}
 
 vocabulary:  # {BASE} begins with it; a trained model needs it no more

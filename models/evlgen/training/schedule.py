@@ -9,12 +9,12 @@ from torch import nn
 from evlgen.recipes.schema import OptimizerConfig
 
 
-def learning_rate(step: int, total: int, *, start: float, peak: float, floor: float, warmup: int) -> float:
-    """Linear from `start` to `peak` over `warmup` optimizer steps, then cosine to `floor` at `total`."""
+def learning_rate(step: int, total: int, *, warmup_start: float, peak: float, minimum: float, warmup: int) -> float:
+    """Linear from `warmup_start` to `peak` over `warmup` optimizer steps, then cosine to `minimum` at `total`."""
     if step < warmup:
-        return start + (peak - start) * step / warmup
+        return warmup_start + (peak - warmup_start) * step / warmup
     progress = (step - warmup) / max(1, total - warmup)
-    return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def parameter_groups(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:

@@ -85,9 +85,9 @@ def build_task(
     vocabulary = None
     if items and (recipe.vocabulary.steps or recipe.vocabulary.weight):
         vocabulary = VocabularyObjective(model.language, items, recipe.vocabulary.min_count)
-    if recipe.train.checkpoint_language:
+    if recipe.train.gradient_checkpointing.language:
         model.language.recompute_layers()
-    if recipe.train.checkpoint_vision:
+    if recipe.train.gradient_checkpointing.vision:
         model.vision.recompute_blocks()
     model.language.use_attention("sdpa" if gpu else "eager")
     task = CaptionTask(model, vocabulary, dtype)

@@ -168,10 +168,10 @@ def rate(recipe: Recipe, step: int) -> float:
     phase, optimizer = recipe.vocabulary, recipe.optimizer
     if step < phase.steps:
         return learning_rate(
-            step, phase.steps, start=0.0, peak=phase.learning_rate,
-            floor=phase.learning_rate / 10, warmup=min(50, phase.steps // 10),
+            step, phase.steps, warmup_start=0.0, peak=phase.learning_rate,
+            minimum=phase.learning_rate / 10, warmup=min(50, phase.steps // 10),
         )  # fmt: skip
     return learning_rate(
-        step - phase.steps, recipe.train.steps, start=optimizer.start, peak=optimizer.learning_rate,
-        floor=optimizer.floor, warmup=optimizer.warmup_steps,
+        step - phase.steps, recipe.train.steps, warmup_start=optimizer.warmup_start_lr, peak=optimizer.learning_rate,
+        minimum=optimizer.min_lr, warmup=optimizer.warmup_steps,
     )  # fmt: skip

@@ -17,7 +17,8 @@ from evlgen.captioning.discover import find_videos
 from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.shards.files import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
-from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Step, TrainStep
+from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
+from evlgen.recipes.renamed_keys import use_new_keys
 from evlgen.workflow.predicting import PREDICTIONS, data_of, files_of, request_of
 from evlgen.workflow.state import StepRecord
 
@@ -26,22 +27,12 @@ HASHED_BYTES = 256 << 20
 
 _OF_THE_RUN = {
     "train": {
-        "accumulation_steps", "checkpoint_language", "checkpoint_vision", "checkpoint_seconds", "explode_factor",
-        "log_every", "sharding", "trackers",
+        "accumulation_steps", "checkpoint_seconds", "explode_factor", "gradient_checkpointing", "log_every", "sharding",
+        "trackers",
     },
     "data": {"max_broken_share", "shard_cache_gb"},
 }  # fmt: skip
 """Keys of sections that say how a run goes, and not what comes out."""
-
-_CAME_LATER = (
-    *("normalise_questions", "prompt", "min_new_tokens", "max_new_tokens"),
-    *("repetition_penalty", "length_penalty"),
-)
-"""Keys of eval steps that are left out where they are null or off, so that older results still count."""
-
-
-def _is_off(value: Any) -> bool:
-    return value is None or value is False
 
 
 def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
@@ -63,9 +54,8 @@ def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
         )
     if isinstance(step, EvalStep):
         found = data_of(step)
-        said = {key: value for key, value in own.items() if key not in _CAME_LATER or not _is_off(value)}
         beams = request_of(step, found, Path(PREDICTIONS)).num_beams
-        return {**said, "num_beams": beams, "data": [file_facts(path) for path in files_of(found)]}
+        return {**own, "num_beams": beams, "data": [file_facts(path) for path in files_of(found)]}
     if isinstance(step, CaptionStep):
         videos = find_videos([str(expand_path(text)) for text in step.videos])
         return {**own, "found": [[video.name, *_stamp(video.path)] for video in videos]}
@@ -91,22 +81,24 @@ def dependencies_of(step: AnyStep, records: dict[str, StepRecord], names: set[st
     return found
 
 
-def referred(step: Step, names: set[str]) -> list[str]:
-    """The earlier steps that a step refers to."""
-    found = [wanted for wanted, _ in step.references().values()]
-    model = getattr(step, "model", None)
-    return found + ([model] if model in names and not isinstance(step, CompareStep) else [])
-
-
 def changes(before: Any, now: Any, key: str = "") -> list[str]:
-    """What differs between two settings, in words: "train.steps is 5, was 4"; what is long is only named."""
+    """What differs between two settings, in words: "train.steps is 5, was 4"; what is long is only named.
+
+    A key that is not there, null and false are the same: nothing is wanted. Recipes have today's names of keys.
+    """
     if isinstance(before, dict) and isinstance(now, dict):
-        keys = [k for k in (*now, *(k for k in before if k not in now)) if before.get(k) != now.get(k)]
+        if not key and isinstance(before.get("recipe"), dict):
+            before = {**before, "recipe": use_new_keys(before["recipe"], warn=False)}
+        keys = [k for k in (*now, *(k for k in before if k not in now)) if _wanted(before, k) != _wanted(now, k)]
         return [text for k in keys for text in changes(before.get(k), now.get(k), f"{key}.{k}" if key else k)]
     key = key.removeprefix("recipe.")
     if any(isinstance(value, dict | list) for value in (before, now)):
         return [f"{key} has changed"]
     return [f"{key} is {now}, was {before}"]
+
+
+def _wanted(settings: dict[str, Any], key: str) -> Any:
+    return None if settings.get(key) is False else settings.get(key)
 
 
 def file_facts(path: Path) -> Any:
@@ -138,18 +130,6 @@ def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
     for section, keys in _OF_THE_RUN.items():
         values[section] = {key: value for key, value in values[section].items() if key not in keys}
     return values
-
-
-def of_today(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that an older evlgen kept, as this one writes them: keys that came later have their defaults."""
-    facts = settings.get("recipe")
-    if not isinstance(facts, dict):
-        return settings
-    try:
-        recipe = Recipe.model_validate({"name": "kept", "summary": "kept", **facts})
-    except ValueError:
-        return settings
-    return {**settings, "recipe": _recipe_facts(recipe)}
 
 
 def _sources(recipe: Recipe) -> list[DataSource]:

@@ -23,7 +23,7 @@ from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Tr
 from evlgen.system.files import write_text
 from evlgen.training.folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.training.launch import joined
-from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, of_today, settings_of
+from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
 from evlgen.workflow.predicting import PREDICTIONS
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord
@@ -243,7 +243,7 @@ class _Run:
         """Why a step is to be done, in words (empty: it is not), and whether it goes on from what is there."""
         if before is None:
             return "new", False
-        changed = changes(of_today(before.settings), settings)
+        changed = changes(before.settings, settings)
         changed += [f"{key} has changed" for key in dependencies if dependencies[key] != before.dependencies.get(key)]
         place = self.folder / step.name
         if before.status != "done":
