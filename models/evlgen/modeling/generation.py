@@ -19,6 +19,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling.beams import beam_captions
 from evlgen.modeling.language import FrozenLanguageModel
@@ -53,28 +54,19 @@ class CaptionOutput:
 def generate_captions(
     language: FrozenLanguageModel,
     prefix_BPW: Tensor,
+    options: DecodingOptions,
     *,
-    num_beams: int,
     prompts: Sequence[Sequence[int]] | None = None,
-    max_new_tokens: int = 30,
-    min_new_tokens: int = 0,
-    do_sample: bool = False,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    length_penalty: float = 1.0,
-    no_repeat_ngram: int = 0,
-    repetition_penalty: float = 1.0,
-    num_captions: int = 1,
-    seed: int | None = None,
     on_tokens: Callable[[int], None] | None = None,
 ) -> CaptionOutput:
-    """Continue prefixes (B, P, W); see `EVLGenForConditionalGeneration.generate` for the arguments.
+    """Continue prefixes (B, P, W).
 
     Args:
         language: the frozen language model.
         prefix_BPW: what stands before a caption.
-        num_beams: 1 is greedy.
+        options: of the search, or of sampling.
         prompts: token ids that follow the prefix, one list an item.
+        on_tokens: called after every step with the number of tokens that it wrote.
 
     Returns:
         Captions; log-probabilities of samples are those of the distribution they were drawn from.
@@ -82,35 +74,38 @@ def generate_captions(
     Raises:
         UsageError: more captions an item than beams.
     """
-    if num_captions > num_beams and not do_sample:
-        raise UsageError(f"{num_captions} captions of one search need as many beams, not {num_beams}")
-    processors = _processors(language, no_repeat_ngram, repetition_penalty, 0 if do_sample else min_new_tokens)
+    count, sampled = options.num_captions, options.do_sample
+    if count > options.num_beams and not sampled:
+        raise UsageError(f"{count} captions of one search need as many beams, not {options.num_beams}")
     common: dict[str, Any] = {
-        "prompts": prompts, "max_new_tokens": max_new_tokens, "processors": processors, "on_tokens": on_tokens
+        "prompts": prompts, "max_new_tokens": options.max_new_tokens, "processors": _processors(language, options),
+        "on_tokens": on_tokens,
     }  # fmt: skip
-    if do_sample:
+    if sampled:
         found, _ = sample_captions(
-            language, prefix_BPW, samples=num_captions, min_new_tokens=min_new_tokens, temperature=temperature,
-            top_p=top_p, seed=seed, **common,
+            language, prefix_BPW, samples=count, min_new_tokens=options.min_new_tokens,
+            temperature=options.temperature, top_p=options.top_p, seed=options.seed, **common,
         )  # fmt: skip
     else:
-        found = beam_captions(language, prefix_BPW, beams=num_beams, length_penalty=length_penalty, **common)
+        found = beam_captions(
+            language, prefix_BPW, beams=options.num_beams, length_penalty=options.length_penalty, **common
+        )
     sequences, counts, log_p = (
-        part[:, :num_captions].flatten(0, 1) for part in (found.sequences, found.token_counts, found.log_probabilities)
+        part[:, :count].flatten(0, 1) for part in (found.sequences, found.token_counts, found.log_probabilities)
     )
     return CaptionOutput(sequences, counts, log_p)
 
 
-def _processors(
-    language: FrozenLanguageModel, no_repeat_ngram: int, repetition_penalty: float, min_new_tokens: int
-) -> LogitsProcessorList | None:
+def _processors(language: FrozenLanguageModel, options: DecodingOptions) -> LogitsProcessorList | None:
     """What changes the scores of next tokens, in transformers' order; None: nothing."""
     found: list[Any] = []
-    if min_new_tokens:
+    if options.min_new_tokens and not options.do_sample:  # samples see to it themselves
         device = str(language.embedding_weight.device)
-        found.append(MinNewTokensLengthLogitsProcessor(0, min_new_tokens, language.end_token_id, device=device))
-    if repetition_penalty != 1.0:
-        found.append(RepetitionPenaltyLogitsProcessor(repetition_penalty))
-    if no_repeat_ngram:
-        found.append(NoRepeatNGramLogitsProcessor(no_repeat_ngram))
+        found.append(
+            MinNewTokensLengthLogitsProcessor(0, options.min_new_tokens, language.end_token_id, device=device)
+        )
+    if options.repetition_penalty != 1.0:
+        found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.no_repeat_ngram:
+        found.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram))
     return LogitsProcessorList(found) if found else None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
@@ -40,8 +41,6 @@ from evlgen.modeling.tags import Tag, Tagger
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
-DEFAULT_BEAMS = 3
-DEFAULT_LENGTH = 30
 MOST_LENGTH_GROUPS = 3
 FROZEN_PREFIXES = ("vision.trunk.", "vision.classifier.", "language.")
 
@@ -228,20 +227,10 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         *,
         features: Tensor | None = None,
         prompt: str | Sequence[str] = "",
-        num_beams: int | None = None,
-        max_new_tokens: int = DEFAULT_LENGTH,
-        min_new_tokens: int = 0,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        length_penalty: float = 1.0,
-        no_repeat_ngram: int = 0,
-        repetition_penalty: float = 1.0,
-        num_captions: int = 1,
-        seed: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
+        **options: Any,
     ) -> CaptionOutput:
-        """Caption every item: greedy (`num_beams=1`), beam search, or sampling.
+        """Caption every item: greedy (`num_beams=1`), beam search, or sampling (`do_sample=True`).
 
         Args:
             pixel_values: normalised frames (B, F, 3, S, S), or
@@ -250,19 +239,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
                 one each. It follows the soft prompts and, where the model has prompt texts of its own (a chat turn),
                 these: there it is the beginning of the model's own turn. Captions hold what follows it, and their
                 log-probabilities are given it.
-            num_beams: beams of the search; 1 is greedy. Without a number: 3, or 1 when sampling.
-            max_new_tokens: longest caption in tokens, end included.
-            min_new_tokens: shortest caption in tokens.
-            do_sample: draw tokens instead of searching.
-            temperature: of the sampling distribution.
-            top_p: nucleus of the sampling distribution.
-            length_penalty: exponent of the length that beam scores are divided by.
-            no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
-            repetition_penalty: logits of tokens that the caption holds already are divided by this where positive, and
-                multiplied where negative (arXiv 1909.05858, section 4.1); 1 changes nothing.
-            num_captions: captions of every item, best first: of beams, or so many samples.
-            seed: makes sampling repeatable.
             on_tokens: called after every step with the number of tokens that it wrote.
+            options: num_beams, max_new_tokens and the others of `evlgen.decoding_options.DecodingOptions`.
 
         Raises:
             UsageError: not one prompt an item, a prompt too long for the language model, or more captions than beams.
@@ -271,21 +249,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             assert pixel_values is not None, "give pixel_values or features"
             features = self.encode(pixel_values)
         return self.generate_from(
-            self.soft_prompts(features),
-            tags=self.tags(features),
-            prompt=prompt,
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens,
-            min_new_tokens=min_new_tokens,
-            do_sample=do_sample,
-            temperature=temperature,
-            top_p=top_p,
-            length_penalty=length_penalty,
-            no_repeat_ngram=no_repeat_ngram,
-            repetition_penalty=repetition_penalty,
-            num_captions=num_captions,
-            seed=seed,
-            on_tokens=on_tokens,
+            self.soft_prompts(features), tags=self.tags(features), prompt=prompt, on_tokens=on_tokens, **options
         )
 
     @torch.no_grad()
@@ -295,17 +259,16 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         *,
         tags: Sequence[Sequence[Tag]] | None = None,
         prompt: str | Sequence[str] = "",
-        **decoding: Any,
+        on_tokens: Callable[[int], None] | None = None,
+        **options: Any,
     ) -> CaptionOutput:
         """The second half of `generate`: from soft prompts, and tags where the model has them, to captions."""
-        if decoding.get("num_beams") is None:
-            decoding["num_beams"] = 1 if decoding.get("do_sample") else DEFAULT_BEAMS
-        decoding.setdefault("max_new_tokens", DEFAULT_LENGTH)
+        decoding = DecodingOptions(**options)
         prefix = self.prefix(soft_prompts_BQW)
-        prompts = self._prompts(prompt, tags, soft_prompts_BQW, decoding["max_new_tokens"])
-        output = generate_captions(self.language, prefix, prompts=prompts, **decoding)
-        if decoding.get("do_sample"):  # the search knows the model's own log-probabilities, the sampler its samples'
-            ids, count = output.token_ids(), decoding.get("num_captions", 1)
+        prompts = self._prompts(prompt, tags, soft_prompts_BQW, decoding.max_new_tokens)
+        output = generate_captions(self.language, prefix, decoding, prompts=prompts, on_tokens=on_tokens)
+        if decoding.do_sample:  # the search knows the model's own log-probabilities, the sampler its samples'
+            ids, count = output.token_ids(), decoding.num_captions
             given = [[PromptedIds(one, prompt) for one in ids[b * count :][:count]] for b, prompt in enumerate(prompts)]
             packed = pack_captions(given).to(self.device)
             log_p = self.log_probabilities(prefix, packed)

@@ -1,0 +1,68 @@
+"""How captions are searched for, or drawn: the one set of options that model, recipes, command line and journal share.
+
+No torch here. Their names are those of transformers' `generate`, where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "num_beams": (1, 1000),
+    "num_captions": (1, 1000),
+    "max_new_tokens": (1, 10_000),
+    "min_new_tokens": (0, 10_000),
+    "length_penalty": (-100, 100),
+    "no_repeat_ngram": (0, 10_000),
+    "repetition_penalty": (0.01, 100),
+}
+"""What no machine does, or no caption needs, is refused: it would end in a hang or without memory."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """Options of beam search (num_beams above 1), greedy decoding (1) or sampling.
+
+    Attributes:
+        num_beams: beams of the search; 1 is greedy.
+        max_new_tokens: most tokens of a caption, end token included.
+        min_new_tokens: fewest tokens of a caption.
+        length_penalty: exponent of the length that beam scores are divided by; below 0 favours short captions.
+        no_repeat_ngram: no so many tokens in a row stand twice in a caption; 0: they may.
+        repetition_penalty: logits of tokens that the caption holds already are divided by this where positive, and
+            multiplied where negative (arXiv 1909.05858, section 4.1); 1 changes nothing.
+        num_captions: captions of every item, best first: of beams, or so many samples.
+        do_sample: draw tokens instead of searching.
+        temperature: divides the logits that samples are drawn from.
+        top_p: samples are drawn from the likeliest tokens that have this probability together (arXiv 1904.09751).
+        seed: makes sampling repeatable.
+    """
+
+    num_beams: int = 3
+    max_new_tokens: int = 30
+    min_new_tokens: int = 0
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+    num_captions: int = 1
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def problems(self) -> Iterator[str]:
+        """What is out of bounds or contradicts itself, a line each, with options spelled as on the command line."""
+        yield from out_of_bounds(self, BOUNDS)
+        if self.min_new_tokens > self.max_new_tokens:
+            yield f"--min-new-tokens {self.min_new_tokens} is more than --max-new-tokens {self.max_new_tokens}"
+        if self.num_captions > max(self.num_beams, 1) and not self.do_sample:
+            yield f"--num-captions {self.num_captions} is more than --num-beams {self.num_beams}"
+
+
+def out_of_bounds(values: object, bounds: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    """A line for each attribute of `values` that is neither None nor within its bounds."""
+    for name, (least, most) in bounds.items():
+        value = getattr(values, name)
+        if value is not None and not least <= value <= most:
+            yield f"--{name.replace('_', '-')} {value} is not {least} to {most}"
