@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from evlgen import __version__
 from evlgen_cli import streams
@@ -24,6 +24,7 @@ from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.train import train
 from evlgen_cli.console import out
 from evlgen_cli.handler import one_line_errors, whole_output
+from evlgen_cli.options import with_new_names
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
@@ -49,6 +50,13 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
 
 
+class _Command(TyperCommand):
+    """A command whose options may be given by the names that they had before."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_new_names(args))
+
+
 app = typer.Typer(cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
@@ -71,7 +79,7 @@ for _name, _command in COMMANDS.items():
     if isinstance(_command, typer.Typer):
         app.add_typer(_command, name=_name)
     else:
-        app.command(_name)(_command)
+        app.command(_name, cls=_Command)(_command)
 
 
 def main() -> None:

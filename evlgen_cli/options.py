@@ -8,6 +8,20 @@ import typer
 
 from evlgen.errors import UsageError
 from evlgen_cli import completion
+from evlgen_cli.console import err
+
+RENAMED = {"--max-length": "--max-new-tokens", "--min-length": "--min-new-tokens"}
+"""Options that had another name, which still works."""
+
+
+def with_new_names(arguments: list[str]) -> list[str]:
+    """The arguments of a command with the names that its options have now; says so in one line for each."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    names = [one.partition("=")[0] for one in options]
+    for old in (name for name in RENAMED if name in names):
+        err.print(f"note: {old} is called {RENAMED[old]} now")
+    renamed = [one.replace(name, RENAMED.get(name, name), 1) for one, name in zip(options, names, strict=True)]
+    return renamed + arguments[len(options) :]
 
 
 def out_file(text: str) -> Path:

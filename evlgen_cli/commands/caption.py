@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
+from evlgen.decoding_options import DecodingOptions
 from evlgen.system.names import printable
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
@@ -57,9 +58,9 @@ def caption(
         ),
     ] = None,
     model: ModelOption = CaptionRequest.model,
-    num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = CaptionRequest.num_beams,
-    max_length: Annotated[int, typer.Option(help="Most tokens of a caption.")] = CaptionRequest.max_length,
-    min_length: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = CaptionRequest.min_length,
+    num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = DecodingOptions.num_beams,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of a caption.")] = DecodingOptions.max_new_tokens,
+    min_new_tokens: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = DecodingOptions.min_new_tokens,
     no_repeat_ngram: NoRepeatOption = None,
     repetition_penalty: RepetitionOption = None,
     length_penalty: LengthPenaltyOption = None,
@@ -113,15 +114,17 @@ def caption(
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
     from evlgen.captioning import caption_videos, plan_captions
-    from evlgen.captioning.request import given
 
     request = CaptionRequest(
         sources=paths,
         out=output,
         model=model,
-        num_beams=num_beams,
-        max_length=max_length,
-        min_length=min_length,
+        decoding=DecodingOptions(num_beams, max_new_tokens, min_new_tokens).with_given(
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+            length_penalty=length_penalty,
+            num_captions=num_captions,
+        ),
         prompt=prompt,
         frames=frames,
         sampler=sampler,
@@ -134,12 +137,6 @@ def caption(
         timeout_seconds=timeout,
         limit=limit,
         retry_failed=retry_failed,
-        **given(
-            no_repeat_ngram=no_repeat_ngram,
-            repetition_penalty=repetition_penalty,
-            length_penalty=length_penalty,
-            num_captions=num_captions,
-        ),
     )
     if dry_run:
         plan = plan_captions(request)
@@ -157,7 +154,7 @@ def caption(
 
 
 @dataclass(frozen=True)
-class Words:
+class Wording:
     """What a run is about, as the command says it."""
 
     items: str = "videos"
@@ -169,7 +166,7 @@ class Words:
 class CaptionView(Listener):
     """Shows a run on standard error while it goes on."""
 
-    words = Words()
+    wording = Wording()
 
     def __init__(self, stack: ExitStack, stop: Event, *, quiet: bool, rows_to_stdout: bool) -> None:
         self._stack, self._stop = stack, stop
@@ -180,7 +177,7 @@ class CaptionView(Listener):
         self._bar: Bar | None = None
 
     def on_plan(self, plan: Plan) -> None:
-        text = _describe_plan(plan, self.words)
+        text = _describe_plan(plan, self.wording)
         if text and not self._quiet:
             err.print(text)
 
@@ -191,7 +188,7 @@ class CaptionView(Listener):
     def on_start(self, videos: int) -> None:
         self._downloads.close()
         if not self._quiet:
-            self._bar = self._stack.enter_context(progress(self.words.doing, videos, unit=self.words.items))
+            self._bar = self._stack.enter_context(progress(self.wording.doing, videos, unit=self.wording.items))
         self._stack.enter_context(stop_on_signals(self._stop, _say_stopping, STOP_SECONDS))
 
     def on_progress(self, frames: int, tokens: int) -> None:
@@ -207,7 +204,7 @@ class CaptionView(Listener):
         if row.error is not None:
             self._bar.note(_one_line(f"{row.label}: {row.error.kind}: {row.error.message}"))
         elif err.is_terminal:
-            self._bar.note(_one_line(f"{row.label}: {row.caption}"))
+            self._bar.note(_one_line(f"{row.label}: {row.text}"))
         self._bar.advance()
 
     def on_note(self, text: str) -> None:
@@ -221,19 +218,20 @@ def _say_stopping() -> None:
     tell("stopping after the batch in the model; once more to stop at once")
 
 
-def _describe_plan(plan: Plan, words: Words = CaptionView.words) -> str:
+def _describe_plan(plan: Plan, wording: Wording = CaptionView.wording) -> str:
     from evlgen.captioning import Decision
 
     lines = []
     if again := plan.count(Decision.OTHER_SETTINGS):
         lines.append(
-            f"{again} {words.items} have {words.made} made with other settings ({plan.difference}); "
-            f"they are {words.done} again, and the new lines count"
+            f"{again} {wording.items} have {wording.made} made with other settings ({plan.difference}); "
+            f"they are {wording.done} again, and the new lines count"
         )
     if changed := plan.count(Decision.CHANGED):
-        lines.append(f"{changed} {words.items} have changed since they were {words.done}; they are {words.done} again")
+        done = wording.done
+        lines.append(f"{changed} {wording.items} have changed since they were {done}; they are {done} again")
     if failed := plan.count(Decision.FAILED_BEFORE):
-        lines.append(f"{failed} {words.items} failed before and are left alone; --retry-failed tries them again")
+        lines.append(f"{failed} {wording.items} failed before and are left alone; --retry-failed tries them again")
     lines += [f"warning: {one}" for one in plan.unreadable]
     return "\n".join(lines)
 
@@ -244,17 +242,17 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
             err.print(f"warning: {one}")
         print_json(
             [
-                {"video": planned.video.name, "caption": planned.decision.is_work, "why": planned.decision.value}
-                for planned in plan.videos
+                {"video": planned.item.name, "caption": planned.decision.is_work, "why": planned.decision.value}
+                for planned in plan.items
             ]
         )
         return
-    for planned in plan.videos:
+    for planned in plan.items:
         action = "caption" if planned.decision.is_work else "skip   "
-        out.print(f"{action}  {printable(planned.video.name)}  ({planned.decision.value})")
+        out.print(f"{action}  {printable(planned.item.name)}  ({planned.decision.value})")
     if text := _describe_plan(plan):
         err.print(text)
-    err.print(f"would caption {len(plan.work)} of {len(plan.videos)} videos")
+    err.print(f"would caption {len(plan.work)} of {len(plan.items)} videos")
 
 
 def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
@@ -274,7 +272,7 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
     if summary.partial:
         rows.append(("partial", f"{summary.partial} (a part of the file could not be read)"))
     if summary.empty:
-        rows.append(("empty", f"{summary.empty} (the model said nothing; --min-length 1 makes it)"))
+        rows.append(("empty", f"{summary.empty} (the model said nothing; --min-new-tokens 1 makes it)"))
     rows += [
         (f"marked {word}", f"{count} (see the warnings in their lines)")
         for word, count in sorted(summary.marked.items())

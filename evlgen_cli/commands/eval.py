@@ -7,7 +7,7 @@ import typer
 
 from evlgen.system.names import printable
 from evlgen_cli import completion
-from evlgen_cli.commands.predict import Prediction, predict_first
+from evlgen_cli.commands.predict import PredictionArguments, predict_first
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
@@ -100,10 +100,10 @@ def evaluate(
         int | None,
         typer.Option(show_default="3; 5 for questions", help="Beams of --model's search; 1 is greedy.", min=1),
     ] = None,
-    max_length: Annotated[
+    max_new_tokens: Annotated[
         int | None, typer.Option(show_default="30; 10 for questions", help="Most tokens of a caption or answer.")
     ] = None,
-    min_length: Annotated[
+    min_new_tokens: Annotated[
         int | None, typer.Option(show_default="0; 1 for questions", help="Fewest tokens of a caption or answer.")
     ] = None,
     no_repeat_ngram: NoRepeatOption = None,
@@ -154,10 +154,10 @@ def evaluate(
     options = BootstrapOptions(bootstrap, seed, level)
     on_missing = parse_missing(missing)
     if model is not None or dataset is not None or questions is not None:
-        asked = Prediction(
+        asked = PredictionArguments(
             model, dataset, questions, predictions, references, media, output, split, prompt, normalise_questions,
-            num_beams, min_length, max_length, no_repeat_ngram, repetition_penalty, length_penalty, device, dtype,
-            retry_failed,
+            num_beams, min_new_tokens, max_new_tokens, no_repeat_ngram, repetition_penalty, length_penalty, device,
+            dtype, retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

@@ -6,7 +6,8 @@ No torch here. Their names are those of transformers' `generate`, where it has t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "num_beams": (1, 1000),
@@ -50,6 +51,10 @@ class DecodingOptions:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
+
+    def with_given(self, **options: Any) -> DecodingOptions:
+        """The same with those of `options` that are not None."""
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
 
     def problems(self) -> Iterator[str]:
         """What is out of bounds or contradicts itself, a line each, with options spelled as on the command line."""

@@ -7,6 +7,7 @@ get mixed up.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from evlgen.captioning import continuing, journal, plan, request, run
-from evlgen.captioning.captioner import Caption, ModelIdentity
+from evlgen.captioning import Listener, caption_plan, caption_run, evlgen_captioner, journal
+from evlgen.captioning.captioner import Caption, ModelIdentity, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.fingerprint import fingerprint_or_none
 
@@ -80,9 +82,9 @@ class FakeCaptioner:
         self.releases = 0
         self.decoder = FakeDecoder()
 
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
-        assert len({len(clip) for clip in clips}) == 1, "one frame count a batch"
-        fields = [json.loads(bytes(clip[0].reshape(-1)).rstrip(b"\0")) for clip in clips]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        assert len({len(clip.frames) for clip in clips}) == 1, "one frame count a batch"
+        fields = [json.loads(bytes(clip.frames[0].reshape(-1)).rstrip(b"\0")) for clip in clips]
         self.batches.append([one["text"] for one in fields])
         if len(clips) > self.memory_clips:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -99,6 +101,13 @@ class FakeCaptioner:
         self.releases += 1
 
 
+def question_in(prompt: str) -> str:
+    """The question of a prompt such as "Question: Is it a dog? Short answer:"."""
+    found = re.fullmatch(r"(?:Question|Q): (.*) (?:Short answer|A):", prompt)
+    assert found, prompt
+    return found[1]
+
+
 def identify(model: str) -> ModelIdentity:
     """Any name is a model."""
     return ModelIdentity(model, f"hash-of-{model}", "config", 4, 32)
@@ -111,13 +120,14 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
     def open_fake_decoder(*args: Any) -> Iterator[FakeDecoder]:
         yield captioner.decoder
 
-    set_attribute(run, "load_captioner", lambda *args: captioner)
-    set_attribute(request, "identify_model", identify)
-    for module in (run, continuing):
-        set_attribute(module, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
+    set_attribute(evlgen_captioner, "load_captioner", lambda *args, **options: captioner)
+    set_attribute(evlgen_captioner, "identify_model", identify)
+    set_attribute(evlgen_captioner, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
     if decoder:
-        set_attribute(run, "open_decoder", open_fake_decoder)
-        set_attribute(plan, "fingerprints", lambda paths, timeout: {path: fingerprint_or_none(path) for path in paths})
+        set_attribute(caption_run, "open_decoder", open_fake_decoder)
+        set_attribute(
+            caption_plan, "fingerprints", lambda paths, timeout: {path: fingerprint_or_none(path) for path in paths}
+        )
 
 
 def slow_writes(set_attribute: Callable[[Any, str, Any], None], chunk_bytes: int, pause_seconds: float) -> None:
@@ -131,11 +141,11 @@ def slow_writes(set_attribute: Callable[[Any, str, Any], None], chunk_bytes: int
     set_attribute(journal, "os", patched())
 
 
-def stop_after(count: int) -> tuple[run.Listener, threading.Event]:
+def stop_after(count: int) -> tuple[Listener, threading.Event]:
     """A listener that asks the run to stop after so many rows."""
     stop = threading.Event()
 
-    class Stopper(run.Listener):
+    class Stopper(Listener):
         rows = 0
 
         def on_row(self, row: Any) -> None:

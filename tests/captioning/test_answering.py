@@ -7,17 +7,26 @@ import signal
 import tarfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from evlgen.captioning import answering
-from evlgen.captioning.answering import answer_questions, answer_request, find_questions, write_results
-from evlgen.captioning.captioner import Asked, Caption, Generation, ModelAnswerer
-from evlgen.captioning.state import ANSWERS, read_captions
+from evlgen.captioning import Caption, EVLGenCaptioner, PromptedClip, Summary, read_captions
+from evlgen.captioning.evaluation_sets import QuestionSet
+from evlgen.captioning.journal import ANSWERS
+from evlgen.captioning.prediction import (
+    PredictionRequest,
+    answer_questions,
+    caption_request,
+    find_data,
+    predict,
+    write_results,
+)
+from evlgen.data.questions import read_questions
+from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 from tests.data.published_sets import SETS
 
@@ -40,22 +49,18 @@ class FakeAnswerer(fakes.FakeCaptioner):
         super().__init__()
         self.asked: list[tuple[str, str]] = []
 
-    def caption(self, clips: Sequence[Asked]) -> list[Caption]:
-        found = super().caption([one.frames for one in clips])
-        self.asked += ((one.text, two.question) for one, two in zip(found, clips, strict=True))
-        return [Caption(SAYS.get(one.question, one.question), -0.5, 2) for one in clips]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        found = super().caption(clips, options)
+        questions = [fakes.question_in(clip.prompt) for clip in clips]
+        self.asked += ((one.text, question) for one, question in zip(found, questions, strict=True))
+        return [Caption(SAYS.get(question, question), -0.5, 2) for question in questions]
 
 
 @pytest.fixture
 def answerer(monkeypatch: pytest.MonkeyPatch) -> FakeAnswerer:
     answerer = FakeAnswerer()
-    install(monkeypatch.setattr, answerer)
+    fakes.install(monkeypatch.setattr, answerer)
     return answerer
-
-
-def install(set_attribute: Any, answerer: FakeAnswerer) -> None:
-    fakes.install(set_attribute, answerer)
-    set_attribute(answering, "load_answerer", lambda *args: answerer)
 
 
 @pytest.fixture
@@ -84,9 +89,9 @@ def evlgen(*arguments: str) -> Result:
     return CliRunner().invoke(app, words, prog_name="evlgen")
 
 
-def run(folder: Path, **settings: Any) -> Any:
-    found = find_questions(folder / "q.json")
-    return answer_questions(found, answer_request(folder / "out.jsonl", "tiny", **settings))
+def run(folder: Path, out: str = "out.jsonl", media: Path | None = None) -> Summary:
+    asked = PredictionRequest("tiny", questions=folder / "q.json", media=media, out=folder / out)
+    return predict(asked, find_data(asked)).summary
 
 
 def test_questions_as_the_authors_code_asks_them(folder: Path, answerer: FakeAnswerer) -> None:
@@ -180,9 +185,11 @@ def test_other_prompts_and_other_questions_are_asked_again(folder: Path, answere
 
 def test_a_stopped_run_goes_on_and_says_how(folder: Path, answerer: FakeAnswerer) -> None:
     listener, stop = fakes.stop_after(1)
-    request = answer_request(folder / "out.jsonl", "tiny")
-    request = type(request)(**{**vars(request), "batch_size": 1})
-    summary = answer_questions(find_questions(folder / "q.json"), request, listener, stop)
+    asked = PredictionRequest("tiny", questions=folder / "q.json", out=folder / "out.jsonl")
+    data = find_data(asked)
+    assert isinstance(data, QuestionSet)
+    request = replace(caption_request(asked, data), batch_size=1)
+    summary = answer_questions(data, read_questions(data.questions), request, listener, stop)
     assert (summary.interrupted, summary.ok) == (True, 1)
     assert run(folder).ok == 3
     assert len(answerer.asked) == 4
@@ -196,7 +203,7 @@ def test_ctrl_c_ends_after_the_batch_and_the_same_command_goes_on(
     rows = [{"question_id": n, "image_id": 1, "question": f"{n}?"} for n in range(20)]
     Path("q.json").write_text(json.dumps({"data_subtype": "val2014", "questions": rows}))
     caption = answerer.caption
-    monkeypatch.setattr(answerer, "caption", lambda asked: (os.kill(os.getpid(), signal.SIGINT), caption(asked))[1])
+    monkeypatch.setattr(answerer, "caption", lambda *asked: (os.kill(os.getpid(), signal.SIGINT), caption(*asked))[1])
     done = evlgen("--questions", "q.json")
     assert (done.exit_code, done.stdout) == (130, "")
     assert done.stderr.endswith(
@@ -303,10 +310,9 @@ def test_pictures_without_suffix_and_those_that_lead_out(folder: Path, answerer:
         tar.add(folder / "n1.jpg", arcname="images/n1.jpg")
         tar.add(folder / "n1.jpg", arcname="../n2.jpg")
     for media in ("images.tar", "."):
-        found = find_questions(folder / "q.json", media=Path(media))
-        out = folder / f"{len(media)}.jsonl"
-        assert answer_questions(found, answer_request(out, "tiny")).ok == 1
-        assert fakes.rows_of(out)[0]["image"] == "n1"
+        out = f"{len(media)}.jsonl"
+        assert run(folder, out, Path(media)).ok == 1
+        assert fakes.rows_of(folder / out)[0]["image"] == "n1"
     Path("q.json").write_text(json.dumps(rows))
     for media in ("images.tar", "."):
         done = evlgen("--questions", "q.json", "--media", media)
@@ -374,7 +380,7 @@ def test_questions_need_a_model_and_nothing_answered_is_an_error(folder: Path, a
     done = evlgen("--questions", "q.json")
     assert done.exit_code == 1
     assert done.stderr.endswith(
-        "error: no question was answered (the lines of q-tiny.jsonl say why; --retry-failed tries again)\n"
+        "error: no question was answered (the lines of q-tiny.jsonl say why; evlgen eval --retry-failed tries again)\n"
     )
 
 
@@ -384,7 +390,7 @@ def test_results_that_cannot_be_written_leave_no_piece(folder: Path, answerer: F
     run(folder)
     (folder / "there.json").mkdir()
     with pytest.raises(EvlgenError, match=r"there\.json cannot be written: .*answers are safe in .*out\.jsonl"):
-        write_results(find_questions(folder / "q.json").questions, folder / "out.jsonl", folder / "there.json")
+        write_results(read_questions(folder / "q.json"), folder / "out.jsonl", folder / "there.json")
     assert not list(folder.glob("*.part"))
 
 
@@ -398,13 +404,14 @@ def test_answers_of_a_batch_are_those_of_one_question_at_a_time(model_folder: Pa
     model.encode = lambda pixels: (encoded.append(len(pixels)), encode(pixels))[1]  # type: ignore[method-assign]
     dice = np.random.default_rng(0)
     first, second = (dice.integers(0, 255, (1, 32, 32, 3), dtype=np.uint8) for _ in range(2))
-    asked = [Asked(first, "what?"), Asked(second, "what?"), Asked(first, "is it a large dog?"), Asked(second, "")]
-    generation = Generation(3, 6, 1, "Question: {} Short answer:", -1.0)
-    got = ModelAnswerer(model, generation).caption(asked)
+    questions = [(first, "what?"), (second, "what?"), (first, "is it a large dog?"), (second, "")]
+    asked = [PromptedClip(frames, (0.0,), f"Question: {text} Short answer:") for frames, text in questions]
+    options = DecodingOptions(max_new_tokens=6, min_new_tokens=1, length_penalty=-1.0)
+    got = EVLGenCaptioner(model).caption(asked, options)
     assert encoded == [2]
     for one, answer in zip(asked, got, strict=True):
         want = model.generate(
-            model.processor([one.frames]), prompt=f"Question: {one.question} Short answer:", num_beams=3,
+            model.processor([one.frames]), prompt=one.prompt, num_beams=3,
             max_new_tokens=6, min_new_tokens=1, length_penalty=-1.0,
         )  # fmt: skip
         assert answer.text == want.texts[0]

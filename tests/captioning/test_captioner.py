@@ -9,53 +9,54 @@ import pytest
 import torch
 
 from evlgen.captioning.backoff import is_out_of_memory
-from evlgen.captioning.captioner import Caption, Generation, ModelCaptioner, identify_model
+from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.captioning.evlgen_captioner import EVLGenCaptioner, identify_model
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tags import Tag
 
 
-class Processor:
-    """The pixel values are the clips; token ids are letters."""
-
-    def __call__(self, clips: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(clips))
-
-    def batch_decode(self, sequences: torch.Tensor) -> list[str]:
-        return ["".join(chr(int(one)) for one in row if one) for row in sequences]
-
-
 class Model:
-    """Captions every clip with as many letters as it has frames."""
+    """Captions every clip with as many letters as it has frames; features and soft prompts are the clips."""
 
-    processor = Processor()
     device = torch.device("cpu")
 
-    def check_prompt(self, prompt: str, max_new_tokens: int) -> None:
-        assert (prompt, max_new_tokens) == ("a video of", 9)
+    def processor(self, clips: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(clips))
 
-    def generate(self, pixel_values: torch.Tensor, **options: Any) -> SimpleNamespace:
-        options.pop("on_tokens")(pixel_values.shape[0])
-        assert options == {
-            "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0, "prompt": "a video of",
-            "no_repeat_ngram": 2, "repetition_penalty": 1.5, "num_captions": 2,
-        }  # fmt: skip
+    def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         assert torch.is_inference_mode_enabled()
-        count, frames = 2 * pixel_values.shape[0], pixel_values.shape[1]
-        letters = torch.arange(count)[:, None].expand(count, frames) + ord("a")
+        return pixel_values
+
+    def soft_prompts(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+    def tags(self, features: torch.Tensor) -> list[list[Tag]]:
+        return [[Tag("jeep", 0.5)] if clip.any() else [] for clip in features]
+
+    def generate_from(self, soft_prompts: torch.Tensor, tags: list[list[Tag]], **options: Any) -> SimpleNamespace:
+        options.pop("on_tokens")(len(soft_prompts))
+        assert options == {
+            "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0,
+            "prompt": ["a video of", "a film of"], "no_repeat_ngram": 2, "repetition_penalty": 1.5, "num_captions": 2,
+            "do_sample": False, "temperature": 1.0, "top_p": 1.0, "seed": None,
+        }  # fmt: skip
+        count, frames = 2 * len(soft_prompts), soft_prompts.shape[1]
         return SimpleNamespace(
-            sequences=letters,
+            texts=[letter * frames for letter in "abcd"],
             log_probabilities=-torch.arange(count, dtype=torch.float32),
             token_counts=torch.full((count,), frames),
-            tags=[[Tag("jeep", 0.5)], []],
+            tags=tags,
         )
 
 
 def test_captions_keep_the_order_of_the_clips() -> None:
-    captioner = ModelCaptioner(Model(), Generation(2, 9, 1, "a video of", -1.0, 2, 1.5, num_captions=2))
-    clips = [np.zeros((3, 2, 2, 3), dtype=np.uint8)] * 2
+    captioner = EVLGenCaptioner(Model())
+    shown, dark = (np.full((3, 2, 2, 3), level, dtype=np.uint8) for level in (1, 0))
+    clips = [PromptedClip(shown, (0.0, 1.0, 2.0), "a video of"), PromptedClip(dark, (0.0, 1.0, 2.0), "a film of")]
     heard: list[int] = []
     captioner.on_tokens = heard.append
-    first, second = captioner.caption(clips)
+    first, second = captioner.caption(clips, DecodingOptions(2, 9, 1, -1.0, 2, 1.5, num_captions=2))
     assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),), (("jeep", 0.5),))
     assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
     assert (heard, captioner.batch_size) == ([2], 4)

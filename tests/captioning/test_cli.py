@@ -165,7 +165,7 @@ def test_a_list_on_standard_input() -> None:
             for name, value, shown in (
                 ("--workers", "99999999", "99999999"),
                 ("--frames", "1000000", "1000000"),
-                ("--max-length", "1000000", "1000000"),
+                ("--max-new-tokens", "1000000", "1000000"),
                 ("--num-beams", "1000000", "1000000"),
                 ("--batch-size", "99999999", "99999999"),
                 ("--no-repeat-ngram", "-1", "-1"),
@@ -196,11 +196,22 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_options_by_their_earlier_names_are_told_their_new_ones() -> None:
+    result = evlgen("videos", "--max-length", "9", "--min-length=2", "--dry-run", "--", "--max-length")
+    assert result.exit_code == 2, "behind -- it is a path"
+    result = evlgen("videos", "--out", "out.jsonl", "--max-length", "9", "--min-length=2")
+    settings = fakes.rows_of(Path("out.jsonl"))[0]["settings"]
+    assert (result.exit_code, settings["max_length"], settings["min_length"]) == (0, 9, 2)
+    assert result.stderr.startswith(
+        "note: --max-length is called --max-new-tokens now\nnote: --min-length is called --min-new-tokens now\n"
+    )
+
+
 def test_a_broken_model_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ModelBrokenError("the model failed", "try again")
 
-    monkeypatch.setattr(fakes.run, "load_captioner", fail)
+    monkeypatch.setattr(fakes.evlgen_captioner, "load_captioner", fail)
     result = evlgen("videos", "--out", "out.jsonl")
     assert (result.exit_code, result.stderr) == (1, "error: the model failed (try again)\n")
 

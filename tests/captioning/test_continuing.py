@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, caption_videos, continuing, plan_captions, run
-from evlgen.captioning.captioner import identify_model
+from evlgen.captioning import CaptionRequest, Listener, caption_videos, evlgen_captioner, plan_captions
+from evlgen.captioning.evlgen_captioner import identify_model
+from evlgen.decoding_options import DecodingOptions
 
 from . import fakes
 
@@ -23,24 +24,23 @@ print([name for name in ("torch", "transformers", "numpy", "av") if name in sys.
 
 
 def machine_is_fast_in(monkeypatch: pytest.MonkeyPatch, auto: str) -> None:
-    for module in (run, continuing):
-        monkeypatch.setattr(module, "resolve_dtype", lambda dtype, device: auto if dtype == "auto" else dtype)
+    monkeypatch.setattr(evlgen_captioner, "resolve_dtype", lambda dtype, device: auto if dtype == "auto" else dtype)
 
 
 @pytest.fixture
 def out(tmp_path: Path, videos: Path, captioner: fakes.FakeCaptioner) -> Path:
     """Four of six videos, captioned in float32 with a search that is not the usual one."""
     out = tmp_path / "out.jsonl"
-    caption_videos(CaptionRequest([str(videos)], out, num_beams=5, limit=4))
+    caption_videos(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), limit=4))
     return out
 
 
 def test_auto_goes_on_as_begun_and_says_so(out: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine_is_fast_in(monkeypatch, "bfloat16")
-    request = CaptionRequest([str(videos)], out, num_beams=5)
+    request = CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5))
     assert len(plan_captions(request).work) == 2
     notes: list[str] = []
-    listener = run.Listener()
+    listener = Listener()
     listener.on_note = notes.append  # type: ignore[method-assign]
     assert caption_videos(request, listener).finished == 2
     assert {row["settings"]["dtype"] for row in fakes.rows_of(out)} == {"float32"}
@@ -52,23 +52,23 @@ def test_auto_goes_on_as_begun_and_says_so(out: Path, videos: Path, monkeypatch:
 
 def test_other_settings_keep_the_arithmetic_too(out: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine_is_fast_in(monkeypatch, "bfloat16")
-    plan = plan_captions(CaptionRequest([str(videos)], out, num_beams=2))
+    plan = plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=2)))
     assert plan.difference == "num_beams 5 -> 2"
 
 
 def test_a_dtype_that_is_named_is_taken(out: Path, videos: Path) -> None:
-    plan = plan_captions(CaptionRequest([str(videos)], out, num_beams=5, dtype="bfloat16"))
+    plan = plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), dtype="bfloat16"))
     assert (len(plan.work), plan.difference) == (6, "dtype float32 -> bfloat16")
 
 
 def test_most_lines_decide(out: Path, videos: Path) -> None:
-    caption_videos(CaptionRequest([str(videos)], out, num_beams=5, dtype="bfloat16"))
-    assert len(plan_captions(CaptionRequest([str(videos)], out, num_beams=5)).work) == 0
+    caption_videos(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), dtype="bfloat16"))
+    assert len(plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5))).work) == 0
 
 
 def test_float16_does_not_go_on_without_a_gpu(out: Path, videos: Path) -> None:
-    caption_videos(CaptionRequest([str(videos)], out, num_beams=5, dtype="float16"))
-    plan = plan_captions(CaptionRequest([str(videos)], out, num_beams=5))
+    caption_videos(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), dtype="float16"))
+    plan = plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5)))
     assert plan.difference == "dtype float16 -> float32"
 
 
@@ -86,7 +86,7 @@ def test_what_needs_no_model_imports_no_torch(
 ) -> None:
     out = tmp_path / "out.jsonl"
     if done:
-        monkeypatch.setattr(fakes.request, "identify_model", identify_model)  # the file must be that of evlgen-mini
+        monkeypatch.setattr(evlgen_captioner, "identify_model", identify_model)  # the file must be that of evlgen-mini
         assert caption_videos(CaptionRequest([str(videos)], out, dtype="float32")).ok == done
     arguments = ["caption", str(videos), "--out", str(out), *([] if done else ["--dry-run"])]
     ran = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, check=True)

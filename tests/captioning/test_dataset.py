@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from evlgen.captioning import CaptionRequest, read_captions
-from evlgen.captioning.dataset import caption_dataset, find_dataset
+from evlgen.captioning.evaluation_sets import find_captioned_set
+from evlgen.captioning.prediction import caption_dataset
 from evlgen.errors import UsageError
 
 from . import fakes
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def test_rows_are_named_as_the_data_set_names_them(
     folder: Path, tmp_path: Path, captioner: fakes.FakeCaptioner, media: str | None
 ) -> None:
-    found = find_dataset(folder, split="val", media=folder / media if media else None)
+    found = find_captioned_set(folder, split="val", media=folder / media if media else None)
     assert found.media.name == (media or "videos.tar")
     out = tmp_path / "out.jsonl"
     summary = caption_dataset(found, CaptionRequest(sources=(), out=out))
@@ -47,24 +48,24 @@ def test_rows_are_named_as_the_data_set_names_them(
 def test_a_split_may_have_a_file_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"video": "a.mp4", "captions": ["a"]}\n')
     (tmp_path / "test").mkdir()
-    found = find_dataset(tmp_path, split="test")
+    found = find_captioned_set(tmp_path, split="test")
     assert (found.captions.name, found.media.name, found.name) == ("test.jsonl", "test", f"{tmp_path.name}-test")
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such data set: .*nowhere"):
-        find_dataset(tmp_path / "nowhere")
+        find_captioned_set(tmp_path / "nowhere")
     (tmp_path / "val.jsonl").write_text("")
     with pytest.raises(UsageError, match=r"holds no captions\.jsonl \(--split val\)"):
-        find_dataset(tmp_path)
+        find_captioned_set(tmp_path)
     with pytest.raises(UsageError, match=r"no pictures or videos: looked for val\.tar, images\.tar.*--media"):
-        find_dataset(tmp_path, split="val")
+        find_captioned_set(tmp_path, split="val")
     with pytest.raises(UsageError, match=r"looked for .*gone"):
-        find_dataset(tmp_path, split="val", media=tmp_path / "gone")
+        find_captioned_set(tmp_path, split="val", media=tmp_path / "gone")
 
 
 def test_a_name_may_not_lead_out_of_the_tar(folder: Path) -> None:
     (folder / "captions.jsonl").write_text('{"video": "../../evil.mp4", "captions": ["a"]}\n')
-    found = find_dataset(folder)
+    found = find_captioned_set(folder)
     with pytest.raises(UsageError, match=r"leads out of .* \(names must lie below"):
         caption_dataset(found, CaptionRequest(sources=()))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from evlgen.captioning.captioner import Caption
+from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 
 from . import fakes
@@ -152,7 +152,7 @@ def test_lines_that_do_not_say_their_folder_are_taken_as_they_are(tmp_path: Path
 
 
 class Addressed(fakes.FakeCaptioner):
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         raise ValueError(f"cannot read {object()} at all")
 
 

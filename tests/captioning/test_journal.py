@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, JournalError, caption_videos, read_captions
+from evlgen.captioning import CaptionRequest, CaptionRow, JournalError, Listener, caption_videos, read_captions
 from evlgen.captioning import journal as journal_module
-from evlgen.captioning.journal import Journal
-from evlgen.captioning.rows import Row
-from evlgen.captioning.state import read_state
+from evlgen.captioning.journal import Journal, read_state
 from evlgen.errors import UsageError
 
 from . import fakes
 
 
-def row(video: str = "a.mp4", **changes: Any) -> Row:
+def row(video: str = "a.mp4", **changes: Any) -> CaptionRow:
     values: dict[str, Any] = {
         "video": video,
         "status": "ok",
@@ -39,7 +37,7 @@ def row(video: str = "a.mp4", **changes: Any) -> Row:
         "warnings": (),
         "seconds": 0.12345,
     }
-    return Row(**{**values, **changes})
+    return CaptionRow(**{**values, **changes})
 
 
 @pytest.fixture
@@ -183,8 +181,8 @@ def test_an_output_that_is_deleted_meanwhile_is_noticed(
 ) -> None:
     out = tmp_path / "out.jsonl"
 
-    class Deleter(fakes.run.Listener):
-        def on_row(self, row: Row) -> None:
+    class Deleter(Listener):
+        def on_row(self, row: CaptionRow) -> None:
             out.unlink()
 
     with pytest.raises(JournalError, match="was removed or replaced while this run was writing to it"):

@@ -7,12 +7,14 @@ fake one, since what is tested is that each file ends in its own line.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from evlgen.captioning import Caption
+from evlgen.captioning import Caption, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 
 from . import fakes
@@ -34,8 +36,8 @@ KINDS = {
 class ShapeCaptioner(fakes.FakeCaptioner):
     """Any clip gets a caption."""
 
-    def caption(self, clips: list) -> list[Caption]:  # type: ignore[override,type-arg]
-        return [Caption(f"a clip of shape {clip.shape}", -1.0, 5) for clip in clips]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        return [Caption(f"a clip of shape {clip.frames.shape}", -1.0, 5) for clip in clips]
 
 
 MOSTLY_SOUND = {"corrupted.mp4", "sample_with_invalid_nalu.mp4"}

@@ -4,14 +4,15 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from evlgen.captioning import CaptionRequest, Decision, ModelBrokenError, caption_videos, plan_captions
-from evlgen.captioning.captioner import Caption
-from evlgen.captioning.settings import CaptionSettings
+from evlgen.captioning.caption_request import CaptionSettings
+from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 
 from . import fakes
@@ -30,7 +31,7 @@ def test_an_empty_caption_is_a_status_of_its_own(
     fakes.write_video(videos / "clip10.mp4", "", partial=True)
     result = CliRunner().invoke(app, ["caption", ".", "-o", str(out)])
     assert result.exit_code == 3
-    assert "empty     2 (the model said nothing; --min-length 1 makes it)\n" in result.stdout
+    assert "empty     2 (the model said nothing; --min-new-tokens 1 makes it)\n" in result.stdout
     status = {row["video"]: (row["status"], row["caption"]) for row in fakes.rows_of(out)}
     assert status["clip1.mp4"] == ("ok", "caption of clip1.mp4")
     assert status["clip2.mp4"] == ("empty", " ")
@@ -40,16 +41,16 @@ def test_an_empty_caption_is_a_status_of_its_own(
     assert (again.exit_code, len(fakes.rows_of(out))) == (3, 6), "the same settings would give the same"
     assert json.loads(again.stdout)["empty_before"] == 2
     assert plan_captions(CaptionRequest([str(videos)], out)).count(Decision.EMPTY) == 2
-    assert len(plan_captions(CaptionRequest([str(videos)], out, min_length=1)).work) == 6
+    assert len(plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(min_new_tokens=1))).work) == 6
 
 
 class Broken(fakes.FakeCaptioner):
     """Gives a caption with a number that is none to those that say so."""
 
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         return [
             Caption(one.text, -math.inf if "broken" in one.text else one.log_probability, 4)
-            for one in super().caption(clips)
+            for one in super().caption(clips, options)
         ]
 
 
@@ -78,13 +79,13 @@ def test_a_model_that_is_all_broken_ends_the_run(tmp_path: Path, out: Path, monk
 
 
 class Talkative(fakes.FakeCaptioner):
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
-        return [Caption(one.text, -1.5, 4, (Caption("another", -2.25, 3),)) for one in super().caption(clips)]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        return [Caption(one.text, -1.5, 4, (Caption("another", -2.25, 3),)) for one in super().caption(clips, options)]
 
 
 def test_alternatives_stand_in_the_row(videos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.install(monkeypatch.setattr, Talkative())
-    caption_videos(CaptionRequest([str(videos / "clip1.mp4")], out, num_captions=2))
+    caption_videos(CaptionRequest([str(videos / "clip1.mp4")], out, decoding=DecodingOptions(num_captions=2)))
     (row,) = fakes.rows_of(out)
     assert row["caption"] == "caption of clip1.mp4"
     assert row["alternatives"] == [{"caption": "another", "log_probability": -2.25, "token_count": 3}]
@@ -92,8 +93,8 @@ def test_alternatives_stand_in_the_row(videos: Path, out: Path, monkeypatch: pyt
 
 
 class Labelling(fakes.FakeCaptioner):
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
-        return [Caption(one.text, -1.5, 4, tags=(("jeep", 0.51234),)) for one in super().caption(clips)]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        return [Caption(one.text, -1.5, 4, tags=(("jeep", 0.51234),)) for one in super().caption(clips, options)]
 
 
 def test_tags_stand_in_the_row(videos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +106,10 @@ def test_tags_stand_in_the_row(videos: Path, out: Path, monkeypatch: pytest.Monk
 
 def test_settings_at_their_defaults_have_the_hash_of_before() -> None:
     """Hashes of rows that evlgen wrote before it knew penalties and alternatives."""
-    plain = CaptionSettings("m", "h", "c", 4, "uniform", "pyav", False, 3, 30, 0, "float32")
-    prompted = CaptionSettings("m", "h", "c", 4, "uniform", "pyav", False, 3, 30, 0, "float32", "a video of", -1.0)
+    model: tuple[Any, ...] = ("m", "h", "c", 4, "uniform", "pyav", False, "float32")
+    plain = CaptionSettings(*model, DecodingOptions())
+    prompted = CaptionSettings(*model, DecodingOptions(length_penalty=-1.0), "a video of")
     assert (plain.hash, prompted.hash) == ("e7c2fc080b159899", "95a7150fa9726bb7")
-    options = {"no_repeat_ngram": 3, "repetition_penalty": 1.2, "num_captions": 2}
-    hashes = {CaptionSettings(**{**vars(plain), name: value}).hash for name, value in options.items()}
+    options: dict[str, Any] = {"no_repeat_ngram": 3, "repetition_penalty": 1.2, "num_captions": 2}
+    hashes = {CaptionSettings(*model, DecodingOptions(**{name: value})).hash for name, value in options.items()}
     assert len(hashes | {plain.hash}) == 4

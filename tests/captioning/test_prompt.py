@@ -3,12 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
-from evlgen.captioning.settings import CaptionSettings
+from evlgen.captioning.caption_request import CaptionSettings
+from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 
 from . import fakes
@@ -52,12 +54,15 @@ def test_files_from_before_there_were_prompts_still_count_as_done() -> None:
         "model": "m", "model_hash": "h", "config_hash": "c", "frames": 4, "sampler": "uniform", "backend": "pyav",
         "strict": False, "num_beams": 3, "max_length": 30, "min_length": 0, "dtype": "float32",
     }  # fmt: skip
-    settings = CaptionSettings(**known)
+    own = {key: value for key, value in known.items() if key not in ("num_beams", "max_length", "min_length")}
+
+    def settings_of(prompt: str = "", **options: Any) -> CaptionSettings:
+        return CaptionSettings(**own, decoding=DecodingOptions(**options), prompt=prompt)  # type: ignore[arg-type]
+
+    settings = settings_of()
     assert settings.hash == hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
     assert settings.as_dict() == known
-    assert (
-        CaptionSettings(**known, prompt="a").hash != settings.hash != CaptionSettings(**known, length_penalty=-1).hash
-    )
+    assert settings_of(prompt="a").hash != settings.hash != settings_of(length_penalty=-1).hash
 
 
 def test_captions_are_the_models_behind_the_prompt(model_folder: Path, tmp_path: Path) -> None:
@@ -73,8 +78,8 @@ def test_captions_are_the_models_behind_the_prompt(model_folder: Path, tmp_path:
         (clip,) = pool.map([tmp_path / "v.mp4"])
     want = model.generate(model.processor([clip.frames]), prompt="a photo of", num_beams=2, max_new_tokens=5)
     request = CaptionRequest(
-        [str(tmp_path / "v.mp4")], tmp_path / "out.jsonl", str(model_folder), num_beams=2, max_length=5,
-        prompt="a photo of", device="cpu", dtype="float32",
+        [str(tmp_path / "v.mp4")], tmp_path / "out.jsonl", str(model_folder),
+        decoding=DecodingOptions(num_beams=2, max_new_tokens=5), prompt="a photo of", device="cpu", dtype="float32",
     )  # fmt: skip
     torch.manual_seed(0)
     caption_videos(request)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from evlgen.captioning import CaptionRequest, Listener
-from evlgen.captioning.dataset import caption_dataset, find_dataset
+from evlgen.captioning.evaluation_sets import find_captioned_set
+from evlgen.captioning.prediction import caption_dataset
 from evlgen.errors import UsageError
 from evlgen.metrics.evaluation import BootstrapOptions
 from evlgen.metrics.run import EvaluationRequest, evaluate_files
@@ -40,7 +41,7 @@ def test_from_the_folder_to_scores(tmp_path: Path, captioner: fakes.FakeCaptione
     split, captions, media, rows, label, items = FOUND[name]
     root = root_of(tmp_path, name)
     write(root / "earlier-captions.jsonl", "")
-    found = find_dataset(root, split=split)
+    found = find_captioned_set(root, split=split)
     assert (found.captions, found.media, found.split, found.name) == (root / captions, root / media, rows, label)
     out = tmp_path / "out.jsonl"
     summary = caption_dataset(found, CaptionRequest(sources=(), out=out))
@@ -61,7 +62,7 @@ def test_flickr30k_by_its_table_and_lists(tmp_path: Path, captioner: fakes.FakeC
     (root / "dataset_flickr30k.json").unlink()
     write(root / "results.csv", "image_name| comment_number| comment\n36979.jpg| 0| a b\n65567.jpg| 4   a c\n")
     write(root / "val.txt", "65567\n")
-    found = find_dataset(root, split="val")
+    found = find_captioned_set(root, split="val")
     out = tmp_path / "out.jsonl"
     assert caption_dataset(found, CaptionRequest(sources=(), out=out)).ok == 1
     done = evaluate_files(out, EvaluationRequest(references=found.captions, split=found.split))
@@ -74,17 +75,17 @@ def test_videos_in_a_tar_keep_their_suffix(tmp_path: Path, captioner: fakes.Fake
         tar.add(root / "YouTubeClips", arcname="YouTubeClips")
     (root / "YouTubeClips").rename(tmp_path / "elsewhere")
     out = tmp_path / "out.jsonl"
-    assert caption_dataset(find_dataset(root, split="val"), CaptionRequest(sources=(), out=out)).ok == 1
+    assert caption_dataset(find_captioned_set(root, split="val"), CaptionRequest(sources=(), out=out)).ok == 1
     assert f'"{MSVD_VAL}.avi"' in out.read_text()
     with pytest.raises(UsageError, match=r"no pictures or videos: looked for .*/none \(name the folder"):
-        find_dataset(root, split="val", media=tmp_path / "none")
-    found = find_dataset(root, split="val", media=tmp_path / "elsewhere")
+        find_captioned_set(root, split="val", media=tmp_path / "none")
+    found = find_captioned_set(root, split="val", media=tmp_path / "elsewhere")
     assert found.media == tmp_path / "elsewhere"
 
 
 def test_a_file_of_a_published_set_by_itself(tmp_path: Path, captioner: fakes.FakeCaptioner) -> None:
     root = root_of(tmp_path, "msvd")
-    found = find_dataset(root / "AllVideoDescriptions.txt", split="test", media=root / "YouTubeClips")
+    found = find_captioned_set(root / "AllVideoDescriptions.txt", split="test", media=root / "YouTubeClips")
     out = tmp_path / "out.jsonl"
     assert caption_dataset(found, CaptionRequest(sources=(), out=out)).ok == 1
 
@@ -92,7 +93,7 @@ def test_a_file_of_a_published_set_by_itself(tmp_path: Path, captioner: fakes.Fa
 def test_clips_that_are_gone_are_left_out_and_said(tmp_path: Path, captioner: fakes.FakeCaptioner) -> None:
     root = root_of(tmp_path, "coco")
     (root / "train2014" / COCO_TRAIN).unlink()
-    found = find_dataset(root, split="train")
+    found = find_captioned_set(root, split="train")
     notes: list[str] = []
     listener = Listener()
     listener.on_note = notes.append  # type: ignore[method-assign]
@@ -124,19 +125,19 @@ def test_what_cannot_be_told_is_said(tmp_path: Path) -> None:
                     f"annotations/; normally from cocodataset.org/#download (evlgen data check coco --root {root})"),
     ):  # fmt: skip
         with pytest.raises(UsageError) as error:
-            find_dataset(root, split=asked)
+            find_captioned_set(root, split=asked)
         assert str(error.value) == says
     SETS["vqav2"](tmp_path / "vqa")
     with pytest.raises(UsageError) as error:
-        find_dataset(tmp_path / "vqa", split="val")
+        find_captioned_set(tmp_path / "vqa", split="val")
     assert str(error.value) == "VQAv2 has questions and answers (expected a data set of captions)"
     SETS["vqav2"](root)
-    assert find_dataset(root, split="val").captions.name == "dataset_coco.json"
+    assert find_captioned_set(root, split="val").captions.name == "dataset_coco.json"
     SETS["flickr30k"](root)
     with pytest.raises(UsageError) as error:
-        find_dataset(root, split="val")
+        find_captioned_set(root, split="val")
     assert str(error.value) == (
         f"{root} holds files of COCO captions and Flickr30k (name the captions file itself, and --media)"
     )
     with pytest.raises(UsageError, match=r"holds no val.jsonl or captions.jsonl \(name the captions file itself"):
-        find_dataset(tmp_path, split="val")
+        find_captioned_set(tmp_path, split="val")

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from evlgen.captioning import CaptionRequest, caption_videos
-from evlgen.captioning.captioner import Caption
+from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 
 from . import fakes
 
@@ -31,8 +32,8 @@ def write_clip(path: Path, level: int, frames: int = 12) -> None:
 class GreyCaptioner(fakes.FakeCaptioner):
     """Says how bright a clip is, and of which shape."""
 
-    def caption(self, clips: Sequence[np.ndarray]) -> list[Caption]:
-        return [Caption(f"{clip.mean():.0f} {clip.shape}", -1.0, 2) for clip in clips]
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        return [Caption(f"{clip.frames.mean():.0f} {clip.frames.shape}", -1.0, 2) for clip in clips]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
-from evlgen.captioning.captioner import identify_model
+from evlgen.captioning.evlgen_captioner import identify_model
+from evlgen.decoding_options import DecodingOptions
 
 from .test_real_decoder import write_clip
 
@@ -23,7 +24,9 @@ def test_clips_of_any_length_are_captioned(model_folder: Path, tmp_path: Path) -
     for number, frames in enumerate([1, 2, 12]):
         write_clip(folder / f"{number}.mp4", level=60 * number, frames=frames)
     out = tmp_path / "out.jsonl"
-    request = CaptionRequest([str(folder)], out, str(model_folder), max_length=5, device="cpu", dtype="float32")
+    request = CaptionRequest(
+        [str(folder)], out, str(model_folder), decoding=DecodingOptions(max_new_tokens=5), device="cpu", dtype="float32"
+    )
     assert caption_videos(request).ok == 3
     rows = read_captions(out)
     assert [len(rows[f"{number}.mp4"]["frame_indices"]) for number in range(3)] == [3, 3, 3]

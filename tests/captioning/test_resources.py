@@ -2,15 +2,15 @@
 
 import pytest
 
-from evlgen.captioning import resources
-from evlgen.captioning.captioner import resolve_dtype
+from evlgen.captioning import caption_run
+from evlgen.captioning.evlgen_captioner import resolve_dtype
 from evlgen.errors import UsageError
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [(1, 2), (2, 2), (8, 4), (200, 16)])
 def test_decoding_gets_half_of_the_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int) -> None:
-    monkeypatch.setattr(resources, "usable_cpus", lambda: cpus)
-    assert resources.default_workers() == workers
+    monkeypatch.setattr(caption_run, "usable_cpus", lambda: cpus)
+    assert caption_run.default_workers() == workers
 
 
 def test_every_auto_is_decided_before_it_is_written_down() -> None:

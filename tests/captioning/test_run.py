@@ -5,9 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, Decision, Listener, ModelBrokenError, Plan, caption_videos, plan_captions
-from evlgen.captioning import pipeline as pipeline_module
-from evlgen.captioning.rows import Row
+from evlgen.captioning import (
+    CaptionRequest,
+    CaptionRow,
+    Decision,
+    Listener,
+    ModelBrokenError,
+    Plan,
+    caption_videos,
+    plan_captions,
+)
+from evlgen.captioning import clip_pipeline as pipeline_module
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 
 from . import fakes
@@ -79,7 +88,7 @@ def test_a_second_run_does_nothing_and_loads_no_model(
 ) -> None:
     caption_videos(CaptionRequest([str(videos)], out))
     before = out.read_bytes()
-    monkeypatch.setattr(fakes.run, "load_captioner", None)
+    monkeypatch.setattr(fakes.evlgen_captioner, "load_captioner", None)
     summary = caption_videos(CaptionRequest([str(videos)], out, batch_size=1, workers=7, timeout_seconds=1))
     assert (summary.done_before, summary.finished) == (6, 0)
     assert out.read_bytes() == before
@@ -115,8 +124,11 @@ def test_a_stopped_run_goes_on_where_it_ended(videos: Path, out: Path, captioner
 @pytest.mark.parametrize(
     ("change", "difference"),
     [
-        ({"num_beams": 5}, "num_beams 3 -> 5"),
-        ({"max_length": 12, "min_length": 4}, "max_length 30 -> 12, min_length 0 -> 4"),
+        ({"decoding": DecodingOptions(5)}, "num_beams 3 -> 5"),
+        (
+            {"decoding": DecodingOptions(max_new_tokens=12, min_new_tokens=4)},
+            "max_new_tokens 30 -> 12, min_new_tokens 0 -> 4",
+        ),
         ({"frames": 8}, "frames 4 -> 8"),
         ({"sampler": "head-tail"}, "sampler uniform -> head-tail"),
         ({"backend": "decord"}, "backend pyav -> decord"),
@@ -250,7 +262,7 @@ def test_decoding_runs_ahead_of_the_model_but_not_far(
     class Watcher(Listener):
         rows = 0
 
-        def on_row(self, row: Row) -> None:
+        def on_row(self, row: CaptionRow) -> None:
             self.rows += 1
             ahead.append(captioner.decoder.taken - self.rows)
 
@@ -275,9 +287,9 @@ def test_a_plan_says_why_and_writes_nothing(
     with out.open("ab") as file:
         file.write(b'{"video": "torn')
     before = out.read_bytes()
-    monkeypatch.setattr(fakes.run, "load_captioner", None)
+    monkeypatch.setattr(fakes.evlgen_captioner, "load_captioner", None)
     plan = plan_captions(CaptionRequest([str(videos)], out, limit=2))
-    assert [(one.video.name, one.decision) for one in plan.videos] == [
+    assert [(one.item.name, one.decision) for one in plan.items] == [
         ("clip1.mp4", Decision.CHANGED),
         ("clip2.mp4", Decision.FAILED_BEFORE),
         ("clip10.mp4", Decision.DONE),
@@ -295,11 +307,17 @@ def test_a_plan_makes_no_file(videos: Path, out: Path, captioner: fakes.FakeCapt
 
 def test_all_that_contradicts_is_said_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        CaptionRequest(["x"], num_beams=0, min_length=9, max_length=5, timeout_seconds=0, retry_failed=True, limit=0)
+        CaptionRequest(
+            ["x"],
+            decoding=DecodingOptions(num_beams=0, min_new_tokens=9, max_new_tokens=5),
+            timeout_seconds=0,
+            retry_failed=True,
+            limit=0,
+        )
     assert caught.value.what == (
-        "--num-beams 0 is not 1 to 1000; --limit 0 is not 1 to 1000000000000; --min-length 9 is more than --max-length "
-        "5; --timeout 0 is not more than 0 and at most 604800 seconds; --retry-failed needs --out: the file that says "
-        "what failed"
+        "--num-beams 0 is not 1 to 1000; --min-new-tokens 9 is more than --max-new-tokens 5; --limit 0 is not 1 to "
+        "1000000000000; --timeout 0 is not more than 0 and at most 604800 seconds; --retry-failed needs --out: the "
+        "file that says what failed"
     )
 
 
@@ -312,7 +330,7 @@ def test_frames_and_tokens_are_told_before_a_batch_is_done(
         def on_progress(self, frames: int, tokens: int) -> None:
             heard.append((frames, tokens))
 
-        def on_row(self, row: Row) -> None:
+        def on_row(self, row: CaptionRow) -> None:
             heard.append(())
 
     captioner.batch_size = 2

@@ -15,6 +15,7 @@ from evlgen.errors import UsageError
 from evlgen.recipes import Recipe, load_any, recipe_names
 from evlgen.weights.checkpoints import packaged_models
 from evlgen_cli.main import app
+from evlgen_cli.options import RENAMED
 
 STAND_INS = ("mini-msrvtt-scst", "pretrain-opt2.7b")
 """What NAME of a recipe may stand for."""
@@ -36,13 +37,13 @@ def find(words: list[str]) -> tuple[Any, list[str], list[str]]:
 
 @cache
 def options() -> frozenset[str]:
-    """Every option of every command."""
+    """Every option of every command, and those that have another name now."""
 
     def of(command: Any) -> set[str]:
         own = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
         return own.union(*(of(inner) for inner in getattr(command, "commands", {}).values()))
 
-    return frozenset(of(root()))
+    return frozenset(of(root()) | set(RENAMED))
 
 
 def is_placeholder(word: str) -> bool:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioning.rows import Row
+from evlgen.captioning import CaptionRow
 
 COCO = {
     "images": [{"id": 9, "file_name": "COCO_val2014_000000000009.jpg"}, {"id": 10, "file_name": "x.jpg"}, {"id": 11}],
@@ -41,7 +41,7 @@ def lines(*rows: Any) -> str:
 
 
 def own(video: str, caption: str | None, status: Any = "ok", settings: str = "s1", error: Any = None) -> str:
-    row = Row(
+    row = CaptionRow(
         video=video,
         status=status,
         caption=caption,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evlgen.captioning.rows import RowError
+from evlgen.captioning.caption_rows import RowError
 from evlgen.errors import UsageError
 from evlgen.metrics.reading import looks_like_answers, read_answers, read_predictions, read_references
 from tests.metrics.caption_files import COCO, VQA, lines, own, write

@@ -1,20 +1,21 @@
 """Eval steps on a set of questions: answered, scored, done once; and what settings of older results are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from evlgen.captioning import answering
-from evlgen.captioning.answering import answer_request
-from evlgen.captioning.captioner import Asked, Caption
+from evlgen.captioning import Caption, Listener
+from evlgen.captioning.prediction import ANSWER_DECODING, caption_request, find_data
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import EvalStep
 from evlgen.workflow import Hands
 from evlgen.workflow.fingerprints import changes, settings_of
-from evlgen.workflow.predicting import data_of, request_of
+from evlgen.workflow.steps import prediction_of
 from tests.captioning import fakes
 from tests.data.published_sets import SETS
 from tests.workflow.conftest import Run
@@ -25,17 +26,16 @@ class Answerer(fakes.FakeCaptioner):
 
     asked = 0
 
-    def caption(self, clips: Any) -> list[Caption]:
+    def caption(self, clips: Any, options: Any) -> list[Caption]:
         self.asked += len(clips)
-        assert all(isinstance(one, Asked) for one in clips)
-        return [Caption({"What?": "a net", "Why?": "fun"}.get(one.question, "no"), -0.5, 2) for one in clips]
+        questions = [fakes.question_in(one.prompt) for one in clips]
+        return [Caption({"What?": "a net", "Why?": "fun"}.get(one, "no"), -0.5, 2) for one in questions]
 
 
 @pytest.fixture
 def answerer(monkeypatch: pytest.MonkeyPatch) -> Answerer:
     answerer = Answerer()
     fakes.install(monkeypatch.setattr, answerer)
-    monkeypatch.setattr(answering, "load_answerer", lambda *args: answerer)
     return answerer
 
 
@@ -59,7 +59,7 @@ def test_questions_are_answered_and_scored_once(tmp_path: Path, answerer: Answer
     chain = chain_of(tmp_path, {"name": "vqa", "dataset": str(root), "split": "val"})
     run = Run(chain, tmp_path / "out")
     heard: list[str] = []
-    run.hands = Hands(run.train, "cpu", answers=lambda: heard.append("answers") or fakes.run.Listener())  # type: ignore[func-returns-value]
+    run.hands = Hands(run.train, "cpu", answers=lambda: heard.append("answers") or Listener())  # type: ignore[func-returns-value]
     run()
     # net, net: (1/3 + 1/3) / 2, as each person is compared with the one other; fun, joy: (0 + 1/3) / 2
     assert run.text("vqa", "done") == "VQA accuracy 25.0 (2 items)"
@@ -117,7 +117,7 @@ def test_what_cannot_be_asked_is_said_before_the_first_step(tmp_path: Path, answ
         Run(chain, tmp_path / "out")()
     assert str(error.value) == (
         "asking: a: --prompt 'Answer:' has no {} for the question (such as 'Question: {} Short answer:'); "
-        "b: --min-length 11 is more than --max-length 10; "
+        "b: --min-new-tokens 11 is more than --max-new-tokens 10; "
         "gain: a answers the questions of VQAv2 (compare takes steps of captions)"
     )
     assert answerer.asked == 0
@@ -126,11 +126,14 @@ def test_what_cannot_be_asked_is_said_before_the_first_step(tmp_path: Path, answ
 def test_a_step_searches_as_it_says(tmp_path: Path) -> None:
     """What it leaves open stays as the command has it."""
     step = EvalStep(name="a", kind="eval", model="m", dataset=str(vqav2(tmp_path)), split="val", repetition_penalty=1.5)
-    out = tmp_path / "a.jsonl"
-    request = request_of(step, data_of(step), out)
-    assert (request.repetition_penalty, request.length_penalty) == (1.5, answer_request(out, "m").length_penalty)
+
+    def decoding_of(step: EvalStep) -> DecodingOptions:
+        asked = prediction_of(step, tmp_path)
+        return caption_request(asked, find_data(asked)).decoding
+
+    assert decoding_of(step) == replace(ANSWER_DECODING, repetition_penalty=1.5)
     shorter = step.model_copy(update={"length_penalty": 0.5})
-    assert request_of(shorter, data_of(shorter), out).length_penalty == 0.5
+    assert decoding_of(shorter).length_penalty == 0.5
 
 
 def test_settings_of_older_results_have_not_changed(tmp_path: Path) -> None:

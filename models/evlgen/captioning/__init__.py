@@ -1,33 +1,39 @@
 """Captioning a folder: videos are found, decoded, captioned and written down, one line each, and a run can be resumed.
 
-`caption_videos` is the whole of it; `plan_captions` says what it would do; `read_captions` reads what it wrote.
-The output file (journal.py) alone decides what is done; pipeline.py is the loop.
+`caption_videos` is the whole of it (caption_run.py); `plan_captions` says what it would do; `read_captions` reads what
+it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; captioner.py says what
+a model must do; prediction.py captions a data set, or answers questions, to be scored.
 """
 
 from evlgen.captioning.backoff import ModelBrokenError
-from evlgen.captioning.captioner import Caption, Captioner, ModelCaptioner
-from evlgen.captioning.discover import MEDIA_EXTENSIONS, Video, find_videos
-from evlgen.captioning.journal import JournalError
-from evlgen.captioning.listener import Listener
-from evlgen.captioning.plan import Decision, Plan, PlannedVideo
-from evlgen.captioning.request import CaptionRequest
-from evlgen.captioning.rows import Row, RowError
-from evlgen.captioning.run import caption_videos, plan_captions
-from evlgen.captioning.state import read_captions
-from evlgen.captioning.summary import Summary
+from evlgen.captioning.caption_plan import Decision, Plan, PlannedItem
+from evlgen.captioning.caption_request import CaptionRequest
+from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError
+from evlgen.captioning.caption_run import caption_videos, plan_captions
+from evlgen.captioning.captioner import Caption, Captioner, PromptedClip
+from evlgen.captioning.discover import MEDIA_EXTENSIONS, find_videos
+from evlgen.captioning.evlgen_captioner import EVLGenCaptioner
+from evlgen.captioning.items import Item, PictureQuestion, Video
+from evlgen.captioning.journal import JournalError, read_captions
+from evlgen.captioning.run_report import Listener, Summary
 
 __all__ = [
     "MEDIA_EXTENSIONS",
+    "AnswerRow",
     "Caption",
     "CaptionRequest",
+    "CaptionRow",
     "Captioner",
     "Decision",
+    "EVLGenCaptioner",
+    "Item",
     "JournalError",
     "Listener",
     "ModelBrokenError",
-    "ModelCaptioner",
+    "PictureQuestion",
     "Plan",
-    "PlannedVideo",
+    "PlannedItem",
+    "PromptedClip",
     "Row",
     "RowError",
     "Summary",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from evlgen.captioning.captioner import Caption, Captioner
-from evlgen.captioning.rows import RowError
+from evlgen.captioning.caption_rows import RowError
+from evlgen.captioning.captioner import Caption, Captioner, PromptedClip
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 
 MOST_FAILURES_IN_A_ROW = 10
@@ -26,17 +26,21 @@ class CarefulCaptioner:
 
     Args:
         captioner: the model.
+        options: how captions are searched for.
         batch_size: most clips at a time.
         note: told in one line when the batch shrinks.
     """
 
-    def __init__(self, captioner: Captioner, batch_size: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, captioner: Captioner, options: DecodingOptions, batch_size: int, note: Callable[[str], None]
+    ) -> None:
         self.batch_size = batch_size
+        self._options = options
         self._captioner = captioner
         self._note = note
         self._failures_in_a_row = 0
 
-    def caption(self, clips: Sequence[Any]) -> list[Caption | RowError]:
+    def caption(self, clips: Sequence[PromptedClip]) -> list[Caption | RowError]:
         """A caption or a reason for every clip, in order.
 
         Raises:
@@ -56,9 +60,9 @@ class CarefulCaptioner:
                 results.append(self._give_up(failure))
         return results
 
-    def _try(self, clips: Sequence[Any]) -> tuple[list[Caption] | None, RowError]:
+    def _try(self, clips: Sequence[PromptedClip]) -> tuple[list[Caption] | None, RowError]:
         try:
-            captions = self._captioner.caption(clips)
+            captions = self._captioner.caption(clips, self._options)
             if len(captions) != len(clips):
                 raise ValueError(f"the model gave {len(captions)} captions for {len(clips)} clips")
             return captions, RowError("", "")
@@ -71,7 +75,7 @@ class CarefulCaptioner:
             self._captioner.release_memory()
         return None, failure
 
-    def _one_by_one(self, clips: Sequence[Any]) -> list[Caption | RowError]:
+    def _one_by_one(self, clips: Sequence[PromptedClip]) -> list[Caption | RowError]:
         results: list[Caption | RowError] = []
         for index in range(len(clips)):
             captions, failure = self._try(clips[index : index + 1])

@@ -8,11 +8,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from evlgen.captioning.captioner import Asked
-from evlgen.captioning.discover import Video
-from evlgen.captioning.rows import RowError
+from evlgen.captioning.caption_rows import RowError
+from evlgen.captioning.items import Item, root_of
 
 if TYPE_CHECKING:
     from evlgen.video import ClipFrames, DecodeFailure
@@ -26,65 +25,58 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A clip, ready for the model.
+class Delivered:
+    """An item with its clip, ready for the model, or without.
 
     Attributes:
-        video: which one.
-        fingerprint: of the file, taken just before it was decoded.
-        clip: its frames.
+        item: which one.
+        fingerprint: of the file, taken just before it was decoded; None when it could not be read.
+        clip: its frames, or why there are none.
         seconds: from the moment the decoder was given the file; a wait for a free decoding process is included.
     """
 
-    video: Video
+    item: Item
     fingerprint: str | None
-    clip: ClipFrames
-    seconds: float
-
-    @property
-    def model_input(self) -> Any:
-        """What a captioner takes: the frames (F, H, W, 3), with the question if one is asked."""
-        frames = self.clip.frames
-        return frames if self.video.question is None else Asked(frames, self.video.question)
-
-
-@dataclass(frozen=True)
-class NotDecoded:
-    """A video without frames; attributes as of `Decoded`, and why."""
-
-    video: Video
-    fingerprint: str | None
-    error: RowError
+    clip: ClipFrames | RowError
     seconds: float
 
 
-def deliver(videos: Iterable[Video], decoder: Decoder, stop: threading.Event) -> Iterator[Decoded | NotDecoded]:
-    """Decode videos; hands out no new ones after `stop` is set."""
+def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> Iterator[Delivered]:
+    """Decode the files of items, each once, however many items (questions) are about it; these follow each other.
+
+    Args:
+        items: what to decode.
+        decoder: decodes.
+        stop: once it is set, no new files are decoded.
+    """
     from evlgen.video import DecodeFailure
 
-    given: dict[Path, tuple[Video, float]] = {}
+    about: dict[Path, list[Item]] = {}
+    for item in items:
+        about.setdefault(item.path, []).append(item)
+    begun: dict[Path, float] = {}
 
     def feed() -> Iterator[Path]:
-        for video in videos:
+        for path in about:
             if stop.is_set():
                 return
-            given[video.path] = (video, time.monotonic())
-            yield video.path
+            begun[path] = time.monotonic()
+            yield path
 
     for result in decoder.map(feed()):
-        video, started = given.pop(Path(result.path))
-        seconds = time.monotonic() - started
-        if isinstance(result, DecodeFailure):
-            yield NotDecoded(video, result.fingerprint, RowError.of(result.kind, _relative(result, video)), seconds)
-        else:
-            yield Decoded(video, result.fingerprint, result, seconds)
+        asked = about[Path(result.path)]
+        seconds = (time.monotonic() - begun[Path(result.path)]) / len(asked)
+        for item in asked:
+            clip = RowError.of(result.kind, _relative(result, item)) if isinstance(result, DecodeFailure) else result
+            yield Delivered(item, result.fingerprint, clip, seconds)
 
 
-def _relative(failure: DecodeFailure, video: Video) -> str:
+def _relative(failure: DecodeFailure, item: Item) -> str:
     """The message with paths as the row has them: they mean something on other machines too.
 
     The row names the video already, so that it need not begin with it.
     """
+    root = root_of(item)
     message = failure.message.removeprefix(f"{failure.path}: ")
-    message = message.replace(str(failure.path), video.name if video.root else failure.path.name)
-    return message if video.root is None else message.replace(f"{video.root}{os.sep}", "")
+    message = message.replace(str(failure.path), item.name if root else failure.path.name)
+    return message if root is None else message.replace(f"{root}{os.sep}", "")

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evlgen.captioning.items import Video
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
 from evlgen.video.stills import IMAGE_SUFFIXES
@@ -33,27 +34,6 @@ MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
 
 _SHOWN = 3  # URLs in an error
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-@dataclass(frozen=True)
-class Video:
-    """One video or picture that the user asked for, or one question about a picture or video.
-
-    Attributes:
-        name: key in the journal: a path with forward slashes, relative to the root; or the question's id.
-        path: absolute path.
-        question: to be answered; None: a caption is asked for.
-    """
-
-    name: str
-    path: Path
-    question: str | None = None
-
-    @property
-    def root(self) -> Path | None:
-        """The folder that the name is relative to; None where the path does not end with the name."""
-        head, end = str(self.path), f"{os.sep}{Path(self.name)}"
-        return Path(head.removesuffix(end) or os.sep) if head.endswith(end) else None
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,7 @@ def _processors(language: FrozenLanguageModel, options: DecodingOptions) -> Logi
     found: list[Any] = []
     if options.min_new_tokens and not options.do_sample:  # samples see to it themselves
         device = str(language.embedding_weight.device)
-        found.append(
-            MinNewTokensLengthLogitsProcessor(0, options.min_new_tokens, language.end_token_id, device=device)
-        )
+        found.append(MinNewTokensLengthLogitsProcessor(0, options.min_new_tokens, language.end_token_id, device=device))
     if options.repetition_penalty != 1.0:
         found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
     if options.no_repeat_ngram:

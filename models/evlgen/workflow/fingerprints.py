@@ -12,15 +12,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioning.captioner import identify_model
 from evlgen.captioning.discover import find_videos
+from evlgen.captioning.evlgen_captioner import identify_model
+from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.shards.files import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
 from evlgen.recipes.renamed_keys import use_new_keys
-from evlgen.workflow.predicting import PREDICTIONS, data_of, files_of, request_of
 from evlgen.workflow.state import StepRecord
+from evlgen.workflow.steps import prediction_of
 
 HASHED_BYTES = 256 << 20
 """Of larger files size and time are taken instead of the content."""
@@ -53,9 +54,10 @@ def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
             else {}
         )
     if isinstance(step, EvalStep):
-        found = data_of(step)
-        beams = request_of(step, found, Path(PREDICTIONS)).num_beams
-        return {**own, "num_beams": beams, "data": [file_facts(path) for path in files_of(found)]}
+        asked = prediction_of(step)
+        found = find_data(asked)
+        beams = caption_request(asked, found).decoding.num_beams
+        return {**own, "num_beams": beams, "data": [file_facts(path) for path in found.files]}
     if isinstance(step, CaptionStep):
         videos = find_videos([str(expand_path(text)) for text in step.videos])
         return {**own, "found": [[video.name, *_stamp(video.path)] for video in videos]}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from evlgen.captioning.discover import find_videos
+from evlgen.captioning.prediction import find_data
 from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.datasets.registry import find_set
 from evlgen.data.shards import open_reader
@@ -20,7 +21,7 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, DataSource, Recipe, expand_path, recipe_names
 from evlgen.recipes.chain import CaptionStep, EvalStep, TrainStep
 from evlgen.weights.checkpoints import find_checkpoint
-from evlgen.workflow.predicting import data_of
+from evlgen.workflow.steps import prediction_of
 
 _VARIABLES = {
     "EVLGEN_DATA": "the folder that holds your data sets",
@@ -71,7 +72,7 @@ def _of_chain(chain: Chain) -> list[Need]:
             found += _of_recipe(recipe, starts=isinstance(step, TrainStep) and step.start_from is None)
         if isinstance(step, EvalStep):
             what = f"{step.dataset}{f', split {step.split}' if step.split else ''}, to score on"
-            found.append(_tried(what, partial(data_of, step), ()))
+            found.append(_tried(what, partial(_set, step), ()))
         if isinstance(step, CaptionStep):
             for videos in step.videos:
                 commands = ("evlgen data samples --out samples",) if videos == "samples" else ()
@@ -131,6 +132,10 @@ def _variable(name: str) -> Need:
     if name in os.environ:
         return Need(f"{what}: {os.environ[name]}")
     return Need(what, "not set", (f"export {name}=FOLDER",))
+
+
+def _set(step: EvalStep) -> None:
+    find_data(prediction_of(step))
 
 
 def _videos(text: str) -> None:

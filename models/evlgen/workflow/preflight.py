@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from evlgen.captioning.discover import find_videos
-from evlgen.data.datasets.finding import Located, resolve_source
+from evlgen.captioning.evaluation_sets import QuestionSet
+from evlgen.captioning.prediction import caption_request, find_data
+from evlgen.data.datasets.finding import resolve_source
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.trackers import check_trackers
 from evlgen.weights.checkpoints import find_checkpoint
-from evlgen.workflow.predicting import PREDICTIONS, data_of, request_of
+from evlgen.workflow.steps import prediction_of
 
 
 def check_chain_inputs(chain: Chain) -> None:
@@ -54,7 +55,7 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
         if step.start_from is None and start is not None:
             looks.append(lambda: find_checkpoint(str(expand_path(start))))
     if isinstance(step, EvalStep):
-        looks.append(lambda: request_of(step, data_of(step), Path(PREDICTIONS)))
+        looks.append(lambda: _evaluation(step))
     if isinstance(step, CompareStep):
         of = next(one for one in chain.steps if isinstance(one, EvalStep) and one.name == step.a)
         looks.append(lambda: _captions_only(of))
@@ -65,13 +66,18 @@ def _looks(step: AnyStep, chain: Chain, names: set[str]) -> list[Callable[[], ob
     return looks
 
 
+def _evaluation(step: EvalStep) -> None:
+    asked = prediction_of(step)
+    caption_request(asked, find_data(asked))
+
+
 def _captions_only(step: EvalStep) -> None:
     try:
-        data = data_of(step)
+        data = find_data(prediction_of(step))
     except EvlgenError:  # which the eval step says of itself
         return
-    if isinstance(data, Located):
-        raise UsageError(f"{step.name} answers the questions of {data.known.title}", "compare takes steps of captions")
+    if isinstance(data, QuestionSet):
+        raise UsageError(f"{step.name} answers the questions of {data.title}", "compare takes steps of captions")
 
 
 def _file(text: str) -> None:

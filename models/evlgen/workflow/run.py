@@ -24,10 +24,9 @@ from evlgen.system.files import write_text
 from evlgen.training.folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.training.launch import joined
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
-from evlgen.workflow.predicting import PREDICTIONS
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord
-from evlgen.workflow.steps import BEST, Hands, Outcome, Place, run_step
+from evlgen.workflow.steps import BEST, PREDICTIONS, Hands, Outcome, Place, run_step
 
 What = Literal["started", "resumed", "skipped", "done", "failed", "interrupted"]
 

@@ -9,12 +9,13 @@ from threading import Event
 from typing import Any
 
 from evlgen.captioning import CaptionRequest, Listener, Summary, caption_videos
-from evlgen.captioning.dataset import find_dataset
+from evlgen.captioning.evaluation_sets import QuestionSet, find_captioned_set
+from evlgen.captioning.prediction import PredictionRequest, find_data, predict
 from evlgen.configuration import CONFIG_FILE
 from evlgen.data.checking import check_data
-from evlgen.data.datasets.finding import Located
 from evlgen.data.features import Report
 from evlgen.data.prepare import prepare_all_shards, prepare_data
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
@@ -34,9 +35,13 @@ from evlgen.recipes.chain import (
 from evlgen.system.jsons import write_json
 from evlgen.training.records import RunLog
 from evlgen.weights.checkpoints import WEIGHTS_FILE
-from evlgen.workflow.predicting import PREDICTIONS, data_of, predict
 
 BEST = "best"
+PREDICTIONS = "predictions.jsonl"
+ANSWERS = "answers.json"
+DECODING = ("num_beams", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty")
+"""Keys of an eval step that are decoding options."""
+
 _SHOWN = 3
 
 Train = Callable[[Recipe, Path, Path, bool], bool]
@@ -188,14 +193,16 @@ def _train(place: Place, hands: Hands) -> Outcome | None:
 
 
 def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
-    data, out = data_of(step), place.folder / PREDICTIONS
-    listener = hands.answers() if isinstance(data, Located) else hands.captions()
-    made = predict(step, data, out, place.model, hands.device, listener, hands.stop)
-    if made is None:
+    asked = prediction_of(step, place.folder, place.model, hands.device)
+    data = find_data(asked)
+    listener = hands.answers() if isinstance(data, QuestionSet) else hands.captions()
+    made = predict(asked, data, listener, hands.stop)
+    if made.summary.interrupted or hands.stop.is_set():
         return None
     if made.references is None:
-        text = f"{made.items} of {made.items + made.without} questions answered, no answers of people to score against"
-        return Outcome(made.files, {"answered": made.items}, text, not made.without)
+        total = made.answered + made.unanswered
+        text = f"{made.answered} of {total} questions answered, no answers of people to score against"
+        return Outcome(made.files, {"answered": made.answered}, text, not made.unanswered)
     scoring = EvaluationRequest(
         references=made.references,
         split=made.split,
@@ -222,13 +229,38 @@ def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
     return Outcome(tuple(files), figures, text, done.result.complete)
 
 
+def prediction_of(
+    step: EvalStep, folder: Path = Path(), model: str | None = None, device: str = "auto"
+) -> PredictionRequest:
+    """What an eval step predicts, and how; what it leaves open is as in `evlgen eval`.
+
+    Args:
+        step: of a chain.
+        folder: where the predictions go.
+        model: where its model is; None: as the step names it.
+        device: see `CaptionRequest`.
+    """
+    return PredictionRequest(
+        model=step.model if model is None else model,
+        dataset=expand_path(step.dataset),
+        split=step.split,
+        media=None if step.media is None else expand_path(step.media),
+        out=folder / PREDICTIONS,
+        results=folder / ANSWERS,
+        prompt=step.prompt,
+        normalise_questions=step.normalise_questions,
+        decoding={name: getattr(step, name) for name in DECODING},
+        device=device,
+    )
+
+
 def _caption(step: CaptionStep, place: Place, hands: Hands) -> Outcome | None:
     out = place.folder / expand_path(step.out)  # an absolute one stays as it is
     request = CaptionRequest(
         sources=[str(expand_path(text)) for text in step.videos],
         out=out,
         model=place.model,
-        num_beams=step.num_beams,
+        decoding=DecodingOptions(num_beams=step.num_beams),
         frames=step.frames,
         device=hands.device,
     )
@@ -247,7 +279,7 @@ def _compare(step: CompareStep, place: Place) -> Outcome:
     assert place.sides is not None
     a, b, of = place.sides
     media = None if of.media is None else expand_path(of.media)
-    found = find_dataset(expand_path(of.dataset), split=of.split, media=media)
+    found = find_captioned_set(expand_path(of.dataset), split=of.split, media=media)
     request = EvaluationRequest(
         references=found.captions,
         split=found.split,

@@ -1,7 +1,8 @@
 """Decoded clips in, outcomes out: the loop in which decoding and the model overlap.
 
 Decoding runs in child processes, read through a bounded queue; the model runs here. The loop looks for a stop request
-between batches, so that a batch once begun is finished and written down.
+between batches, so that a batch once begun is finished and written down. A batch holds clips of one frame count, since
+frames are stacked.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from evlgen.captioning.backoff import CarefulCaptioner
-from evlgen.captioning.batching import Batcher
-from evlgen.captioning.captioner import Caption
-from evlgen.captioning.delivery import Decoded, NotDecoded
+from evlgen.captioning.caption_rows import RowError
+from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.captioning.delivery import Delivered
 from evlgen.captioning.prefetch import Exhausted, Prefetch
-from evlgen.captioning.rows import RowError
 
 POLL_SECONDS = 0.1
 """How long a stop request can go unnoticed while nothing else happens."""
@@ -28,15 +28,15 @@ LINGER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video.
+    """What became of one item.
 
     Attributes:
-        source: the video, with its frames or why there are none.
+        source: the item, with its frames or why there are none.
         result: its caption, or why there is none.
         seconds: decoding, and its share of its batch in the model.
     """
 
-    source: Decoded | NotDecoded
+    source: Delivered
     result: Caption | RowError
     seconds: float
 
@@ -67,7 +67,8 @@ class Clock:
 
 
 def run_pipeline(
-    delivered: Iterable[Decoded | NotDecoded],
+    delivered: Iterable[Delivered],
+    prompt: Callable[[Delivered], str],
     captioner: CarefulCaptioner,
     stop: threading.Event,
     clock: Clock,
@@ -76,6 +77,7 @@ def run_pipeline(
 
     Args:
         delivered: clips and failures as they come; iterated in a thread.
+        prompt: what the caption of a clip goes on from.
         captioner: the model; its batch size may shrink on the way.
         stop: set to take no new work.
         clock: filled in on the way.
@@ -84,22 +86,23 @@ def run_pipeline(
         ModelBrokenError: the model fails on everything.
         Exception: whatever `delivered` raises.
     """
-    batcher = Batcher(captioner.batch_size)
+    batcher = _Batcher(captioner.batch_size)
     idle_seconds = 0.0
     with Prefetch(delivered, depth=2 * captioner.batch_size) as ready:
         while not stop.is_set():
             started = time.monotonic()
-            batch: list[Decoded] | None = None
-            failed: NotDecoded | None = None
+            batch: list[_Ready] | None = None
+            failed: Outcome | None = None
             ended = False
             try:
                 item = ready.get(POLL_SECONDS)
                 idle_seconds = 0.0
-                if isinstance(item, NotDecoded):
-                    failed = item
+                if isinstance(item.clip, RowError):
+                    failed = Outcome(item, item.clip, item.seconds)
                 else:
                     clock.count(frames=len(item.clip.frames))
-                    batch = batcher.add(item)
+                    times = tuple(map(float, item.clip.timestamps))
+                    batch = batcher.add((item, PromptedClip(item.clip.frames, times, prompt(item))))
             except queue.Empty:
                 idle_seconds += POLL_SECONDS
                 if idle_seconds >= LINGER_SECONDS:
@@ -110,17 +113,52 @@ def run_pipeline(
                 ended = not batch
             clock.decode_wait_seconds += time.monotonic() - started
             if failed is not None:
-                yield Outcome(failed, failed.error, failed.seconds)
+                yield failed
             if batch:
                 yield from _caption(batch, captioner, clock)
             if ended:
                 return
 
 
-def _caption(batch: list[Decoded], captioner: CarefulCaptioner, clock: Clock) -> Iterator[Outcome]:
+def _caption(batch: list[_Ready], captioner: CarefulCaptioner, clock: Clock) -> Iterator[Outcome]:
     started = time.monotonic()
-    results = captioner.caption([item.model_input for item in batch])
+    results = captioner.caption([clip for _, clip in batch])
     seconds = time.monotonic() - started
     clock.model_seconds += seconds
-    for item, result in zip(batch, results, strict=True):
+    for (item, _), result in zip(batch, results, strict=True):
         yield Outcome(item, result, item.seconds + seconds / len(batch))
+
+
+_Ready = tuple[Delivered, PromptedClip]
+
+
+class _Batcher:
+    """Collects clips by frame count.
+
+    Args:
+        batch_size: clips that make a batch full.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._groups: dict[int, list[_Ready]] = {}
+
+    def add(self, ready: _Ready) -> list[_Ready] | None:
+        """Take a clip in; a batch that is now due, if any.
+
+        Due is a full batch, and the largest one when odd frame counts have piled up to two batches: that bounds memory.
+        """
+        frames = len(ready[1].frames)
+        group = self._groups.setdefault(frames, [])
+        group.append(ready)
+        if len(group) >= self._batch_size:
+            return self._groups.pop(frames)
+        if sum(map(len, self._groups.values())) >= 2 * self._batch_size:
+            return self.pop_largest()
+        return None
+
+    def pop_largest(self) -> list[_Ready]:
+        """The largest batch there is, full or not; empty when nothing is held."""
+        if not self._groups:
+            return []
+        return self._groups.pop(max(self._groups, key=lambda frames: len(self._groups[frames])))

@@ -1,4 +1,4 @@
-"""What is wrong with the looks of a clip, so that its caption may be about nothing: all black, or nothing moves.
+"""Clips whose caption may be about nothing: all sampled frames are black, or nothing moves in them.
 
 It is seen in the frames that the model saw; a clip may be neither between them.
 """

@@ -1,4 +1,4 @@
-"""What a run came to: counts, speed, and what held it up."""
+"""What a run tells: its listener while it goes on, a summary at its end. The library itself prints nothing."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,9 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioning.looks import BLACK, STILL
-from evlgen.captioning.pipeline import Clock
-from evlgen.captioning.rows import Row
+from evlgen.captioning.caption_plan import Decision, Plan
+from evlgen.captioning.caption_rows import Row
+from evlgen.captioning.clip_pipeline import Clock
+from evlgen.captioning.clip_warnings import BLACK, STILL
+
+
+class Listener:
+    """Hears of everything in the order in which it happens; override what is of interest."""
+
+    def on_plan(self, plan: Plan) -> None:
+        """Videos were found and compared with the output."""
+
+    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+        """A weight file is being downloaded."""
+
+    def on_start(self, videos: int) -> None:
+        """The model is loaded; `videos` videos are about to be captioned."""
+
+    def on_progress(self, frames: int, tokens: int) -> None:
+        """So many frames were read and tokens written by now; told often, while a batch is being made."""
+
+    def on_row(self, row: Row) -> None:
+        """A line was written (or, without an output file, is ready)."""
+
+    def on_note(self, text: str) -> None:
+        """Something that people should know, in one line."""
 
 
 @dataclass
@@ -53,6 +76,20 @@ class Summary:
     seconds: float = 0.0
     load_seconds: float = 0.0
     clock: Clock = field(default_factory=Clock)
+
+    @classmethod
+    def of_plan(cls, plan: Plan, output: Path | None, batch_size: int) -> "Summary":
+        """The summary of a run that has not begun."""
+        return cls(
+            output=output,
+            done_before=plan.count(Decision.DONE),
+            empty_before=plan.count(Decision.EMPTY),
+            failed_before=plan.failed_before,
+            beyond_limit=plan.count(Decision.BEYOND_LIMIT),
+            unreadable_folders=len(plan.unreadable),
+            planned=len(plan.work),
+            batch_size=batch_size,
+        )
 
     def add(self, row: Row) -> None:
         """Count one finished video."""

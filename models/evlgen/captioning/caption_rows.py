@@ -1,4 +1,4 @@
-"""One line of the output: what is written for one video, and how it is put on a line."""
+"""One line of the output: what is written for one video, or one question, and how it is put on a line."""
 
 from __future__ import annotations
 
@@ -39,15 +39,13 @@ class RowError:
         return cls(kind, line[:_MOST_LETTERS] or kind)
 
 
-@dataclass(frozen=True)
-class Row:
-    """The outcome for one video.
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """What captions and answers have in common.
 
     Attributes:
-        video: name of the video, see `evlgen.captioning.discover`.
         status: ok, partial, empty or error.
-        caption: the caption; None for an error.
-        log_probability: natural logarithm of the caption's probability, summed over its tokens, end token included.
+        log_probability: natural logarithm of the text's probability, summed over its tokens, end token included.
         token_count: tokens that the sum runs over.
         alternatives: the other captions, where several were asked for.
         tags: what the model's vision tower sees by itself, with probabilities; of models with tags.
@@ -61,14 +59,12 @@ class Row:
         fingerprint: content fingerprint; None when the file could not be read.
         root: folder that the name is relative to, as seen from that of the output; None: it is not, or there is none.
         error: None unless status is error.
-        warnings: what the decoder had to put up with, and what is wrong with the looks of the clip.
-        seconds: time spent on this video: decoding, with the wait for a free decoding process, and its share of its
+        warnings: what the decoder had to put up with, and what the frames do not show.
+        seconds: time spent on this item: decoding, with the wait for a free decoding process, and its share of its
             batch in the model.
     """
 
-    video: str
     status: Status
-    caption: str | None
     log_probability: float | None
     token_count: int | None
     alternatives: tuple[Caption, ...]
@@ -79,7 +75,7 @@ class Row:
     model: str
     model_hash: str
     settings_hash: str
-    settings: Mapping[str, str | int | float]
+    settings: Mapping[str, Any]
     fingerprint: str | None
     root: str | None
     error: RowError | None
@@ -104,39 +100,71 @@ class Row:
         values["seconds"] = _finite(self.seconds, 3)
         return values
 
-    @property
-    def label(self) -> str:
-        """What people know it by."""
-        return self.video
-
     def as_line(self) -> bytes:
         """One JSON line, newline included. What is no text or cannot be seen is escaped, so that it survives."""
         return (escaped(json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
-@dataclass(frozen=True)
-class AnswerRow(Row):
-    """The outcome for one question; `video` is its picture or video, `caption` the answer.
+@dataclass(frozen=True, kw_only=True)
+class CaptionRow(_Row):
+    """The outcome for one video.
 
     Attributes:
-        question_id: as in the file of questions.
-        question: as in the file of questions.
+        video: name of the video, see `evlgen.captioning.discover`.
+        caption: the caption; None for an error.
     """
 
-    question_id: str
-    question: str
-
-    @property
-    def label(self) -> str:
-        """The question."""
-        return self.question
+    video: str
+    caption: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values in the order in which they are written."""
-        values = super().as_dict()
-        first = {"question_id": values.pop("question_id"), "image": values.pop("video"), "status": values.pop("status")}
-        first |= {"question": values.pop("question"), "answer": values.pop("caption")}
-        return first | values
+        return {"video": self.video, "status": self.status, "caption": self.caption} | super().as_dict()
+
+    @property
+    def label(self) -> str:
+        """What people know the video by."""
+        return self.video
+
+    @property
+    def text(self) -> str | None:
+        """The caption."""
+        return self.caption
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerRow(_Row):
+    """The outcome for one question.
+
+    Attributes:
+        question_id: as in the file of questions.
+        image: the picture or video that it is about.
+        question: as it was asked.
+        answer: the answer; None for an error.
+    """
+
+    question_id: str
+    image: str
+    question: str
+    answer: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values in the order in which they are written."""
+        first = {"question_id": self.question_id, "image": self.image, "status": self.status}
+        return first | {"question": self.question, "answer": self.answer} | super().as_dict()
+
+    @property
+    def label(self) -> str:
+        """The question, by which people know it."""
+        return self.question
+
+    @property
+    def text(self) -> str | None:
+        """The answer."""
+        return self.answer
+
+
+Row = CaptionRow | AnswerRow
 
 
 def _finite(value: float | None, digits: int) -> float | None:

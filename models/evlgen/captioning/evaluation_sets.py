@@ -1,36 +1,29 @@
-"""Captioning the pictures or videos of a captioned data set, so that they can be scored.
+"""What can be captioned, or answered, and then scored: captioned data sets and sets of questions, with their media.
 
-A data set is a JSONL file of {image|video|file, captions, split} and its media, a folder or a tar (as in recipes); or
-the folder of a published set (MSR-VTT, COCO, ...: evlgen data ls). Rows of the output are named like the rows of the
-data set, with the file's suffix where those lack one, so that predictions and references meet by name.
+A captioned data set is a JSONL file of {image|video|file, captions, split} and its media, a folder or a tar (as in
+recipes); or the folder of a published set (MSR-VTT, COCO, ...: evlgen data ls). Only names are looked at here.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from evlgen.captioning.listener import Listener
-from evlgen.captioning.request import CaptionRequest
-from evlgen.captioning.run import caption_videos
-from evlgen.captioning.summary import Summary
-from evlgen.data.captions import MediaStore, read_items
+from evlgen.data.captions import MediaStore
 from evlgen.data.datasets.finding import Located, recognise
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.recipes.data import DataSource
 
-_SHOWN = 3
 _CAPTION_FILES = ("{split}.jsonl", "captions.jsonl")
 _MEDIA = ("{split}.tar", "images.tar", "videos.tar", "media.tar", "{split}", "images", "videos", "media")
+_PICTURES = ("images", "images.tar", "images.zip")
 
 
 @dataclass(frozen=True)
-class Dataset:
+class CaptionedSet:
     """Where a captioned data set is.
 
     Attributes:
@@ -50,8 +43,87 @@ class Dataset:
         """For file names and headings: the folder's name and the split."""
         return f"{self.captions.absolute().parent.name}-{self.label or self.split or self.captions.stem}"
 
+    @property
+    def files(self) -> list[Path]:
+        """Everything that is read of it, media last."""
+        return [self.captions, self.media]
 
-def find_dataset(path: Path, *, split: str | None = None, media: Path | None = None) -> Dataset:
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Where questions, their pictures and people's answers are.
+
+    Attributes:
+        questions: the file of questions.
+        media: folder, tar or zip of the pictures.
+        annotations: the file of answers, where they have one of their own.
+        name: for file names and headings.
+        title: of a published set; else its file.
+    """
+
+    questions: Path
+    media: Path
+    annotations: Path | None
+    name: str
+    title: str
+
+    @property
+    def files(self) -> list[Path]:
+        """Everything that is read of it, media last."""
+        return [path for path in (self.questions, self.annotations, self.media) if path is not None]
+
+
+def find_evaluation_set(
+    path: Path, *, split: str | None = None, media: Path | None = None
+) -> CaptionedSet | QuestionSet:
+    """The set in a folder or captions file: published questions if it holds some and no captions, else captions.
+
+    Args:
+        path: the captions file, or a folder that holds {split}.jsonl or captions.jsonl, or the files of a published
+            set of captions or questions.
+        split: rows to take.
+        media: folder, tar or zip of the files; looked for beside the captions if None.
+
+    Raises:
+        UsageError: a part of it is not there.
+    """
+    return _published_questions(path, split, media) or find_captioned_set(path, split=split, media=media)
+
+
+def _published_questions(path: Path, split: str | None, media: Path | None) -> QuestionSet | None:
+    if not path.is_dir() or any(one.is_file() for one in _captions_files(path, split)) or _holds_captions(path, split):
+        return None
+    found = recognise(path, split, "questions")
+    if found is None:
+        return None
+    found = _elsewhere(found, media)
+    found.check()
+    assert found.captions is not None
+    assert found.media is not None
+    name = f"{path.absolute().name}-{found.split.name}"
+    return QuestionSet(found.captions, found.media, found.answers, name, found.known.title)
+
+
+def question_set(questions: Path, *, annotations: Path | None = None, media: Path | None = None) -> QuestionSet:
+    """The set of a file of questions.
+
+    Args:
+        questions: the file.
+        annotations: file of people's answers; GQA's stand with the questions.
+        media: folder, tar or zip of the pictures; looked for beside the questions if None.
+
+    Raises:
+        UsageError: there are no pictures.
+    """
+    places = [questions.parent / name for name in _PICTURES] if media is None else [media]
+    found = next((one for one in places if one.exists()), None)
+    if found is None:
+        looked = f"{', '.join(_PICTURES)} beside {questions}" if media is None else f"{media}"
+        raise UsageError(f"no pictures: looked for {looked}", "name the folder, tar or zip with --media")
+    return QuestionSet(questions, found, annotations, questions.stem, str(questions))
+
+
+def find_captioned_set(path: Path, *, split: str | None = None, media: Path | None = None) -> CaptionedSet:
     """Where the captions and the media of a data set are.
 
     Args:
@@ -81,19 +153,7 @@ def find_dataset(path: Path, *, split: str | None = None, media: Path | None = N
     if media is None or not media.exists():
         looked = f"{media}" if media else f"{', '.join(one.name for one in places)} beside {captions}"
         raise _no_media(looked)
-    return Dataset(captions, media, split)
-
-
-def find_question_files(path: Path, *, split: str | None = None, media: Path | None = None) -> Located | None:
-    """The published set of questions in a folder, if it holds one and no captions, which come first; arguments and
-    errors as of `find_dataset`."""
-    if not path.is_dir() or any(one.is_file() for one in _captions_files(path, split)) or _holds_captions(path, split):
-        return None
-    found = recognise(path, split, "questions")
-    if found is not None:
-        found = _elsewhere(found, media)
-        found.check()
-    return found
+    return CaptionedSet(captions, media, split)
 
 
 def _holds_captions(path: Path, split: str | None) -> bool:
@@ -101,7 +161,7 @@ def _holds_captions(path: Path, split: str | None) -> bool:
     try:
         found = recognise(path, split)
     except UsageError:  # it has no such split, or several: then questions may
-        return recognise(path, None if split is None else split, "questions") is None
+        return recognise(path, split, "questions") is None
     return found is not None and found.captions is not None
 
 
@@ -121,63 +181,13 @@ def _no_media(looked: str) -> UsageError:
     return UsageError(f"no pictures or videos: looked for {looked}", "name the folder or the tar with --media")
 
 
-def _published(path: Path, split: str | None, media: Path | None) -> Dataset | None:
+def _published(path: Path, split: str | None, media: Path | None) -> CaptionedSet | None:
     """A published set in a folder; None if it holds none."""
     found = recognise(path, split) or recognise(path, split, "questions")  # these are refused with their name
     if found is None:
         return None
     source = _elsewhere(found, media).source()
-    return Dataset(Path(source.captions), Path(source.media), source.split, found.split.name)
-
-
-def caption_dataset(
-    dataset: Dataset,
-    request: CaptionRequest,
-    listener: Listener | None = None,
-    stop: threading.Event | None = None,
-) -> Summary:
-    """Caption every item of a data set that the output does not hold yet.
-
-    Args:
-        dataset: what to caption.
-        request: how and where to; its `sources` are replaced.
-        listener: told what happens.
-        stop: see `caption_videos`.
-
-    Raises:
-        UsageError: no rows, or none of the files that the data set names is there; a few that are missing are left out,
-            and the listener is told.
-        EvlgenError: see `caption_videos`.
-    """
-    source = DataSource(captions=str(dataset.captions), media=str(dataset.media), split=dataset.split)
-    items = read_items(source, lower_case=False)
-    if any(item.prompts for item in items):
-        raise UsageError(
-            f"{dataset.captions} has prompts or questions of its own, which captions of a set do not go on from",
-            "leave them out and give --prompt; questions are answered with --questions",
-        )
-    names = list(dict.fromkeys(item.name for item in items))
-    names = _present(dataset, names, listener or Listener())
-    with unpacked(dataset.media, names) as (root, files):
-        sources = [str(root / file) for file in files]
-        return caption_videos(replace(request, sources=sources, root=root), listener, stop)
-
-
-def _present(dataset: Dataset, names: list[str], listener: Listener) -> list[str]:
-    """The names whose files are there: of clips of YouTube, for one, nobody has all."""
-    with MediaStore(str(dataset.media)) as store:
-        left_out = [name for name in names if store.resolve(name) is None]
-    if len(left_out) == len(names):
-        what = f"{dataset.media} holds none of the {len(names)} files that {dataset.captions} names, such as {names[0]}"
-        raise UsageError(what, "name the folder or the tar with --media")
-    if left_out:
-        shown = ", ".join(left_out[:_SHOWN]) + (", ..." if len(left_out) > _SHOWN else "")
-        listener.on_note(
-            f"{len(left_out)} of {len(names)} files that {dataset.captions} names are not in {dataset.media} and are "
-            f"left out: {shown}"
-        )
-    missing = set(left_out)
-    return [name for name in names if name not in missing]
+    return CaptionedSet(Path(source.captions), Path(source.media), source.split, found.split.name)
 
 
 @contextmanager

@@ -1,0 +1,234 @@
+"""The captioning run: find videos, compare with the output, decode, caption, write one line each.
+
+Run again after anything (a kill, a full disk, new videos) and only what is missing is done. Everything that can go
+wrong with one video ends in its own line; what is wrong with the whole run is one exception.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from typing import Any
+
+from evlgen.captioning import evlgen_captioner
+from evlgen.captioning.backoff import CarefulCaptioner
+from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
+from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
+from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError, Status
+from evlgen.captioning.captioner import Caption, ModelIdentity
+from evlgen.captioning.clip_pipeline import Outcome, run_pipeline
+from evlgen.captioning.clip_warnings import warnings_about
+from evlgen.captioning.delivery import Decoder, deliver
+from evlgen.captioning.discover import Unreadable, find_videos
+from evlgen.captioning.items import Item, PictureQuestion, prompt_of
+from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
+from evlgen.captioning.run_report import Listener, Summary
+from evlgen.system.cpus import usable_cpus
+
+_MOST_WORKERS = 16  # more have nothing to do beside one model
+
+
+def plan_captions(request: CaptionRequest) -> Plan:
+    """What `caption_videos` would do; loads no model, writes and locks nothing.
+
+    Raises:
+        UsageError: see `caption_videos`.
+    """
+    unreadable: list[Unreadable] = []
+    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
+    _, settings = request.resolve()
+    state = JournalState() if request.out is None else read_state(request.out)
+    return make_plan(videos, state, settings, request, unreadable)
+
+
+def caption_videos(
+    request: CaptionRequest, listener: Listener | None = None, stop: threading.Event | None = None
+) -> Summary:
+    """Caption everything that the request names and the output does not hold yet.
+
+    Args:
+        request: what to caption, how, and where to.
+        listener: told what happens.
+        stop: set from anywhere, ends the run after the batch in the model; what is written by then is kept.
+
+    Raises:
+        UsageError: nothing to caption, no such model or device, or the output is no caption file.
+        JournalError: the output is in use by another run or cannot be written; what it holds is safe.
+        WeightsError: the model's weights are missing or damaged.
+        ModelBrokenError: the model fails on every video.
+    """
+    unreadable: list[Unreadable] = []
+    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
+    return run_items(CAPTIONS, videos, request, listener, stop, unreadable)
+
+
+def run_items(
+    kind: JournalKind,
+    items: Sequence[Item],
+    request: CaptionRequest,
+    listener: Listener | None = None,
+    stop: threading.Event | None = None,
+    unreadable: Sequence[Unreadable] = (),
+) -> Summary:
+    """Caption videos, or answer questions, that the output does not hold yet.
+
+    Args:
+        kind: what the lines of the output are about.
+        items: everything that is asked for.
+        request: how and where to; its `sources` are not looked at.
+        listener: told what happens.
+        stop: as of `caption_videos`.
+        unreadable: folders that could not be read when the items were found.
+
+    Raises:
+        EvlgenError: see `caption_videos`.
+    """
+    listener = listener or Listener()
+    stop = stop or threading.Event()
+    identity, settings = request.resolve()
+    output: AbstractContextManager[Journal | None]
+    output = nullcontext() if request.out is None else Journal(request.out, kind)
+    with output as journal:
+        if journal is not None:
+            _report_state(journal, listener)
+        plan = make_plan(items, JournalState() if journal is None else journal.state, settings, request, unreadable)
+        listener.on_plan(plan)
+        summary = Summary.of_plan(plan, request.out, request.batch_size or 0)
+        if plan.work and not stop.is_set():
+            _caption(plan, request, identity, journal, summary, listener, stop)
+        summary.interrupted = stop.is_set() and summary.finished < summary.planned
+        return summary
+
+
+def _caption(
+    plan: Plan,
+    request: CaptionRequest,
+    identity: ModelIdentity,
+    journal: Journal | None,
+    summary: Summary,
+    listener: Listener,
+    stop: threading.Event,
+) -> None:
+    """Do the work of a plan; `summary` is filled in."""
+    settings = _with_dtype(plan.settings, request, listener)
+    decoder = open_decoder(request, identity, settings)  # its settings are checked before the model is loaded
+    started = time.monotonic()
+    model = evlgen_captioner.load_captioner(
+        request.model,
+        request.device,
+        settings.dtype,
+        listener.on_download,
+        prompt=request.prompt,
+        max_new_tokens=request.decoding.max_new_tokens,
+    )
+    summary.load_seconds = time.monotonic() - started
+    captioner = CarefulCaptioner(model, request.decoding, request.batch_size or model.batch_size, listener.on_note)
+    clock = summary.clock
+    clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
+    model.on_tokens = lambda tokens: clock.count(tokens=tokens)
+    listener.on_start(len(plan.work))
+    started = time.monotonic()
+    with (
+        decoder as decoding,
+        closing(
+            run_pipeline(
+                deliver(plan.work, decoding, stop),
+                lambda delivered: prompt_of(delivered.item, request.prompt),
+                captioner,
+                stop,
+                clock,
+            )
+        ) as outcomes,
+    ):
+        for outcome in outcomes:
+            row = make_row(outcome, settings)
+            if request.out is not None and request.root is None:  # a root that is given is that of a data set
+                row = replace(row, root=root_in_row(outcome.source.item, request.out))
+            if journal is not None:
+                journal.append(row)
+            summary.add(row)
+            listener.on_row(row)
+    summary.seconds = time.monotonic() - started
+    summary.batch_size = captioner.batch_size
+
+
+def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:
+    """The settings with the dtype decided, and checked against the device; says where a file decides it."""
+    dtype = evlgen_captioner.resolve_dtype(settings.dtype, request.device)
+    if request.dtype == "auto" and (own := evlgen_captioner.resolve_dtype("auto", request.device)) != dtype:
+        listener.on_note(
+            f"{request.out} goes on in {dtype}, as it was begun; --dtype {own} is faster on this machine, and "
+            "makes everything in it again"
+        )
+    return replace(settings, dtype=dtype)
+
+
+def open_decoder(
+    request: CaptionRequest, identity: ModelIdentity, settings: CaptionSettings
+) -> AbstractContextManager[Decoder]:
+    """Decoding children that deliver clips of square frames.
+
+    Raises:
+        UsageError: no such sampler or backend.
+    """
+    from evlgen.video import DecodePool
+
+    return DecodePool(
+        workers=request.workers or default_workers(),
+        timeout_seconds=request.timeout_seconds,
+        backend=request.backend,
+        sampler=parse_sampler(settings.sampler, settings.frames),
+        strict=request.strict,
+        size=(identity.image_size_pixels, identity.image_size_pixels),
+    )
+
+
+def default_workers() -> int:
+    """Decoding processes: half of the CPUs, since the model and its tokenizer want some too; two at least."""
+    return min(_MOST_WORKERS, max(2, usable_cpus() // 2))
+
+
+def _report_state(journal: Journal, listener: Listener) -> None:
+    if journal.state.torn:
+        listener.on_note(f"{journal.path}: the last line was incomplete and is done again")
+    if journal.state.bad_lines:
+        listener.on_note(f"{journal.path}: {journal.state.bad_lines} unreadable lines are ignored")
+    if not journal.locked:
+        listener.on_note(f"{journal.path} is on a file system without locks: start no second run on it")
+
+
+def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
+    """The line for one video, or one question."""
+    source, result = outcome.source, outcome.result
+    clip = None if isinstance(source.clip, RowError) else source.clip
+    caption = result if isinstance(result, Caption) else None
+    duration = clip.info.duration_seconds if clip else None
+    status: Status = "error" if caption is None else "partial" if clip and clip.partial else "ok"
+    if caption is not None and not caption.text.strip():
+        status = "empty"
+    facts: dict[str, Any] = {
+        "status": status,
+        "log_probability": caption.log_probability if caption else None,
+        "token_count": caption.token_count if caption else None,
+        "alternatives": caption.alternatives if caption else (),
+        "tags": caption.tags if caption else (),
+        "frame_indices": tuple(int(index) for index in clip.indices) if clip else (),
+        "timestamps_seconds": tuple(float(time) for time in clip.timestamps) if clip else (),
+        "duration_seconds": None if duration is None else float(duration),
+        "model": settings.model,
+        "model_hash": settings.model_hash,
+        "settings_hash": settings.hash,
+        "settings": settings.as_dict(),
+        "fingerprint": source.fingerprint,
+        "root": None,
+        "error": result if isinstance(result, RowError) else None,
+        "warnings": (*clip.warnings, *warnings_about(clip.frames, clip.indices)) if clip else (),
+        "seconds": outcome.seconds,
+    }
+    item, text = source.item, caption.text if caption else None
+    if isinstance(item, PictureQuestion):
+        return AnswerRow(question_id=item.name, image=item.image, question=item.question, answer=text, **facts)
+    return CaptionRow(video=item.name, caption=text, **facts)

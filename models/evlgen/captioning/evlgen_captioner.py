@@ -1,0 +1,150 @@
+"""The captioner around an EVLGen model: how it is found, which arithmetic it runs in, how clips go through it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from evlgen.captioning.captioner import Caption, Captioner, ModelIdentity, PromptedClip
+from evlgen.decoding_options import DecodingOptions
+from evlgen.errors import UsageError
+from evlgen.system.cpus import usable_cpus
+from evlgen.system.hashes import sha256_of
+
+DownloadReport = Callable[[str, int, int | None], None]
+"""Called with file name, bytes done, bytes in all (None where unknown)."""
+
+GPU_BATCH_SIZE = 16
+CPU_BATCH_SIZE = 4
+"""A batch is written down when all of it is done: on a CPU that must happen while somebody looks."""
+
+
+def identify_model(model: str) -> ModelIdentity:
+    """Find a model and read its configuration and hash; loads no weights.
+
+    Raises:
+        UsageError: there is no such model, or its configuration is not readable.
+    """
+    from evlgen.configuration import CONFIG_FILE, EVLGenConfig
+    from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+
+    folder = find_checkpoint(model)
+    try:
+        config = EVLGenConfig.from_pretrained(folder)
+        config_hash = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:16]
+        weights_hash = sha256_of(folder / WEIGHTS_FILE)[:16]
+    except OSError as error:
+        raise UsageError(
+            f"model {model} in {folder} cannot be read: {error.strerror}", "give another --model"
+        ) from error
+    name = Path(model).name or folder.resolve().name
+    return ModelIdentity(name, weights_hash, config_hash, config.temporal.frames, config.vision.image_size)
+
+
+def resolve_dtype(dtype: str, device: str) -> str:
+    """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
+
+    Raises:
+        UsageError: an unknown name, or a device that this machine does not have.
+    """
+    from evlgen.modeling.hardware import pick_device, pick_dtype
+
+    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+
+
+def load_captioner(
+    model: str,
+    device: str,
+    dtype: str,
+    report: DownloadReport | None = None,
+    *,
+    prompt: str = "",
+    max_new_tokens: int = DecodingOptions.max_new_tokens,
+) -> Captioner:
+    """Load an EVLGen model.
+
+    Args:
+        model: name, folder or hub name.
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: auto, float32, bfloat16, float16.
+        report: told about downloads.
+        prompt: what captions will go on from.
+        max_new_tokens: most tokens of a caption.
+
+    Raises:
+        UsageError: no such model or device, or prompt and captions are too long for the language model.
+        WeightsError: a weight file is missing or damaged.
+    """
+    from evlgen.modeling import EVLGenForConditionalGeneration
+    from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+
+    keep_large_allocations()
+    where = pick_device(device)
+    cap_threads()
+    loaded = EVLGenForConditionalGeneration.from_pretrained(
+        model, device=where, dtype=pick_dtype(dtype, where), report=report
+    )
+    loaded.check_prompt(prompt, max_new_tokens)
+    return EVLGenCaptioner(loaded)
+
+
+def cap_threads() -> None:
+    """Keep torch from starting more threads than there are usable CPUs; fewer, its own choice, stay as they are."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
+
+
+class EVLGenCaptioner:
+    """A `Captioner` around an `EVLGenForConditionalGeneration`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.batch_size = CPU_BATCH_SIZE if model.device.type == "cpu" else GPU_BATCH_SIZE
+        self.on_tokens: Callable[[int], None] = lambda count: None
+
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        """Caption clips that all have the same number of frames.
+
+        A clip goes through vision tower and connector once for all prompts of a batch that are about it.
+        """
+        import torch
+
+        distinct = {id(clip.frames): clip.frames for clip in clips}
+        place = {key: number for number, key in enumerate(distinct)}
+        chosen = [place[id(clip.frames)] for clip in clips]
+        with torch.inference_mode():
+            features = self.model.encode(self.model.processor(list(distinct.values())))
+            tags = self.model.tags(features)
+            output = self.model.generate_from(
+                self.model.soft_prompts(features)[chosen],
+                tags=[tags[number] for number in chosen],
+                prompt=[clip.prompt for clip in clips],
+                on_tokens=self.on_tokens,
+                **asdict(options),
+            )
+        return _captions(output, options.num_captions)
+
+    def release_memory(self) -> None:
+        """Give cached blocks of an accelerator back."""
+        import gc
+
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _captions(output: Any, count: int) -> list[Caption]:
+    """The captions of a `CaptionOutput` that holds `count` of each clip, best first."""
+    numbers = zip(output.log_probabilities.tolist(), output.token_counts.tolist(), strict=True)
+    found = [Caption(text, p, n) for text, (p, n) in zip(output.texts, numbers, strict=True)]
+    groups = [found[start : start + count] for start in range(0, len(found), count)]
+    tags = [tuple((tag.name, tag.probability) for tag in own) for own in output.tags or [[]] * len(groups)]
+    return [
+        replace(best, alternatives=tuple(others), tags=own) for (best, *others), own in zip(groups, tags, strict=True)
+    ]
