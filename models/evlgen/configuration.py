@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -242,6 +243,9 @@ class LanguageConfig(Strict):
     learned_prompt: bool = Field(False, description="train the embeddings of both texts, starting from the words'")
     end_text: str = Field("\n", description="ends a caption; one token where it follows a word")
     max_text_tokens: Tokens = Field(32, description="captions are cut to this many tokens, end included")
+    kept_layers: list[int] | None = Field(
+        None, min_length=1, description="numbers of the layers that are kept, from 0 and rising; null: all"
+    )
     lora: LoraConfig | None = Field(None, description="adapters to train beside the frozen weights; null: none")
     cross_attention: CrossAttentionConfig | None = Field(
         None, description="look at the soft prompts from inside instead of reading them in front of the text"
@@ -257,6 +261,9 @@ class LanguageConfig(Strict):
             raise ValueError(
                 f"language.quantization {self.quantization} is for weights that are read: set language.source"
             )
+        kept = self.kept_layers
+        if kept is not None and (kept[0] < 0 or any(a >= b for a, b in pairwise(kept))):
+            raise ValueError(f"language.kept_layers {kept}: expected numbers from 0, each higher than the one before")
         if self.cross_attention is not None and self.width % self.cross_attention.heads:
             raise ValueError(f"language.width {self.width} is not divisible by language.cross_attention.heads")
         if self.cross_attention is not None and not self.prompt_before + self.prompt_after:

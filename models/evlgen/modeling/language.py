@@ -63,7 +63,7 @@ class FrozenLanguageModel(nn.Module):
         tokenizer: its tokenizer.
 
     Raises:
-        UsageError: `end_text` is not one token behind a caption, `width` is not the model's, or adapters do not fit.
+        UsageError: `end_text` is not one token behind a caption, or `width`, `kept_layers` or adapters do not fit.
     """
 
     def __init__(self, config: LanguageConfig, model: Any, tokenizer: Any) -> None:
@@ -76,6 +76,8 @@ class FrozenLanguageModel(nn.Module):
         width = self.embedding_weight.shape[1]
         if width != config.width:
             raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
+        if config.kept_layers is not None:
+            _keep_layers(self.model, config.kept_layers)
         if config.lora is not None:
             add_lora(self.model, self.layers, config.lora)
         self.cross_attention = (
@@ -111,8 +113,7 @@ class FrozenLanguageModel(nn.Module):
     @property
     def layers(self) -> Any:
         """Its transformer layers, a ModuleList."""
-        body = self.model.base_model
-        return getattr(body, "decoder", body).layers
+        return _stack(self.model).layers
 
     def recompute_layers(self) -> None:
         """Keep only each layer's input for the backward pass and compute the rest again there: less memory.
@@ -188,6 +189,28 @@ class FrozenLanguageModel(nn.Module):
                 use_cache=False,
             ).last_hidden_state
         return out
+
+
+def _stack(model: Any) -> Any:
+    """The part of a transformers model that has its layers."""
+    return getattr(model.base_model, "decoder", model.base_model)
+
+
+def _keep_layers(model: Any, kept: list[int]) -> None:
+    """Leave the other layers out (depth pruning, arXiv 2403.03853); keys and values are cached by the new numbers.
+
+    Raises:
+        UsageError: the model has fewer layers.
+    """
+    stack = _stack(model)
+    if kept[-1] >= len(stack.layers):
+        raise UsageError(f"language.kept_layers {kept}: the model's layers are 0 to {len(stack.layers) - 1}")
+    stack.layers = nn.ModuleList(stack.layers[number] for number in kept)
+    for number, layer in enumerate(stack.layers):
+        layer.self_attn.layer_idx = number
+    model.config.num_hidden_layers = len(kept)
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[number] for number in kept]
 
 
 def end_token(tokenizer: Any, end_text: str) -> int:
