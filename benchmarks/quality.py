@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from evlgen.data.captions import MediaStore, decode_frames
+from evlgen.data.decoding import FrameReader
+from evlgen.data.media import MediaStore
 from evlgen.metrics.scoring import ScoringOptions, score_captions, tokenize_sets
 from evlgen.metrics.tokenizer import tokenize_captions
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -37,8 +38,9 @@ def encode_set(model: Any, data: Path, name: str, split: str) -> tuple[list[list
         rows = [json.loads(line) for line in (data / name / "captions.jsonl").read_text().splitlines()]
         rows = [r for r in rows if r["split"] == split]
         store = MediaStore(str(data / name / "images.tar"))
-        clips = (np.stack(decode_frames(r["image"], store.read(r["image"]), 1)) for r in rows)
-        return [r["captions"] for r in rows], run(model, clips)
+        with FrameReader(1, model.config.vision.image_size) as reader:
+            clips = (np.stack(reader.read(r["image"], store, whole=True)) for r in rows)
+            return [r["captions"] for r in rows], run(model, clips)
     rows = [json.loads(line) for line in (data / name / f"{split}.jsonl").read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:  # the way `evlgen caption` sees videos
         with tarfile.open(data / name / f"{split}.tar") as tar:

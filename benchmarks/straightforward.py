@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evlgen.data.batches import CaptionSource, tokenize
-from evlgen.data.broken import Broken
+from evlgen.data.caption_sources import ReadSource
 from evlgen.data.captions import CaptionedItem, clean_caption
 from evlgen.data.decoding import decode_items
-from evlgen.data.sources import ReadSource
 from evlgen.data.views import make_views
+from evlgen.errors import FileFailure
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.schema import Recipe
@@ -55,7 +55,7 @@ class Pixels:
 
         whole = side if self.views == 1 else None  # as the cache does it
         for number, made in decode_items(names, source.media, work, max_frames=max_frames, side=whole):
-            assert not isinstance(made, Broken), made
+            assert not isinstance(made, FileFailure), made
             self.frames[number], self.pictures[number] = made
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """`evlgen data ls` and `evlgen data check NAME`: published data sets, and what of one is on the disk."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlgen_cli.console import err, out, print_json, table
@@ -8,8 +7,7 @@ from evlgen_cli.console import err, out, print_json, table
 if TYPE_CHECKING:
     from evlgen.data.datasets.checking import SetCheck, SplitCheck
     from evlgen.data.datasets.description import PublishedSet, Split
-
-_SHOWN = 3
+    from evlgen.data.findings import Findings
 
 
 def list_sets(as_json: bool) -> None:
@@ -43,10 +41,10 @@ def _set_row(known: "PublishedSet") -> dict[str, Any]:
     return row
 
 
-def show_check(done: "SetCheck", as_json: bool) -> None:
-    """Print what a check found."""
+def show_set_check(done: "SetCheck", as_json: bool) -> None:
+    """Print what a check of a data set found."""
     if as_json:
-        print_json(_check_row(done))
+        print_json(done.row())
         return
     out.print(f"{done.known.title} in {done.root}")
     questions = done.known.task == "questions"
@@ -54,33 +52,24 @@ def show_check(done: "SetCheck", as_json: bool) -> None:
     columns = ["split", "file", "questions" if questions else "items", texts, "media", "found", "broken", "verdict"]
     table(columns, [_cells(one) for one in done.splits])
     for one in done.splits:
-        for line in _findings(one):
-            err.print(f"{one.split}: {line}")
+        show_findings(one.split, one)
     for note in [*(f"{one.split}: {text}" for one in done.splits for text in one.notes), *done.notes]:
         err.print(f"note: {note}")
 
 
+def show_findings(name: str, findings: "Findings") -> None:
+    """Print what is wrong with a source of a recipe or a split of a data set, a line each."""
+    for line in findings.lines():
+        err.print(f"{name}: {line}")
+
+
+def broken_cell(findings: "Findings") -> str:
+    """How many items are broken, by kind, for a table."""
+    return ", ".join(f"{count} {kind}" for kind, count in findings.counts().items()) or "0"
+
+
 def _cells(one: "SplitCheck") -> list[str]:
-    broken = ", ".join(f"{count} {kind}" for kind, count in one.counts().items()) or "0"
     verdict = "fine" if one.is_fine else "missing" if not one.file else "look below"
     found = f"{one.found} of {one.files}" if one.media else "-"
-    return [one.split, one.file or "-", str(one.items), str(one.texts), one.media or "-", found, broken, verdict]
-
-
-def _findings(one: "SplitCheck") -> list[str]:
-    lines = [*one.missing, *([one.error] if one.error else [])]
-    lines += [f"{b.name}: {b.reason}" for b in one.broken[:_SHOWN]]
-    if len(one.broken) > _SHOWN:
-        lines.append(f"and {len(one.broken) - _SHOWN} more (--json lists them)")
-    if one.repeated:
-        more = ", ..." if len(one.repeated) > _SHOWN else ""
-        lines.append(f"{len(one.repeated)} items have their captions twice: {', '.join(one.repeated[:_SHOWN])}{more}")
-    return lines
-
-
-def _check_row(done: "SetCheck") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    splits = [{**asdict(one), "counts": one.counts(), "is_fine": one.is_fine} for one in done.splits]
-    head = {"name": done.known.name, "title": done.known.title, "root": str(Path(done.root))}
-    return {**head, "is_fine": done.is_fine, "splits": splits, "notes": done.notes}
+    counts = [str(one.items), str(one.texts)]
+    return [one.split, one.file or "-", *counts, one.media or "-", found, broken_cell(one), verdict]

@@ -9,11 +9,12 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from evlgen.errors import EvlgenError, WeightsError
+from evlgen.errors import EvlgenError
 from evlgen.system.jsons import read_json
 from evlgen.weights import cache_root, derived
 
@@ -55,13 +56,13 @@ def decided_once(decide: Callable[[str, str], Arithmetic]) -> Arithmetic:
 
     for _ in range(2):
         try:
-            kept = Arithmetic(**read_json(derived(_key(cpu, torch), build) / _FILE))
+            folder = derived(_key(cpu, torch), build)
+        except EvlgenError:
+            break
+        with suppress(EvlgenError, TypeError):
+            kept = Arithmetic(**read_json(folder / _FILE))
             if kept.dtype in DTYPES:
                 return kept
-        except WeightsError:
-            break
-        except (EvlgenError, TypeError):
-            pass
         forget()  # damaged from outside
     return decide(cpu, torch)
 

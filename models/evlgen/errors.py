@@ -3,6 +3,8 @@
 Anything else that escapes is a bug in evlgen.
 """
 
+from dataclasses import dataclass
+
 
 class EvlgenError(Exception):
     """A failure that the user should read as one line.
@@ -45,3 +47,18 @@ class VideoError(EvlgenError):
     def __init__(self, kind: str, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
         self.kind = kind
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """Why one file, or one item of a data set, cannot be used, where the work goes on without it.
+
+    Attributes:
+        name: of the item or file, as whoever lists it spells it.
+        kind: a short stable word: that of a `VideoError`, or "unreadable", "cut", "no-captions", "no-picture".
+        reason: in one line, without the name.
+    """
+
+    name: str
+    kind: str
+    reason: str

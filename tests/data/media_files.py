@@ -2,13 +2,17 @@
 
 import io
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import av
 import numpy as np
 from PIL import Image
+
+from evlgen.data.decoding import decode_picture, distinct_frames
+from evlgen.video import ClipFrames, DecodePool, Sampler
 
 
 def png(grey: int, size: tuple[int, int] = (20, 10)) -> bytes:
@@ -43,6 +47,19 @@ def clip(levels: list[int], *, rate: int = 1, pts: list[int] | None = None, form
 def greys(frames: list[np.ndarray], levels: list[int]) -> list[int]:
     """Which level each frame shows."""
     return [levels[int(np.argmin([abs(f.mean() - v) for v in levels]))] for f in frames]
+
+
+def decode_frames(name: str, content: bytes, max_frames: int) -> list[np.ndarray]:
+    """Frames of one picture or video from its bytes, by no reader of this room."""
+    if name.endswith(("png", "jpg")):
+        return [decode_picture(content)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"clip{PurePosixPath(name).suffix}"
+        path.write_bytes(content)
+        with DecodePool(workers=1, sampler=Sampler(frames=max_frames)) as pool:
+            clip = pool.decode(path)
+    assert isinstance(clip, ClipFrames)
+    return distinct_frames(clip)
 
 
 def lay_out(root: Path, files: Mapping[str, bytes], kind: str) -> Path:

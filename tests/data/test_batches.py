@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from evlgen.data.batches import BatchMaker, CaptionSource, plain_features
-from evlgen.data.broken import Broken, BrokenItemError
+from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.features import FeatureCache
+from evlgen.errors import FileFailure
 
 
 def sources(count: int, weight: float = 1.0) -> list[CaptionSource]:
@@ -63,13 +64,13 @@ class Slow:
     def get(self, item: int, frames: list[int], view: int) -> Any:
         return self.ask(item, frames, view)()
 
-    def news(self) -> list[Broken]:
+    def news(self) -> list[FileFailure]:
         return []
 
     def _wait(self, item: int, frames: int) -> Any:
         self.seen.append("wait")
         if item in self.broken:
-            raise BrokenItemError(Broken(str(item), "decode-error", "it is cut"))
+            raise BrokenItemError(FileFailure(str(item), "decode-error", "it is cut"))
         return np.full((frames, 3, 1, 1), item, np.uint8)
 
 

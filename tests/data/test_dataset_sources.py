@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from evlgen.data.checking import check_data
+from evlgen.data.caption_sources import read_source
 from evlgen.data.datasets.finding import recognise, resolve_source
-from evlgen.data.sources import read_source
+from evlgen.data.recipe_check import check_data
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
 from evlgen.recipes.data import DataConfig

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evlgen.data.broken import Broken
-from evlgen.data.decoding import decode_frames, decode_items
+from evlgen.data.decoding import decode_items
 from evlgen.data.media import MISSING, MediaStore
-from evlgen.errors import EvlgenError, UsageError
-from tests.data.media_files import clip, greys, lay_out, png
+from evlgen.errors import EvlgenError, FileFailure, UsageError
+from tests.data.media_files import clip, decode_frames, greys, lay_out, png
 from tests.data.shards.tars import base_256, member
 
 LEVELS = [20, 60, 100, 140, 180, 220]
@@ -120,7 +119,7 @@ def test_what_is_broken_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
     for kind in ("folder", "zip"):
         store = MediaStore(str(lay_out(tmp_path, files, kind)))
         found = dict(decode_items(names, store, lambda _, frames: len(frames), max_frames=4))
-        broken = {b.name: b for b in found.values() if isinstance(b, Broken)}
+        broken = {b.name: b for b in found.values() if isinstance(b, FileFailure)}
         assert {names[n]: r for n, r in found.items() if isinstance(r, int)} == {
             "good.png": 1, "good.mp4": 4, "sub/deep.mp4": 2,
         }  # fmt: skip
@@ -142,6 +141,6 @@ def test_a_decoder_that_hangs_or_dies_costs_one_item(tmp_path: Path) -> None:
             backend="tests.video.video_fakes:by_name",
         )
     )  # fmt: skip
-    assert isinstance(found[0], Broken)
-    assert isinstance(found[1], Broken)
+    assert isinstance(found[0], FileFailure)
+    assert isinstance(found[1], FileFailure)
     assert (found[0].kind, found[1].kind, found[2]) == ("timeout", "crashed", 7)

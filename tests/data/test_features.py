@@ -16,12 +16,11 @@ from PIL import Image
 
 from evlgen.data import features
 from evlgen.data.captions import CaptionedItem, MediaStore
-from evlgen.data.decoding import decode_frames
 from evlgen.data.encoder import FrozenTower, encode_rows
 from evlgen.data.features import FeatureCache, build_features, open_store
 from evlgen.data.views import make_views
 from evlgen.errors import EvlgenError, UsageError
-from tests.data.media_files import clip, lay_out, png
+from tests.data.media_files import clip, decode_frames, lay_out, png
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 
 FILES = {"p.png": png(200), "v.mp4": clip([20, 120, 220]), "q.png": png(90)}

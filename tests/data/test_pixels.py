@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from evlgen.configuration import VisionConfig
-from evlgen.data import index
-from evlgen.data.broken import Broken, BrokenItemError
+from evlgen.data import store_filling
+from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.captions import CaptionedItem
-from evlgen.data.decoding import decode_frames, decode_items
+from evlgen.data.decoding import FrameReader, decode_items
 from evlgen.data.features import build_features
-from evlgen.data.index import FrameIndex, build_index
+from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.media import MediaStore
-from evlgen.data.pixels import FrameReader, PixelSource
+from evlgen.data.pixels import PixelSource
 from evlgen.data.views import make_views
-from evlgen.errors import EvlgenError
-from tests.data.media_files import clip, lay_out, png
+from evlgen.errors import EvlgenError, FileFailure
+from tests.data.media_files import clip, decode_frames, lay_out, png
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 
 FILES = {
@@ -92,7 +92,7 @@ def test_a_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.extend((name, options["backend"]) for name in names)
         return decode_items(names, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(index, "decode_items", counting)
+    monkeypatch.setattr(store_filling, "decode_items", counting)
 
     def build(**options: object) -> FrameIndex:
         found = build_index(NAMES, MediaStore(str(media)), max_frames=MOST, folder=tmp_path, **options)
@@ -120,7 +120,7 @@ def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
         MediaStore(str(lay_out(tmp_path, files, "folder"))),
         [*NAMES, "bad.mp4", "empty.png", "bad.png", "gone"],
     )
-    bare = [Broken("mute.mp4", "no-captions", "line 3 has no captions")]
+    bare = [FileFailure("mute.mp4", "no-captions", "line 3 has no captions")]
     options = {"max_frames": MOST, "folder": tmp_path, "uncaptioned": bare, "name": "set/train"}
     with pytest.raises(EvlgenError) as error:
         build_index(names, media, max_broken_share=0.1, **options)
@@ -131,7 +131,7 @@ def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
     found = build_index(names, media, max_broken_share=0.5, **options)
     assert found is not None
     assert found.usable == [0, 1, 2, 3, 4, 7], "a picture's content is looked at when it is needed"
-    assert [b.name for b in found.broken] == ["mute.mp4", "bad.mp4", "empty.png", "gone"]
+    assert [b.name for b in found.broken] == ["mute.mp4", "empty.png", "bad.mp4", "gone"]
     thorough = build_index(names, media, max_broken_share=0.5, thorough=True, **options)
     assert thorough is not None
     assert thorough.usable == [0, 1, 2, 3, 4]

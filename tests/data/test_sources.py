@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evlgen.data.checking import check_data
+from evlgen.data.caption_sources import prepare_source, read_sources
 from evlgen.data.encoder import FrozenTower
-from evlgen.data.sources import estimate_source, prepare_source, read_sources
+from evlgen.data.preparing import estimate_source
+from evlgen.data.recipe_check import check_data
 from evlgen.errors import EvlgenError
 from evlgen.recipes.data import DataConfig
 from tests.data.media_files import clip, lay_out, png

@@ -55,10 +55,10 @@ class _NoPicture:
         return np.zeros((1, 1, 1), np.float16)
 
 
-def test_batches_draw_captions_by_their_chances_and_never_one_twice() -> None:
+def test_batches_draw_captions_by_their_probabilities_and_never_one_twice() -> None:
     probability = np.array([0.6, 0.3, 0.1])
     item = CaptionedItem("a", ("x", "y", "z"))
-    source = CaptionSource("s", [item], _NoPicture(), [[[0], [1], [2]]], chances=[probability])
+    source = CaptionSource("s", [item], _NoPicture(), [[[0], [1], [2]]], caption_probabilities=[probability])
     maker = BatchMaker([source], max_frames=1, seed=0)
     drawn = [texts[0][0] for texts in maker.captions_at(0, 4000, 1)]
     assert np.bincount(drawn, minlength=3) / 4000 == pytest.approx(probability, abs=0.03)

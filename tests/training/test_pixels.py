@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evlgen.data.decoding import decode_frames
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.vision import VisionTower
@@ -20,7 +19,7 @@ from evlgen.recipes import Recipe
 from evlgen.training import train
 from evlgen.training.ahead import ASKED_AHEAD, StepsAhead
 from evlgen.training.run import Trainer
-from tests.data.media_files import clip
+from tests.data.media_files import clip, decode_frames
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
 from tests.training.test_kill import die_inside, equal_runs

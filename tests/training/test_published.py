@@ -10,7 +10,7 @@ import pytest
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.datasets.finding import resolve_source
-from evlgen.data.prepare import prepare_data
+from evlgen.data.preparing import prepare_data
 from evlgen.recipes import Recipe
 from evlgen.training import train
 from tests.data.published_sets import SETS

@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evlgen.data.broken import Broken, BrokenItemError
+from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.mixture import Mixture
+from evlgen.errors import FileFailure
 
 _ORDER, _POSITION, _FRAMES = 1, 2, 3  # what a generator is for; part of its seed
 
@@ -49,7 +50,7 @@ class AheadSource(VisualSource, Protocol):
     def ask(self, item: int, frames: list[int], view: int) -> Callable[[], NDArray[Any]]:
         """Begin with what `get` gives; it comes, or its error is raised, when the result is called."""
 
-    def news(self) -> list[Broken]:
+    def news(self) -> list[FileFailure]:
         """Items that turned out to be broken since this was last asked."""
 
 
@@ -65,7 +66,7 @@ class Order(Protocol):
         ...
 
 
-class Source(Protocol):
+class TrainingSource(Protocol):
     """What batches are drawn from: `CaptionSource`, or a `ShardSource`, which reads its captions when they are drawn.
 
     See `CaptionSource` for the attributes; `len` is the number of items.
@@ -76,16 +77,18 @@ class Source(Protocol):
     @property
     def cache(self) -> VisualSource: ...
     @property
-    def token_ids(self) -> Sequence[list[list[int]]]: ...
-    @property
     def weight(self) -> float: ...
     @property
     def ratio(self) -> float | None: ...
     @property
-    def chances(self) -> Sequence[NDArray[np.float64]] | None: ...
+    def caption_probabilities(self) -> Sequence[NDArray[np.float64]] | None: ...
     @property
     def order(self) -> Order | None:
         """None: passes are permutations of all items."""
+
+    def captions_of(self, item: int) -> list[list[int]]:
+        """Token ids of an item's captions."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -103,7 +106,7 @@ class CaptionSource:
         ratio: how often the source is drawn, relative to the ratios of the others; instead of weights, for all or none.
         references: per item, its captions as people wrote them, to score against; those of `items` if not given. Of an
             item with prompts, those that go on from its first one.
-        chances: per item, how likely each of its captions is drawn; None: all alike.
+        caption_probabilities: per item, how likely each of its captions is drawn; None: all alike.
     """
 
     name: str
@@ -113,7 +116,7 @@ class CaptionSource:
     weight: float = 1.0
     ratio: float | None = None
     references: list[tuple[str, ...]] = field(default_factory=list)
-    chances: list[NDArray[np.float64]] | None = None
+    caption_probabilities: list[NDArray[np.float64]] | None = None
 
     def __post_init__(self) -> None:
         self.references = self.references or [item.references for item in self.items]
@@ -121,9 +124,13 @@ class CaptionSource:
     def __len__(self) -> int:
         return len(self.items)
 
+    def captions_of(self, item: int) -> list[list[int]]:
+        """Token ids of an item's captions."""
+        return self.token_ids[item]
+
     @property
     def order(self) -> Order | None:
-        """None: see `Source`."""
+        """None: see `TrainingSource`."""
         return None
 
 
@@ -145,7 +152,7 @@ class BatchMaker:
         seed: of everything.
     """
 
-    def __init__(self, sources: Sequence[Source], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
+    def __init__(self, sources: Sequence[TrainingSource], *, max_frames: int, seed: int, min_frames: int = 1) -> None:
         self.sources, self.min_frames, self.max_frames, self.seed = sources, min_frames, max_frames, seed
         ratios = [s.ratio for s in sources if s.ratio is not None]
         assert len(ratios) in (0, len(sources)), "all sources have a ratio, or none"
@@ -155,7 +162,7 @@ class BatchMaker:
         self._epoch = -1
         self._order: list[tuple[int, int]] = []
 
-    def _repeats(self, source: Source, epoch: int) -> int:
+    def _repeats(self, source: TrainingSource, epoch: int) -> int:
         """Passes over a source in an epoch: the weight on average, exactly."""
         return int(source.weight * (epoch + 1)) - int(source.weight * epoch)
 
@@ -217,12 +224,12 @@ class BatchMaker:
         """Captions of one position, and its generator, from which view and frames are drawn next."""
         generator = np.random.default_rng([self.seed, _POSITION, position])
         source, item = self.sources[at[0]], at[1]
-        have = source.token_ids[item]
-        if source.chances is None:
+        have = source.captions_of(item)
+        if source.caption_probabilities is None:
             order = generator.permutation(len(have))[:captions_per_item]
         else:
             wanted = min(captions_per_item, len(have))
-            order = generator.choice(len(have), wanted, replace=False, p=source.chances[item])
+            order = generator.choice(len(have), wanted, replace=False, p=source.caption_probabilities[item])
         return [have[k] for k in order], generator
 
     def batch(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Batch:
@@ -249,7 +256,7 @@ class BatchMaker:
         asked = [self._begin(start + k, at, captions_per_item, frames) for k, at in enumerate(chosen)]
         return partial(self._gather, start, chosen, asked, captions_per_item, frames)
 
-    def _begin(self, position: int, at: tuple[int, int], captions_per_item: int, frames: int) -> _Asked:
+    def _begin(self, position: int, at: tuple[int, int], captions_per_item: int, frames: int) -> _Pending:
         texts, generator = self._captions(position, at, captions_per_item)
         cache, item = self.sources[at[0]].cache, at[1]
         view = int(generator.integers(cache.views))
@@ -259,7 +266,7 @@ class BatchMaker:
         return texts, _ask(cache, item, picked, view)
 
     def _gather(
-        self, start: int, chosen: list[tuple[int, int]], asked: list[_Asked], captions_per_item: int, frames: int
+        self, start: int, chosen: list[tuple[int, int]], asked: list[_Pending], captions_per_item: int, frames: int
     ) -> Batch:
         features, captions, items = [], [], list(chosen)
         for k, (texts, wait) in enumerate(asked):
@@ -277,7 +284,7 @@ class BatchMaker:
         return Batch(torch.from_numpy(np.stack(features)), captions, items)
 
 
-_Asked = tuple[list[list[int]], Callable[[], NDArray[Any]]]
+_Pending = tuple[list[list[int]], Callable[[], NDArray[Any]]]
 """Captions of a position, and its visual input, which is under way."""
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evlgen.data.datasets.finding import resolve_source
-from evlgen.data.decoding import decode_frames
 from evlgen.data.layouts import read_rows
 from evlgen.data.media import IMAGE_SUFFIXES, MediaStore
 from evlgen.data.rows import Row
@@ -20,7 +19,6 @@ __all__ = [
     "CaptionedItem",
     "MediaStore",
     "clean_caption",
-    "decode_frames",
     "read_captions",
     "read_items",
 ]

@@ -8,45 +8,153 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import count
+from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken import Broken
+from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.media import MediaStore, file_path, is_picture
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, FileFailure
 from evlgen.system.cpus import usable_cpus
-from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler
+from evlgen.system.files import os_errors
+from evlgen.video import ClipFrames, DecodePool, Sampler
 from evlgen.video.stills import open_picture, to_rgb8
 
 Frames = list[NDArray[np.uint8]]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-THREADS = 2
+MOST_CHILDREN = 8
+"""Of one look through many files."""
+
 WAITING = 16
 """Items that may be decoded and not yet taken."""
 
 
+class FrameReader:
+    """Decodes files from several threads at once; a context manager. Children are started by the first video.
+
+    Args:
+        max_frames: of a video.
+        side: S, to which videos are resized where they are decoded if their whole frames are not needed.
+        workers: children; as many threads again cut and resize.
+        timeout_seconds: a video that takes longer is broken.
+        backend: as for `DecodePool`.
+
+    Attributes:
+        threads: in which files are decoded.
+    """
+
+    def __init__(
+        self, max_frames: int, side: int, *, workers: int = 2, timeout_seconds: float = 60.0, backend: str = "pyav"
+    ) -> None:
+        self.side, self.max_frames = side, max_frames
+        self._pools = {
+            whole: DecodePool(workers, timeout_seconds, backend, Sampler(frames=max_frames), size)
+            for whole, size in ((True, None), (False, (side, side)))
+        }
+        self._opened: dict[bool, DecodePool] = {}
+        self._lock = threading.Lock()
+        self.threads = ThreadPoolExecutor(2 * workers, thread_name_prefix="frames")
+        self._numbers = count()
+        self._folder = tempfile.TemporaryDirectory(prefix="evlgen-")
+        self._closing = False
+
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Begin work as soon as a thread is free."""
+        return self.threads.submit(work)
+
+    def read(self, name: str, media: MediaStore, *, whole: bool) -> Frames:
+        """RGB frames (H, W, 3), upright, of a picture or video: those that the feature cache is made of.
+
+        Args:
+            name: of the item.
+            media: where its file is.
+            whole: videos at their own size, instead of (S, S), aspect not kept.
+
+        Raises:
+            BrokenItemError: the file is not there or cannot be decoded.
+            EvlgenError: decoding cannot be started, or the disk for temporary files is full.
+        """
+        real = media.resolve(name)
+        if real is None:
+            raise BrokenItemError(missing(media, name))
+        if media.stamp(name)[:1] == (0,):
+            raise BrokenItemError(FileFailure(name, "empty-file", "the file is empty"))
+        path = file_path(media, name)
+        if media.is_folder and not is_picture(real):
+            return self._video(name, path, whole)
+        try:
+            content = media.read(name)
+        except EvlgenError as error:
+            raise BrokenItemError(FileFailure(name, "unreadable", str(error))) from None
+        if is_picture(real):
+            try:
+                return [decode_picture(content)]
+            except Exception as error:  # Pillow raises whatever it likes on bad input
+                raise BrokenItemError(broken_picture(name, error)) from None
+        # the decoding processes want a file, under a name that leads nowhere else
+        unpacked = Path(self._folder.name) / f"{next(self._numbers)}{path.suffix}"
+        with os_errors(unpacked, hint="free space there, or set TMPDIR to a folder elsewhere"):
+            unpacked.write_bytes(content)
+        try:
+            return self._video(name, unpacked, whole)
+        finally:
+            unpacked.unlink(missing_ok=True)
+
+    def _video(self, name: str, path: Path, whole: bool) -> Frames:
+        clip = self._pool(whole).decode(path)
+        if isinstance(clip, ClipFrames):
+            return distinct_frames(clip)
+        text = clip.message.removeprefix(f"{clip.path}: ").replace(str(clip.path), name)
+        raise BrokenItemError(FileFailure(name, clip.kind, text))
+
+    def _pool(self, whole: bool) -> DecodePool:
+        with self._lock:
+            if self._closing:
+                raise EvlgenError("the run is ending: nothing is decoded any more")
+            if whole not in self._opened:
+                self._opened[whole] = self._pools[whole].__enter__()
+            return self._opened[whole]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End children and threads; what was asked for and is not there fails."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closing = True
+        for pool in self._opened.values():
+            pool.__exit__(None, None, None)  # what is being decoded ends at once
+        self.threads.shutdown(wait=True)
+        self._folder.cleanup()
+
+
 def decode_items(
     names: Sequence[str],
-    store: MediaStore,
+    media: MediaStore,
     work: Callable[[str, Frames], Result],
     *,
     max_frames: int,
     side: int | None = None,
     timeout_seconds: float = 60.0,
     backend: str = "pyav",
-) -> Iterator[tuple[int, Result | Broken]]:
-    """Decode files and do some work on the frames of each; pictures first, and videos as they get done.
+) -> Iterator[tuple[int, Result | FileFailure]]:
+    """Decode files and do some work on the frames of each; they come as they get done.
 
     Args:
         names: what to decode.
-        store: where it is.
+        media: where it is.
         work: gets a name and its RGB frames (H, W, 3), upright; called in threads.
         max_frames: of a video.
         side: videos may come resized to a square of this many pixels, aspect not kept; None: as they are.
@@ -59,64 +167,52 @@ def decode_items(
     Raises:
         EvlgenError: decoding cannot be started, or the disk for temporary files is full.
     """
-    pictures: list[int] = []
-    videos: list[int] = []
-    for number, name in enumerate(names):
-        real = store.resolve(name)
-        if real is None:
-            yield number, missing(store, name)
-        elif store.stamp(name)[:1] == (0,):
-            yield number, Broken(name, "empty-file", "the file is empty")
-        else:
-            (pictures if is_picture(real) else videos).append(number)
+    workers = max(1, min(len(names), usable_cpus(), MOST_CHILDREN))
+    with FrameReader(
+        max_frames, side or 1, workers=workers, timeout_seconds=timeout_seconds, backend=backend
+    ) as reader:
 
-    def picture(number: int) -> Result | Broken:
-        name = names[number]
-        try:
-            return work(name, [decode_picture(store.read(name))])
-        except Exception as error:  # Pillow raises whatever it likes on bad input
-            return broken_picture(name, error)
+        def decode(number: int) -> Result | FileFailure:
+            try:
+                return work(names[number], reader.read(names[number], media, whole=side is None))
+            except BrokenItemError as error:
+                return error.broken
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        waiting: deque[tuple[int, Future[Result | Broken]]] = deque()
-        try:
-            for number in pictures:
-                waiting.append((number, threads.submit(picture, number)))
-                if len(waiting) == WAITING:
-                    at, future = waiting.popleft()
-                    yield at, future.result()
-            for number, clip in _videos(videos, names, store, max_frames, side, timeout_seconds, backend):
-                if isinstance(clip, Broken):
-                    yield number, clip
-                    continue
-                waiting.append((number, threads.submit(work, names[number], clip)))
-                if len(waiting) == WAITING or waiting[0][1].done():
-                    at, future = waiting.popleft()
-                    yield at, future.result()
-            while waiting:
-                at, future = waiting.popleft()
-                yield at, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        yield from as_they_get_done(reader.threads, decode, range(len(names)))
 
 
-def missing(store: MediaStore, name: str) -> Broken:
+def as_they_get_done(
+    threads: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[Item, Result]]:
+    """Do some work on every item in threads; at most `WAITING` are under way or not yet taken.
+
+    Yields:
+        the item, and the work's result; its error is raised here.
+    """
+    under_way: dict[Future[Result], Item] = {}
+    left = iter(items)
+    try:
+        while True:
+            while len(under_way) < WAITING and (item := next(left, None)) is not None:
+                under_way[threads.submit(work, item)] = item
+            if not under_way:
+                return
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                yield under_way.pop(future), future.result()
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def missing(media: MediaStore, name: str) -> FileFailure:
     """A file that is not there."""
-    return Broken(name, "missing", f"{store.path} holds no such file")
+    return FileFailure(name, "missing", f"{media.path} holds no such file")
 
 
-def broken_picture(name: str, error: Exception) -> Broken:
-    """A picture that cannot be read or decoded, as `decode_picture` said it."""
-    if isinstance(error, EvlgenError):
-        return Broken(name, "unreadable", str(error))
-    return Broken(name, "decode-error", f"it cannot be decoded: {type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def broken_clip(name: str, failure: DecodeFailure) -> Broken:
-    """A video that the decoder has given up, under the name of its item."""
-    text = failure.message.removeprefix(f"{failure.path}: ").replace(str(failure.path), name)
-    return Broken(name, failure.kind, text)
+def broken_picture(name: str, error: Exception) -> FileFailure:
+    """A picture that cannot be decoded, as `decode_picture` said it."""
+    text = " ".join(str(error).split())
+    return FileFailure(name, "decode-error", f"it cannot be decoded: {type(error).__name__}: {text}")
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:
@@ -129,91 +225,7 @@ def decode_picture(content: bytes) -> NDArray[np.uint8]:
         return to_rgb8(image)
 
 
-def decode_frames(name: str, content: bytes, max_frames: int) -> Frames:
-    """Frames of one picture or video from its bytes; for a few files, as every video starts a process of its own.
-
-    Raises:
-        EvlgenError: it cannot be decoded.
-    """
-    try:
-        if is_picture(name):
-            return [decode_picture(content)]
-    except Exception as error:
-        raise EvlgenError(f"{name} cannot be decoded: {type(error).__name__}: {error}") from None
-    with tempfile.TemporaryDirectory(prefix="evlgen-") as folder:
-        path = Path(folder) / f"clip{PurePosixPath(name).suffix}"
-        path.write_bytes(content)
-        with DecodePool(workers=1, sampler=Sampler(frames=max_frames)) as pool:
-            for clip in pool.map([path]):
-                if isinstance(clip, ClipFrames):
-                    return distinct_frames(clip)
-                raise EvlgenError(f"{name} cannot be decoded: {clip.message.replace(str(path), name)}")
-    raise AssertionError("the pool answers for every file")
-
-
 def distinct_frames(clip: ClipFrames) -> Frames:
     """Its frames, each once: a clip with fewer frames than asked for has some of them repeated."""
     places = {index: at for at, index in reversed(list(enumerate(clip.indices)))}
     return [clip.frames[at] for at in sorted(places.values())]
-
-
-def _videos(
-    numbers: list[int],
-    names: Sequence[str],
-    store: MediaStore,
-    max_frames: int,
-    side: int | None,
-    timeout_seconds: float,
-    backend: str,
-) -> Iterator[tuple[int, Frames | Broken]]:
-    if not numbers:
-        return
-    workers = min(len(numbers), usable_cpus(), 8)
-    settings: dict[str, Any] = {"workers": workers, "timeout_seconds": timeout_seconds, "backend": backend}
-    size = None if side is None else (side, side)
-    at: dict[Path, list[int]] = {}  # two names may mean one file
-    failed: list[tuple[int, Broken]] = []
-    with tempfile.TemporaryDirectory(prefix="evlgen-") as folder:
-
-        def paths() -> Iterator[Path]:
-            for number in numbers:
-                name = names[number]
-                path = file_path(store, name)
-                if not store.is_folder:  # the decoding processes want a file, under a name that leads nowhere else
-                    try:
-                        content = store.read(name)
-                    except EvlgenError as error:
-                        failed.append((number, Broken(name, "unreadable", str(error))))
-                        continue
-                    path = Path(folder) / f"{number}{path.suffix}"
-                    unpack(content, path)
-                at.setdefault(path, []).append(number)
-                yield path
-
-        with DecodePool(sampler=Sampler(frames=max_frames), size=size, **settings) as pool:
-            for clip in pool.map(paths()):
-                number = at[clip.path].pop()
-                if not store.is_folder:
-                    clip.path.unlink(missing_ok=True)
-                while failed:
-                    yield failed.pop()
-                if isinstance(clip, DecodeFailure):
-                    yield number, broken_clip(names[number], clip)
-                else:
-                    yield number, distinct_frames(clip)
-        yield from failed
-
-
-def unpack(content: bytes, path: Path) -> None:
-    """Write a member of an archive to a file of its own, which decoders want.
-
-    Raises:
-        EvlgenError: the disk is full or cannot be written.
-    """
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise EvlgenError(
-            f"a video cannot be unpacked to {path.parent}: {error.strerror}",
-            "free space there, or set TMPDIR to a folder elsewhere",
-        ) from None

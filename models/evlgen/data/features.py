@@ -12,35 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken import Broken, check_share, too_many, write_list
 from evlgen.data.captions import CaptionedItem
-from evlgen.data.decoding import Frames, decode_items
+from evlgen.data.decoding import Frames
 from evlgen.data.encoder import Encoder, encode_rows, fingerprint, probe
-from evlgen.data.media import MISSING, MediaStore
-from evlgen.data.planning import Plan, check_room, content_hash, make_plan
-from evlgen.data.store import CHECKED_BYTES, Entry, FeatureStore, Writer
+from evlgen.data.media import MediaStore
+from evlgen.data.planning import content_hash
+from evlgen.data.store import CHECKED_BYTES, FeatureStore
+from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import make_views
+from evlgen.errors import FileFailure
+from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import cache_root
 
 BATCH_ROWS = 16
 BATCH_ROWS_ON_A_GPU = 64
-
-
-class Report(Protocol):
-    """Told how far something is: in bytes, as downloads are, unless another unit is given."""
-
-    def __call__(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        """Say that `done` of `total` units of `name` are done."""
-        ...
 
 
 @dataclass
@@ -62,7 +54,7 @@ class FeatureCache:
     frames: list[int]
     views: int
     usable: list[int] | None = None
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[FileFailure] = field(default_factory=list)
     store: FeatureStore | None = None
 
     @property
@@ -126,10 +118,10 @@ def build_features(
     place: Path | None = None,
     folder: Path | None = None,
     name: str = "",
-    uncaptioned: Sequence[Broken] = (),
+    uncaptioned: Sequence[FileFailure] = (),
     max_broken_share: float = 0.0,
     retry: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
     backend: str = "pyav",
 ) -> FeatureCache | None:
@@ -155,111 +147,36 @@ def build_features(
         UsageError: `place` holds what another tower or transform made.
         EvlgenError: too many items are broken, or the disk is or would be full. What is computed is kept.
     """
-    name = name or media.path.name
     names = [item.name for item in items]
     store = open_store(encoder, media, views=views, max_frames=max_frames, place=place, folder=folder)
     computed = probe(encoder)
     store.check_probe(computed)
     if store.bytes_used <= CHECKED_BYTES:
         store.forget_damaged()
-    plan = make_plan(names, media, store, retry=retry)
-    listed = store.place / f"broken-{''.join(c if c.isalnum() or c in '.-' else '-' for c in name)}.jsonl"
+    side, total = encoder.config.vision.image_size, len(names) + len(uncaptioned)
+    filling = StoreFilling(
+        store, names, media, name or media.path.name, uncaptioned, total, max_broken_share, retry
+    )  # fmt: skip
 
-    def check(broken: dict[int, Broken]) -> list[Broken]:
-        found = [*uncaptioned, *(broken[n] for n in sorted(broken))]
-        total = len(names) + len(uncaptioned)
-        kept = None
-        if store.place.exists():
-            kept = write_list(listed, found)
-        check_share(name, found, total, max_broken_share, kept)
-        return found
+    def work(name: str, frames: Frames) -> tuple[list[NDArray[np.uint8]], int, str]:
+        return make_views(name, frames, views, side), len(frames), content_hash(media, name, media.stamp(name))
 
-    if plan.todo or plan.moved:
-        if not too_many(len(plan.broken) + len(uncaptioned), len(names) + len(uncaptioned), max_broken_share):
-            check_room(name, plan, store.place)
-        with store.writing(computed) as writer:
-            check(plan.broken)
-            plan = make_plan(names, media, store, retry=retry)  # another process may have worked while we waited
-            job = _Job(encoder, names, media, store, writer, plan, backend)
-            if not job.run(lambda: check(job.broken), name, report, stop):
-                return None
-    broken = plan.broken
-    listing = check(broken)
+    on_gpu = next(encoder.vision.trunk.parameters()).device.type != "cpu"
+    broken = filling.fill(
+        "features",
+        work,
+        lambda shown: encode_rows(encoder, shown),
+        probe=computed,
+        batch_rows=BATCH_ROWS_ON_A_GPU if on_gpu else BATCH_ROWS,
+        side=side if views == 1 else None,  # crops are cut from the whole frame
+        backend=backend,
+        report=report,
+        stop=stop,
+    )
+    if broken is None:
+        return None
+    listing = filling.check(broken)
     usable = [n for n in range(len(names)) if n not in broken]
     entries = [store.entries[names[n]] for n in usable]
     first, frames = [e.row for e in entries], [e.frames for e in entries]
     return FeatureCache(store.rows(), first, frames, views, usable, listing, store)
-
-
-@dataclass
-class _Job:
-    """Encodes what a plan says and appends it to the store."""
-
-    encoder: Encoder
-    names: Sequence[str]
-    media: MediaStore
-    store: FeatureStore
-    writer: Writer
-    plan: Plan
-    backend: str
-
-    @property
-    def broken(self) -> dict[int, Broken]:
-        """Broken items so far; grows while the job runs."""
-        return self.plan.broken
-
-    def run(self, check: Callable[[], Any], label: str, report: Report | None, stop: Callable[[], bool]) -> bool:
-        """False when it was stopped."""
-        for entry in self.plan.moved:
-            self.writer.add_entry(entry)
-        facts, side = self.store.facts, self.encoder.config.vision.image_size
-        todo = [self.names[n] for n in self.plan.todo]
-
-        def work(name: str, frames: Frames) -> tuple[list[NDArray[np.uint8]], int, str]:
-            digest = content_hash(self.media, name, self.plan.stamps[name])
-            return make_views(name, frames, facts["views"], side), len(frames), digest
-
-        rows = BATCH_ROWS_ON_A_GPU if self._on_gpu() else BATCH_ROWS
-        waiting: list[NDArray[np.uint8]] = []
-        order: deque[Entry] = deque()
-        next_row = self.writer.count
-        whole = side if facts["views"] == 1 else None  # crops are cut from the whole frame
-        results = decode_items(
-            todo, self.media, work, max_frames=facts["max_frames"], side=whole, backend=self.backend
-        )  # fmt: skip
-        done = 0
-        for done, (number, result) in enumerate(results, start=1):
-            name = todo[number]
-            if isinstance(result, Broken):
-                self._give_up(self.plan.todo[number], result)
-                check()
-            else:
-                views, frames, digest = result
-                waiting += views
-                order.append(Entry(name, self.plan.stamps[name], digest, next_row, frames))
-                next_row += len(views)
-            while len(waiting) >= rows:
-                self._flush(waiting[:rows], order)
-                del waiting[:rows]
-            if report is not None:
-                report(f"features of {label}", done, len(todo), "items")
-            if stop():
-                break
-        if waiting:
-            self._flush(waiting, order)
-        self.writer.commit()
-        return done == len(todo)
-
-    def _on_gpu(self) -> bool:
-        return bool(next(self.encoder.vision.trunk.parameters()).device.type != "cpu")
-
-    def _flush(self, views: list[NDArray[np.uint8]], order: deque[Entry]) -> None:
-        count = self.writer.add_rows(encode_rows(self.encoder, views))
-        while order and order[0].row + order[0].frames * self.store.facts["views"] <= count:
-            self.writer.add_entry(order.popleft())
-
-    def _give_up(self, number: int, broken: Broken) -> None:
-        self.plan.broken[number] = broken
-        stamp = self.plan.stamps[broken.name]
-        if stamp != MISSING:
-            self.writer.add_entry(Entry(broken.name, stamp, "", 0, 0, broken.kind, broken.reason))

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evlgen.data.broken import Broken
 from evlgen.data.decoding import missing
 from evlgen.data.media import MISSING, MediaStore, Stamp, is_picture
 from evlgen.data.store import Entry, FeatureStore
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, FileFailure
 
 HASHED_BYTES = 64 << 20
 """Larger files are not hashed: when their time changes they are encoded again."""
@@ -35,7 +34,7 @@ class Plan:
     todo: list[int]
     stamps: dict[str, Stamp]
     moved: list[Entry]
-    broken: dict[int, Broken]
+    broken: dict[int, FileFailure]
     bytes_at_most: int
 
 

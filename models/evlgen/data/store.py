@@ -20,9 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken import Broken
 from evlgen.data.checksums import SUM, RowCheck, fields_of, row_sums, signed_line
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, FileFailure, UsageError
 from evlgen.system.jsons import parse_json, write_json
 from evlgen.system.locks import locked
 
@@ -47,8 +46,8 @@ class Entry:
         digest: hash of its content; "" where the file was too large to read it whole.
         row: its first row.
         frames: how many it has; its rows are frames x views, views fastest. 0 for a broken one.
-        kind: of `Broken`; "" for a good one.
-        reason: of `Broken`.
+        kind: of `FileFailure`; "" for a good one.
+        reason: of `FileFailure`.
     """
 
     name: str
@@ -60,9 +59,9 @@ class Entry:
     reason: str = ""
 
     @property
-    def broken(self) -> Broken:
+    def broken(self) -> FileFailure:
         """As a broken item."""
-        return Broken(self.name, self.kind, self.reason)
+        return FileFailure(self.name, self.kind, self.reason)
 
 
 class FeatureStore:

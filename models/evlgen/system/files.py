@@ -139,7 +139,8 @@ def os_errors(path: str | Path, doing: str = "cannot be written", *, hint: str =
     """Turn what the system refuses in the block into one line about `path`.
 
     Raises:
-        EvlgenError: an OSError, of whatever library, that names `path`, a file beside it, or none; others pass through.
+        EvlgenError: an OSError, of whatever library, that names `path`, a file beside or below it, or none; others pass
+            through.
     """
     try:
         os.fsencode(path)
@@ -175,4 +176,6 @@ def _about(error: OSError, path: Path) -> bool:
     if not named or str(path) in named:
         return True
     folder = Path(os.path.realpath(path)).parent
-    return any(Path(name).parent == folder or folder.is_relative_to(name) for name in named)
+    return any(
+        Path(name).parent == folder or folder.is_relative_to(name) or Path(name).is_relative_to(path) for name in named
+    )

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, Source
-from evlgen.data.broken import SHOWN
+from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, TrainingSource
+from evlgen.data.broken_items import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
@@ -60,7 +60,7 @@ class Trainer:
 
     recipe: Recipe
     model: EVLGenForConditionalGeneration
-    train: list[Source]
+    train: list[TrainingSource]
     validation: list[CaptionSource]
     folder: Path
     precision: torch.dtype

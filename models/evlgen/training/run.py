@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from evlgen.data.batches import Source
+from evlgen.data.batches import TrainingSource
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
@@ -137,7 +137,7 @@ def _said_of_visual(loader: Loader) -> str:
     return "counting frames; they are decoded in every step"
 
 
-def _said_of_sources(found: Sequence[Source]) -> str:
+def _said_of_sources(found: Sequence[TrainingSource]) -> str:
     return ", ".join(f"{len(source)} items of {source.name}" for source in found)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from evlgen.data.batches import BatchMaker, CaptionSource, tokenize
+from evlgen.data.caption_sources import ReadSource, frames_of
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.media import is_picture
-from evlgen.data.sources import ReadSource, frames_of
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import packed_tokens

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evlgen.data.batches import CaptionSource, Source, VisualSource, tokenize
+from evlgen.data.batches import CaptionSource, TrainingSource, VisualSource, tokenize
+from evlgen.data.caption_sources import ReadSource, frames_of, open_pixels, prepare_source, read_sources
 from evlgen.data.captions import CaptionedItem, clean_caption, make_item
-from evlgen.data.pixels import FrameReader, decoders_here
+from evlgen.data.decoding import FrameReader
+from evlgen.data.pixels import decoders_here
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
-from evlgen.data.sources import ReadSource, frames_of, open_pixels, prepare_source, read_sources
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -67,7 +68,7 @@ class Loader:
                 f"set {wanted} to 0",
             )
 
-    def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[Source], list[CaptionSource]] | None:
+    def sources(self, model: EVLGenForConditionalGeneration) -> tuple[list[TrainingSource], list[CaptionSource]] | None:
         """Training and validation sources with their visual input; None when asked to stop.
 
         Raises:

@@ -5,17 +5,17 @@ work happens under staging/, behind a lock, and is moved into place in one step.
 is removed by the next run that takes the same lock.
 """
 
-import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from evlgen.errors import EvlgenError, WeightsError
-from evlgen.system.files import refusal
+from evlgen.system.files import os_errors
 from evlgen.system.locks import locked
+
+ELSEWHERE = "free some space there, or set EVLGEN_CACHE to a directory elsewhere that you can write"
 
 
 def cache_root() -> Path:
@@ -34,9 +34,9 @@ def staging(root: Path, key: str) -> Iterator[Path]:
     """An empty directory to work in while holding the lock `key`; waits for another process that holds it.
 
     Raises:
-        WeightsError: the cache cannot be written, or its disk is full.
+        EvlgenError: the cache cannot be written, or its disk is full.
     """
-    with disk_errors(root), locked(root / "locks" / f"{key}.lock"):
+    with cache_errors(root), locked(root / "locks" / f"{key}.lock"):
         ours = root / "staging" / key
         shutil.rmtree(ours, ignore_errors=True)  # we hold the lock, so whatever is there was left by a killed run
         work = ours / "work"  # one level below, so that it can be moved away
@@ -47,30 +47,9 @@ def staging(root: Path, key: str) -> Iterator[Path]:
             shutil.rmtree(ours, ignore_errors=True)
 
 
-@contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Say what went wrong with the cache directory `root` as a WeightsError."""
-    try:
-        yield
-    except Exception as error:
-        refused = None if isinstance(error, EvlgenError) else refusal(error)
-        if refused is None or not str(refused.filename or root).startswith(str(root)):
-            raise
-        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(root) from error
-        if refused.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise WeightsError(
-                f"the cache directory {root} cannot be written: {refused.strerror}",
-                "set EVLGEN_CACHE to a directory that you can write",
-            ) from error
-        raise
-
-
-def disk_full(root: Path) -> WeightsError:
-    """The error for a disk without space."""
-    return WeightsError(
-        f"no space is left on the disk that holds {root}", "free some, or set EVLGEN_CACHE to a directory elsewhere"
-    )
+def cache_errors(root: Path) -> AbstractContextManager[None]:
+    """Say in one line that the cache directory `root`, or something below it, cannot be written; see `os_errors`."""
+    return os_errors(root, hint=ELSEWHERE)
 
 
 def bytes_under(folder: Path) -> int:

@@ -33,7 +33,8 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
         cache_dir: instead of the user's cache directory.
 
     Raises:
-        WeightsError: `build` wrote nothing, or the cache cannot be written.
+        WeightsError: `build` wrote nothing.
+        EvlgenError: the cache cannot be written.
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"a key is letters, digits, '.', '_' and '-', not {key!r}")
@@ -49,9 +50,8 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
         if not files:
             raise WeightsError(f"nothing was built for {key}")
         names = {p.relative_to(work).as_posix(): p for p in files}
-        sizes = {name: p.stat().st_size for name, p in names.items()}  # all that earlier releases compare
         checksums = {name: checksum(p) for name, p in names.items()}
-        write_json(work / MANIFEST, {"key": key, "bytes": sizes, "checksums": checksums}, indent=2)
+        write_json(work / MANIFEST, {"key": key, "checksums": checksums}, indent=2)
         mode = stat.S_IMODE((work / MANIFEST).stat().st_mode)
         for path in files:
             path.chmod(mode)  # as the umask says: safetensors leaves files to their owner alone

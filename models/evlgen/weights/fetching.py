@@ -31,7 +31,8 @@ def fetch(source: str, *, report: Report | None = None, cache_dir: Path | None =
 
     Raises:
         UsageError: `source` is misspelled.
-        WeightsError: the file is missing, unreachable, not the one that was pinned, or cannot be stored.
+        WeightsError: the file is missing, unreachable, or not the one that was pinned.
+        EvlgenError: the cache cannot be written.
     """
     return fetch_all([source], report=report, cache_dir=cache_dir, verify=verify)[0]
 

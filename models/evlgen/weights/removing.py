@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from evlgen.weights.cache import bytes_under, cache_root, disk_errors
+from evlgen.weights.cache import bytes_under, cache_errors, cache_root
 from evlgen.weights.catalogue import model_parts
 from evlgen.weights.sources import Source
 from evlgen.weights.verified import forget
@@ -19,11 +19,11 @@ def remove_parts(name: str, *, cache_dir: Path | None = None) -> list[tuple[Path
 
     Raises:
         UsageError: there is no such model.
-        WeightsError: the cache cannot be written.
+        EvlgenError: the cache cannot be written.
     """
     root = (cache_dir or cache_root()).absolute()
     removed: list[tuple[Path, int]] = []
-    with disk_errors(root):
+    with cache_errors(root):
         for part in model_parts(name):
             sha256 = Source.parse(part.source).sha256 or ""
             forget(sha256, root)

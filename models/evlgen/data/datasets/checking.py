@@ -6,29 +6,29 @@ and copies, and they can be worked with. What is missing, empty or cut is a faul
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from evlgen.data.broken import Broken
 from evlgen.data.captions import read_captions
-from evlgen.data.checking import decode_files, look_at_files
 from evlgen.data.datasets.description import PublishedSet
 from evlgen.data.datasets.finding import Located, check_root, locate, shortened
 from evlgen.data.datasets.registry import find_set, find_split
-from evlgen.data.features import Report
+from evlgen.data.file_checks import decode_files, look_at_files
+from evlgen.data.findings import Findings
 from evlgen.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaStore, file_path
 from evlgen.data.questions import read_questions
-from evlgen.errors import UsageError
+from evlgen.errors import FileFailure, UsageError
 from evlgen.recipes import DataSource
+from evlgen.system.progress import ProgressCallback
 
 DECODED_FRAMES = 4
 _SHOWN = 3
 
 
 @dataclass
-class SplitCheck:
+class SplitCheck(Findings):
     """Findings about one split.
 
     Attributes:
@@ -36,47 +36,30 @@ class SplitCheck:
         file: of captions or questions, relative to the root; empty if there is none.
         answers_file: of answers, where they have one of their own; likewise.
         media: folder or archive of the pictures or videos; likewise.
-        items: those with captions, or questions.
         texts: captions, or answers.
         official_items: as published.
         official_texts: likewise; None where it is not known.
         files: pictures or videos that the captions or questions name.
         found: of these, those that are there.
-        frames: that were decoded; None if nothing was.
         missing: what the split needs and is not there, with where it comes from, a line each.
-        error: why the captions, questions or media cannot be read; empty if they can.
-        broken: items that cannot be used, and why.
-        repeated: names whose captions are given twice.
         notes: what differs from the official counts.
-        checked: False when the check was stopped before all files were looked at.
     """
 
-    split: str
+    split: str = ""
     file: str = ""
     answers_file: str = ""
     media: str = ""
-    items: int = 0
     texts: int = 0
     official_items: int = 0
     official_texts: int | None = None
     files: int = 0
     found: int = 0
-    frames: int | None = None
     missing: list[str] = field(default_factory=list)
-    error: str = ""
-    broken: list[Broken] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    checked: bool = True
 
-    @property
-    def is_fine(self) -> bool:
-        """Nothing is wrong with it."""
-        return not (self.missing or self.error or self.broken or self.repeated)
-
-    def counts(self) -> dict[str, int]:
-        """Broken items by kind."""
-        return dict(Counter(b.kind for b in self.broken))
+    def faults(self) -> list[str]:
+        """What is missing."""
+        return self.missing
 
 
 @dataclass
@@ -100,6 +83,11 @@ class SetCheck:
         """Nothing is wrong with any split."""
         return all(one.is_fine for one in self.splits)
 
+    def row(self) -> dict[str, Any]:
+        """All of it for JSON."""
+        head = {"name": self.known.name, "title": self.known.title, "root": str(self.root), "is_fine": self.is_fine}
+        return {**head, "splits": [one.row() for one in self.splits], "notes": self.notes}
+
 
 def check_set(
     name: str,
@@ -107,7 +95,7 @@ def check_set(
     *,
     split: str | None = None,
     decode: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> SetCheck:
     """Look at the files of a published data set.
@@ -154,16 +142,16 @@ def _holds(known: PublishedSet, root: Path) -> bool:
 
 
 def _check(
-    found: Located, decode: bool, report: Report | None, stop: Callable[[], bool], named: set[Path]
+    found: Located, decode: bool, report: ProgressCallback | None, stop: Callable[[], bool], named: set[Path]
 ) -> SplitCheck:
     def relative(path: Path | None) -> str:
         return "" if path is None else (path.relative_to(found.root).as_posix())
 
     check = SplitCheck(
-        found.split.name,
-        relative(found.captions),
-        relative(found.answers),
-        relative(found.media),
+        split=found.split.name,
+        file=relative(found.captions),
+        answers_file=relative(found.answers),
+        media=relative(found.media),
         official_items=found.split.items,
         official_texts=found.split.captions,
         missing=[str(one) for one in found.missing],
@@ -198,7 +186,7 @@ def _read(found: Located, check: SplitCheck) -> list[str]:
         read = read_captions(source, lower_case=False)
         check.items, check.texts = len(read.items), sum(len(item.captions) for item in read.items)
         bare = read.uncaptioned.items()
-        check.broken = [Broken(name, "no-captions", f"{where} has no captions") for name, where in bare]
+        check.broken = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in bare]
         check.repeated = read.repeated
         names = [item.name for item in read.items]
     for have, official, what in (
@@ -216,19 +204,15 @@ def _look(
     media: MediaStore,
     what: str,
     decode: bool,
-    report: Report | None,
+    report: ProgressCallback | None,
     stop: Callable[[], bool],
 ) -> None:
-    looked = look_at_files(what, names, media, report, stop, ends=True)
-    check.files, check.found = len(names), len(names) - sum(b.kind == "missing" for b in looked.broken)
-    check.broken += looked.broken
-    check.checked = looked.whole
-    if decode and looked.whole:
-        bad = {b.name for b in looked.broken}
+    look_at_files(check, what, names, media, report, stop, ends=True)
+    bad = {b.name for b in check.broken if b.kind != "no-captions"}
+    check.files, check.found = len(names), len(names) - sum(b.kind == "missing" for b in check.broken)
+    if decode and check.checked:
         left = [name for name in names if name not in bad]
-        decoded = decode_files(what, left, media, DECODED_FRAMES, report, stop)
-        check.frames, check.checked = decoded.frames, decoded.whole
-        check.broken += decoded.broken
+        decode_files(check, what, left, media, DECODED_FRAMES, report, stop)
 
 
 def _unnamed(named: set[Path], root: Path) -> list[str]:

@@ -7,6 +7,7 @@ there. Who has a shard open keeps reading it although another process removes it
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Collection
@@ -14,10 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evlgen.data.shards.files import Shard
-from evlgen.errors import EvlgenError
+from evlgen.data.shards.listing import Shard, any_error
 from evlgen.system.locks import locked
-from evlgen.weights.cache import disk_errors
+from evlgen.weights.cache import cache_errors
 
 ATTEMPTS = 4
 PAUSE_SECONDS = 2.0
@@ -25,6 +25,8 @@ PAUSE_SECONDS = 2.0
 
 LEFT_SECONDS = 24 * 3600.0
 """What is older and was never finished, a killed run has left."""
+
+_FINAL = (FileNotFoundError, PermissionError, ImportError)
 
 
 class FetchedShards:
@@ -69,7 +71,7 @@ class FetchedShards:
         target = self.path(shard)
         if self.touch(shard):
             return target
-        with disk_errors(self.folder), locked(self.folder / "locks" / f"{target.name[:2]}.lock"):
+        with cache_errors(self.folder), locked(self.folder / "locks" / f"{target.name[:2]}.lock"):
             if self.touch(shard):  # another process was faster
                 return target
             aside, room = target.with_suffix(".part"), target.with_suffix(".room")  # nobody else's, under the lock
@@ -87,23 +89,26 @@ class FetchedShards:
         return target
 
     def _download(self, files: Any, shard: Shard, address: str, aside: Path) -> None:
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 files.get_file(shard.path, str(aside))
                 have = aside.stat().st_size
                 if shard.size not in (-1, have):
                     raise ConnectionError(f"{have} of {shard.size} bytes came")
-            except Exception as error:  # every file system has errors of its own
-                if isinstance(error, OSError) and str(error.filename or "").startswith(str(self.folder)):
-                    raise  # our own disk
-                if attempt + 1 < ATTEMPTS and not isinstance(error, FileNotFoundError | PermissionError | ImportError):
-                    time.sleep(PAUSE_SECONDS * 2**attempt)
-                    continue
-                raise EvlgenError(
-                    f"{address} cannot be fetched: {type(error).__name__}: {' '.join(str(error).split())}",
-                    "check the network and your rights, then go on with --resume",
-                ) from None
-            return
+                return
+            except Exception as error:
+                if isinstance(error, OSError) and self._is_ours(error):
+                    raise
+                if attempt == ATTEMPTS or isinstance(error, _FINAL):
+                    with any_error(
+                        f"{address} cannot be fetched", "check the network and your rights, then go on with --resume"
+                    ):
+                        raise
+                time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Whether the disk refused it, not the file system that is fetched from: a full disk names no file."""
+        return error.errno in (errno.ENOSPC, errno.EDQUOT) or str(error.filename or "").startswith(str(self.folder))
 
     def _make_room(self, size: int, keep: Collection[Path], wanted: bool) -> bool:
         found: list[tuple[bool, float, int, Path]] = []

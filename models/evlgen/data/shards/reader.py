@@ -16,17 +16,56 @@ from typing import BinaryIO
 
 import numpy as np
 
+from evlgen.data.broken_items import too_many
 from evlgen.data.shards.fetched import FetchedShards
-from evlgen.data.shards.files import Shard, ShardFiles
-from evlgen.data.shards.tar import ShardIndex, member_name, scan
-from evlgen.errors import EvlgenError
+from evlgen.data.shards.listing import Shard, ShardFiles
+from evlgen.data.shards.shard_names import name_spans
+from evlgen.data.shards.tar_index import ShardIndex, member_name, scan
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.recipes import DataSource
+from evlgen.recipes.data import DataConfig
 from evlgen.system.files import replacing
-from evlgen.weights.cache import disk_errors
+from evlgen.weights.cache import cache_errors, cache_root
 
 LAYOUT = 2  # raise when an index means something else
 THREADS = 4
 REMOVED = 5
 """So often another process may remove a fetched shard before this one has opened it."""
+
+
+def open_reader(config: DataSource, data: DataConfig, folder: Path | None = None) -> ShardReader:
+    """Look for the shards of a source.
+
+    Args:
+        config: the source.
+        data: max_broken_share, shard_cache_gb.
+        folder: the cache directory; None: the user's own.
+
+    Raises:
+        UsageError: the pattern is not one, none or too few of its shards are there, or the bound on fetched shards is
+            below a window of them.
+        EvlgenError: the file system does not answer.
+    """
+    files = ShardFiles(config.shards)
+    missing, named = len(files.missing), files.named
+    if too_many(missing, named, data.max_broken_share):
+        raise UsageError(
+            f"shards {config.shards}: {missing} of {named} are missing ({missing / named:.1%}, "
+            f"data.max_broken_share allows {data.max_broken_share:.1%}): {name_spans(files.missing)[:300]}",
+            "fetch them, name ranges without them, or raise data.max_broken_share",
+        )
+    limit_bytes = int(data.shard_cache_gb * 1e9)
+    largest = sum(sorted((s.size for s in files.shards), reverse=True)[: config.shard_window])
+    if files.remote is not None and largest > limit_bytes:
+        raise UsageError(
+            f"data.shard_cache_gb {data.shard_cache_gb:g} is below a window of {config.shard_window} shards of "
+            f"{config.shards}, which takes {largest / 1e9:.3g} GB",
+            "raise it, best to twice the window, or lower shard_window",
+        )
+    kept = (folder or cache_root()).absolute() / "shards"
+    return ShardReader(
+        files, kept, split=config.split, limit_bytes=limit_bytes, most_open=2 * config.shard_window + 2
+    )  # fmt: skip
 
 
 class ShardReader:
@@ -53,13 +92,6 @@ class ShardReader:
         self._closed = False
         self._kept: deque[set[Path]] = deque(maxlen=2)  # a step may still draw from the window before
 
-    def address(self, number: int) -> str:
-        """Of a shard, as a user would write it."""
-        shard = self.files.shards[number]
-        if self.files.remote is None or shard.path.startswith(f"{self.files.protocol}://"):
-            return shard.path
-        return f"{self.files.protocol}://{shard.path}"
-
     def index(self, number: int) -> ShardIndex:
         """What is in a shard; fetches and scans it if that has not been done.
 
@@ -69,10 +101,9 @@ class ShardReader:
         return self._opened(number)[1]
 
     def known_index(self, number: int) -> ShardIndex | None:
-        """The same if it has been scanned before, as a memory map; a damaged one is scanned again."""
-        path = self._index_path(self.files.shards[number])
+        """What is in a shard that has been scanned before, as a memory map; a damaged one is scanned again."""
         try:
-            return ShardIndex.from_array(np.load(path, mmap_mode="r"))
+            return ShardIndex.from_array(np.load(self._index_path(self.files.shards[number]), mmap_mode="r"))
         except (OSError, ValueError, EOFError):
             return None
 
@@ -168,7 +199,7 @@ class ShardReader:
             return Path(shard.path)
         with self._lock:
             keep = set[Path]().union(*self._kept)
-        return self.fetched.fetch(self.files.remote, shard, self.address(number), keep, wanted=wanted)
+        return self.fetched.fetch(self.files.remote, shard, self.files.address(number), keep, wanted=wanted)
 
     def _index_path(self, shard: Shard) -> Path:
         digest = shard.digest(LAYOUT, self.split)
@@ -177,12 +208,12 @@ class ShardReader:
     def _scan(self, number: int, path: Path) -> ShardIndex:
         index = scan(path, self.split)
         target = self._index_path(self.files.shards[number])
-        with disk_errors(self.folder), replacing(target) as aside, aside.open("wb") as file:
+        with cache_errors(self.folder), replacing(target) as aside, aside.open("wb") as file:
             np.save(file, index.to_array())
         return index
 
     def _unreadable(self, number: int, error: OSError) -> EvlgenError:
         return EvlgenError(
-            f"{self.address(number)} cannot be read: {error.strerror or error}",
+            f"{self.files.address(number)} cannot be read: {error.strerror or error}",
             "bring it back, then go on with --resume; or leave it out of shards in a new run",
         )

@@ -3,29 +3,27 @@ what is broken."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from evlgen.configuration import EVLGenConfig
-from evlgen.data.broken import Broken
 from evlgen.data.captions import CaptionedItem, read_captions
 from evlgen.data.datasets.finding import resolve_source
-from evlgen.data.decoding import decode_items
-from evlgen.data.encoder import Encoder, encode_rows
-from evlgen.data.features import BATCH_ROWS, FeatureCache, Report, build_features, open_store
-from evlgen.data.index import build_index
+from evlgen.data.decoding import FrameReader
+from evlgen.data.encoder import Encoder
+from evlgen.data.features import FeatureCache, build_features
+from evlgen.data.frame_index import build_index
 from evlgen.data.media import MediaStore
-from evlgen.data.pixels import FrameReader, PixelSource
-from evlgen.data.planning import free_bytes, make_plan
-from evlgen.data.views import make_views
+from evlgen.data.pixels import PixelSource
+from evlgen.errors import FileFailure
 from evlgen.recipes import DataSource, expand_path
 from evlgen.recipes.data import DataConfig
+from evlgen.system.progress import ProgressCallback
 
-SAMPLE_ITEMS = 32
-SAMPLE_SECONDS = 10.0
+Role = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,10 @@ class ReadSource:
     """
 
     name: str
-    role: Literal["train", "validation"]
+    role: Role
     config: DataSource
     items: list[CaptionedItem]
-    uncaptioned: list[Broken]
+    uncaptioned: list[FileFailure]
     media: MediaStore
 
     @property
@@ -61,33 +59,23 @@ class PreparedSource:
     source: ReadSource
     items: list[CaptionedItem]
     cache: FeatureCache
-    broken: list[Broken]
+    broken: list[FileFailure]
+
+    def row(self) -> dict[str, Any]:
+        """What there is of it, for JSON."""
+        return {
+            "source": self.source.name,
+            "role": self.source.role,
+            "items": len(self.items),
+            "captions": sum(len(item.captions) for item in self.items),
+            "frames": sum(self.cache.frames),
+            "bytes": self.cache.bytes_used,
+            "broken": [asdict(b) for b in self.broken],
+            "features": str(self.cache.place),
+        }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What building the features of a source would take.
-
-    Attributes:
-        name: of the source.
-        items: all of them.
-        todo: those that are to be encoded.
-        bytes_at_most: exact but for videos with fewer frames than asked for.
-        free_bytes: on the disk where they would go.
-        seconds: None where nothing is to be done or nothing could be measured.
-        place: the folder.
-    """
-
-    name: str
-    items: int
-    todo: int
-    bytes_at_most: int
-    free_bytes: int
-    seconds: float | None
-    place: Path
-
-
-def read_source(config: DataSource, role: Literal["train", "validation"], *, lower_case: bool) -> ReadSource:
+def read_source(config: DataSource, role: Role, *, lower_case: bool) -> ReadSource:
     """Read the captions of a source and open its media.
 
     Raises:
@@ -97,7 +85,7 @@ def read_source(config: DataSource, role: Literal["train", "validation"], *, low
     config = resolve_source(config)
     found = read_captions(config, lower_case=lower_case)
     media = MediaStore(config.media)
-    bare = [Broken(name, "no-captions", f"{where} has no captions") for name, where in found.uncaptioned.items()]
+    bare = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in found.uncaptioned.items()]
     return ReadSource(name, role, config, found.items, bare, media)
 
 
@@ -115,20 +103,16 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
     Raises:
         UsageError: see `read_source`.
     """
-    roles: list[tuple[Literal["train", "validation"], DataSource]] = [
-        *(("train", s) for s in data.train if not s.shards),
-        *(("validation", s) for s in data.validation),
-    ]
-    sources: list[ReadSource] = []
-    taken: dict[str, int] = {}
-    for role, config in roles:
-        read = read_source(config, role, lower_case=data.lower_case)
-        taken[read.name] = taken.get(read.name, 0) + 1
-        if taken[read.name] > 1:
-            read = ReadSource(**{**vars(read), "name": f"{read.name}#{taken[read.name]}"})
-        sources.append(read)
-    count = len(sources) - len(data.validation)
-    return sources[:count], sources[count:]
+    taken: Counter[str] = Counter()
+
+    def read(config: DataSource, role: Role) -> ReadSource:
+        source = read_source(config, role, lower_case=data.lower_case)
+        taken[source.name] += 1
+        again = taken[source.name]
+        return source if again == 1 else replace(source, name=f"{source.name}#{again}")
+
+    train = [read(config, "train") for config in data.train if not config.shards]
+    return train, [read(config, "validation") for config in data.validation]
 
 
 def frames_of(source: ReadSource, data: DataConfig, config: EVLGenConfig) -> int:
@@ -142,7 +126,7 @@ def prepare_source(
     data: DataConfig,
     *,
     retry: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> PreparedSource | None:
     """Open the features of a source, computing first what is missing; None if it was stopped.
@@ -184,7 +168,7 @@ def open_pixels(
     reader: FrameReader,
     *,
     retry: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[CaptionedItem], PixelSource] | None:
     """The usable items of a source with their frames, which are decoded when asked for; None if it was stopped.
@@ -226,47 +210,3 @@ def open_pixels(
         max_broken_share=data.max_broken_share,
     )
     return [source.items[n] for n in index.usable], pixels
-
-
-def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:
-    """What building the features of a source would take; the time is measured on some of its items."""
-    views = source.config.views
-    frames = frames_of(source, data, encoder.config)
-    store = open_store(encoder, source.media, views=views, max_frames=frames, place=source.place)
-    names = [item.name for item in source.items]
-    plan = make_plan(names, source.media, store)
-    todo = [names[n] for n in plan.todo]
-    sample = todo[:: max(1, len(todo) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
-    seconds = _measure(encoder, sample, source, frames)
-    return Estimate(
-        source.name,
-        len(names) + len(source.uncaptioned),
-        len(todo),
-        plan.bytes_at_most,
-        free_bytes(store.place),
-        None if seconds is None else seconds * len(todo),
-        store.place,
-    )
-
-
-def _measure(encoder: Encoder, names: Sequence[str], source: ReadSource, max_frames: int) -> float | None:
-    """Seconds an item, start-up aside."""
-    views, side = source.config.views, encoder.config.vision.image_size
-    whole = side if views == 1 else None
-    results = decode_items(
-        names, source.media, lambda n, f: make_views(n, f, views, side), max_frames=max_frames, side=whole
-    )
-    started: float | None = None
-    done = -1
-    for _, made in results:
-        rows = [] if isinstance(made, Broken) else made
-        for at in range(0, len(rows), BATCH_ROWS):
-            encode_rows(encoder, rows[at : at + BATCH_ROWS])
-        done += 1
-        if started is None:
-            started = time.monotonic()
-        elif time.monotonic() - started > SAMPLE_SECONDS:
-            break
-    if started is None or done < 1:
-        return None
-    return (time.monotonic() - started) / done

@@ -13,19 +13,19 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any, Protocol, overload
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken import SHOWN, Broken, BrokenItemError, check_count
+from evlgen.data.broken_items import SHOWN, BrokenItemError, check_share
 from evlgen.data.captions import clean_caption
 from evlgen.data.decoding import broken_picture, decode_picture
-from evlgen.data.shards.finding import FoundShards
-from evlgen.data.shards.order import Key, ShardOrder
-from evlgen.data.shards.tar import META, MOST_TEXT_BYTES, PICTURE, TEXT
+from evlgen.data.shards.counting import FoundShards
+from evlgen.data.shards.shard_order import Key, ShardOrder
+from evlgen.data.shards.tar_index import META, MOST_TEXT_BYTES, PICTURE, TEXT
 from evlgen.data.views import draw_crops, make_view
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, FileFailure, UsageError
 from evlgen.system.jsons import parse_json
 
 KEPT_CAPTIONS = 16_384
@@ -46,25 +46,23 @@ class Submit(Protocol):
 
 
 class ShardSource:
-    """Samples of shards; a `Source` for BatchMaker.
+    """Samples of shards; a `TrainingSource` for BatchMaker, and its own `AheadSource` of uint8 pixels (F, 3, S, S).
 
     Args:
         found: the shards.
         encode: token ids of a caption.
         submit: begins to decode a picture.
-        side: of the pictures, in pixels.
+        side: S, in pixels.
         lower_case: see `clean_caption`.
         max_broken_share: so many of the samples (0 to 1) may be of no use.
 
     Attributes:
-        name, weight, ratio: see `CaptionSource`.
-        token_ids: sample -> its caption in a list; read and tokenized when asked for.
-        chances: None: a sample has one caption.
-        cache: sample -> pixels.
+        name, weight, ratio, cache, frames, views: see `CaptionSource` and `VisualSource`.
+        caption_probabilities: None: a sample has one caption.
         lost: samples found to be broken by this process.
     """
 
-    chances = None
+    caption_probabilities = None
 
     def __init__(
         self,
@@ -84,14 +82,44 @@ class ShardSource:
         self._recent: deque[tuple[Key, tuple[int, int]]] = deque(maxlen=2)
         self._lock = threading.Lock()
         self._drawn: tuple[int, int] | None = None
-        self._first_lost: list[Broken] = []
+        self._first_lost: list[FileFailure] = []
         self._news = found.truncated
         self.lost: set[int] = set()
-        self.token_ids = _TokenIds(self)
-        self.cache = ShardPixels(self, submit, side, found.config.views)
+        self.submit, self.side, self.views = submit, side, found.config.views
+        self.frames = cast("Sequence[int]", np.broadcast_to(1, len(self)))  # one each, in no memory
 
     def __len__(self) -> int:
         return self._order.total
+
+    @property
+    def cache(self) -> ShardSource:
+        """Where pixels come from: itself."""
+        return self
+
+    def captions_of(self, item: int) -> list[list[int]]:
+        """Token ids of a sample's caption, in a list; read and tokenized when asked for.
+
+        Raises:
+            BrokenItemError: it has none.
+            EvlgenError: the shard cannot be fetched or read.
+        """
+        loaded = self._load(item)
+        if isinstance(loaded, FileFailure):
+            raise BrokenItemError(loaded)
+        return loaded
+
+    def get(self, item: int, frames: list[int], view: int) -> NDArray[np.uint8]:
+        """Pixels (F, 3, S, S), not normalised: the picture as often as frames are asked for.
+
+        Raises:
+            BrokenItemError: it cannot be decoded.
+            EvlgenError: that is so of more samples than may be, or the shard cannot be fetched or read.
+        """
+        return self.ask(item, frames, view)()
+
+    def ask(self, item: int, frames: list[int], view: int) -> Callable[[], NDArray[np.uint8]]:
+        """Begin to read and decode; what `get` gives, or raises, comes when the result is called."""
+        return self.submit(lambda: self.decode(item, len(frames), view)).result
 
     def order(self, key: Key, draw: int, broken: Collection[int] = ()) -> int:
         """The sample of the n-th draw.
@@ -113,7 +141,7 @@ class ShardSource:
         for attempt in range(MOST_ATTEMPTS):
             sample = self._order.sample(key, draw, attempt)
             loaded = self._load(sample)
-            if isinstance(loaded, Broken):
+            if isinstance(loaded, FileFailure):
                 self.lose(sample, loaded)
             elif sample not in broken:
                 return sample
@@ -123,7 +151,7 @@ class ShardSource:
             "evlgen data check --decode says what is wrong with them",
         )
 
-    def lose(self, sample: int, broken: Broken) -> None:
+    def lose(self, sample: int, broken: FileFailure) -> None:
         """Count a broken sample.
 
         Raises:
@@ -136,19 +164,30 @@ class ShardSource:
                 self._first_lost += [broken] if len(self._first_lost) < SHOWN else []
             low, high = self._drawn or (0, 0)
             judged = min(len(self), max(high - low + 1, JUDGED_SAMPLES))
-            check_count(self.name, len(self.lost), self._first_lost, judged, self._share, None)
+            check_share(self.name, self._first_lost, judged, self._share, count=len(self.lost))
 
-    def news(self) -> list[Broken]:
+    def news(self) -> list[FileFailure]:
         """Samples that turned out to be broken since this was last asked."""
         with self._lock:
             news, self._news = self._news, []
         return news
 
     def picture(self, sample: int) -> tuple[str, bytes]:
-        """A name for crops and messages, and the file of a picture that `order` gave."""
+        """A name for crops, and the file of a picture that `order` gave."""
         shard, number = self._order.locate(sample)
         offset, size = self.reader.index(shard).rows[number, PICTURE : PICTURE + 2].tolist()
         return f"{self.reader.files.shards[shard].name}/{number}", self.reader.read(shard, offset, size)
+
+    def decode(self, sample: int, frames: int, view: int) -> NDArray[np.uint8]:
+        """What `get` gives, in this thread."""
+        name, content = self.picture(sample)
+        try:
+            shown = make_view(decode_picture(content), draw_crops(name, self.views)[view], self.side)
+        except Exception as error:  # Pillow raises whatever it likes on bad input
+            broken = broken_picture(self.called(sample), error)
+            self.lose(sample, broken)
+            raise BrokenItemError(broken) from None
+        return np.repeat(shown.transpose(2, 0, 1)[None], frames, axis=0)
 
     def called(self, sample: int) -> str:
         """Shard and WebDataset key."""
@@ -162,25 +201,27 @@ class ShardSource:
         """Close the shards and end what is fetched ahead."""
         self.reader.close()
 
-    def _read_caption(self, sample: int) -> list[list[int]] | Broken:
+    def _read_caption(self, sample: int) -> list[list[int]] | FileFailure:
         shard, number = self._order.locate(sample)
         index = self.reader.index(shard)
         if number >= len(index.rows):
             name = self.reader.files.shards[shard].name
             why = "the file is cut off" if index.truncated else "sizes.json or its stats say more"
-            return Broken(f"{name}/number {number}", "missing", f"{name} holds {len(index.rows)} samples: {why}")
+            return FileFailure(f"{name}/number {number}", "missing", f"{name} holds {len(index.rows)} samples: {why}")
         row = index.rows[number].tolist()
         if row[PICTURE] < 0:
             why = ": the file is cut off" if index.truncated and number + 1 == len(index.rows) else ""
-            return Broken(self.called(sample), "no-picture", f"the sample has no picture{why}")
+            return FileFailure(self.called(sample), "no-picture", f"the sample has no picture{why}")
         column = TEXT if row[TEXT] >= 0 else META
         if row[column + 1] > MOST_TEXT_BYTES:
-            return Broken(self.called(sample), "no-captions", f"its text has {row[column + 1]:,} bytes, no caption")
+            return FileFailure(
+                self.called(sample), "no-captions", f"its text has {row[column + 1]:,} bytes, no caption"
+            )
         content = self.reader.read(shard, row[column], row[column + 1]) if row[column] >= 0 else b""
         caption = clean_caption(text := caption_text(content, column), lower_case=self._lower_case)
         caption = caption or clean_caption(text, lower_case=False)
         if not caption:
-            return Broken(self.called(sample), "no-captions", "the sample has no caption")
+            return FileFailure(self.called(sample), "no-captions", "the sample has no caption")
         return [self._encode(caption)]
 
 
@@ -195,83 +236,3 @@ def caption_text(content: bytes, column: int) -> str:
         return ""
     caption = said.get("caption") if isinstance(said, dict) else None
     return caption if isinstance(caption, str) else ""
-
-
-class _TokenIds(Sequence[list[list[int]]]):
-    """Sample -> its captions; a sequence whose rows are read when asked for."""
-
-    def __init__(self, source: ShardSource) -> None:
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    @overload
-    def __getitem__(self, at: int) -> list[list[int]]: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[list[list[int]]]: ...
-    def __getitem__(self, at: Any) -> Any:
-        assert isinstance(at, int), "samples are asked for one by one"
-        loaded = self._source._load(at)
-        if isinstance(loaded, Broken):
-            raise BrokenItemError(loaded)
-        return loaded
-
-
-class _Ones(Sequence[int]):
-    """A frame each, for any number of pictures."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[int]: ...
-    def __getitem__(self, at: Any) -> Any:
-        return [1] * len(range(*at.indices(self._count))) if isinstance(at, slice) else 1
-
-
-class ShardPixels:
-    """Pictures of samples, decoded when asked for; a `VisualSource` of uint8 pixels (F, 3, S, S).
-
-    Args:
-        source: reads them.
-        submit: begins to decode.
-        side: S.
-        views: variants of every picture, see `draw_crops`.
-    """
-
-    def __init__(self, source: ShardSource, submit: Submit, side: int, views: int) -> None:
-        self.source, self.submit, self.side, self.views = source, submit, side, views
-        self.frames: Sequence[int] = _Ones(len(source))
-
-    def get(self, item: int, frames: list[int], view: int) -> NDArray[np.uint8]:
-        """Pixels (F, 3, S, S), not normalised: the picture as often as frames are asked for.
-
-        Raises:
-            BrokenItemError: it cannot be decoded.
-            EvlgenError: that is so of more samples than may be, or the shard cannot be fetched or read.
-        """
-        return self.ask(item, frames, view)()
-
-    def ask(self, item: int, frames: list[int], view: int) -> Callable[[], NDArray[np.uint8]]:
-        """Begin to read and decode; what `get` gives, or raises, comes when the result is called."""
-        return self.submit(lambda: self._make(item, len(frames), view)).result
-
-    def news(self) -> list[Broken]:
-        """Samples that turned out to be broken since this was last asked."""
-        return self.source.news()
-
-    def _make(self, item: int, frames: int, view: int) -> NDArray[np.uint8]:
-        name, content = self.source.picture(item)
-        try:
-            shown = make_view(decode_picture(content), draw_crops(name, self.views)[view], self.side)
-        except Exception as error:  # Pillow raises whatever it likes on bad input
-            broken = broken_picture(self.source.called(item), error)
-            self.source.lose(item, broken)
-            raise BrokenItemError(broken) from None
-        return np.repeat(shown.transpose(2, 0, 1)[None], frames, axis=0)

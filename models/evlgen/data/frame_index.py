@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from evlgen.data.broken import Broken, check_share, write_list
-from evlgen.data.decoding import decode_items, missing
-from evlgen.data.features import Report
+from evlgen.data.decoding import missing
 from evlgen.data.media import MISSING, MediaStore, is_picture
-from evlgen.data.planning import make_plan
-from evlgen.data.store import Entry, FeatureStore
+from evlgen.data.store import FeatureStore
+from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import TRANSFORM
+from evlgen.errors import FileFailure
+from evlgen.system.progress import ProgressCallback
 from evlgen.video.counting import COUNTING
 from evlgen.weights.cache import cache_root
 
@@ -42,7 +42,7 @@ class FrameIndex:
 
     usable: list[int]
     frames: list[int]
-    broken: list[Broken]
+    broken: list[FileFailure]
     place: Path
 
 
@@ -53,10 +53,10 @@ def build_index(
     max_frames: int,
     thorough: bool = False,
     name: str = "",
-    uncaptioned: Sequence[Broken] = (),
+    uncaptioned: Sequence[FileFailure] = (),
     max_broken_share: float = 0.0,
     retry: bool = False,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
 ) -> FrameIndex | None:
@@ -78,58 +78,39 @@ def build_index(
     Raises:
         EvlgenError: too many items are broken, or the disk is full. What is counted is kept.
     """
-    name = name or media.path.name
     facts = {"layout": LAYOUT, "views": 0, "max_frames": max_frames, "frames": TRANSFORM["frames"], "decoded": thorough}
     digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
     store = FeatureStore((folder or cache_root()).absolute() / "index" / digest[:24], facts, tokens=1, width=1)
-    broken: dict[int, Broken] = {}
-    frames = dict.fromkeys(range(len(names)), 1)
-    kept = []
+    broken: dict[int, FileFailure] = {}
+    counted: list[int] = []
     for n, one in enumerate(names):
         if thorough or not is_picture(media.resolve(one) or one):
-            kept.append(n)
+            counted.append(n)
         elif (stamp := media.stamp(one)) == MISSING:
             broken[n] = missing(media, one)
         elif stamp[0] == 0:
-            broken[n] = Broken(one, "empty-file", "the file is empty")
-
-    def check() -> list[Broken]:
-        found = [*uncaptioned, *(broken[n] for n in sorted(broken))]
-        listed = None
-        if store.place.exists():
-            words = "".join(c if c.isalnum() or c in ".-" else "-" for c in name)
-            listed = write_list(store.place / f"broken-{words}.jsonl", found)
-        check_share(name, found, len(names) + len(uncaptioned), max_broken_share, listed)
-        return found
-
-    check()
-    asked = [names[n] for n in kept]
-    plan = make_plan(asked, media, store, retry=retry)
-    if plan.todo:
-        with store.writing(np.zeros(0, np.float16)) as writer:
-            plan = make_plan(asked, media, store, retry=retry)  # another process may have counted while we waited
-            broken |= {kept[at]: why for at, why in plan.broken.items()}
-            check()
-            backend = "pyav" if thorough else COUNTING
-            todo = [asked[at] for at in plan.todo]
-            results = decode_items(
-                todo, media, lambda _, shown: len(shown), max_frames=max_frames, side=64, backend=backend
-            )
-            for done, (number, result) in enumerate(results, start=1):
-                one = todo[number]
-                why = result if isinstance(result, Broken) else None
-                if why is not None:
-                    broken[kept[plan.todo[number]]] = why
-                    check()
-                count = 0 if isinstance(result, Broken) else result
-                kind, reason = ("", "") if why is None else (why.kind, why.reason)
-                writer.add_entry(Entry(one, plan.stamps[one], "", 0, count, kind, reason))
-                if report is not None:
-                    report(f"frames of {name}", done, len(todo), "items")
-                if stop():
-                    return None
-    broken |= {kept[at]: why for at, why in plan.broken.items()}
-    found = check()
-    frames |= {n: store.entries[names[n]].frames for n in kept if n not in broken}
+            broken[n] = FileFailure(one, "empty-file", "the file is empty")
+    known, total = [*uncaptioned, *broken.values()], len(names) + len(uncaptioned)
+    filling = StoreFilling(
+        store, [names[n] for n in counted], media, name or media.path.name, known, total, max_broken_share, retry
+    )  # fmt: skip
+    filling.check({})
+    found = filling.fill(
+        "frames",
+        lambda _, frames: ([], len(frames), ""),
+        lambda _: np.zeros((0, 1, 1), np.float16),
+        probe=np.zeros(0, np.float16),
+        side=64,
+        backend="pyav" if thorough else COUNTING,
+        report=report,
+        stop=stop,
+    )
+    if found is None:
+        return None
+    listing = filling.check(found)
+    broken |= {counted[at]: why for at, why in found.items()}
+    frames = dict.fromkeys(range(len(names)), 1) | {
+        n: store.entries[names[n]].frames for n in counted if n not in broken
+    }
     usable = [n for n in frames if n not in broken]
-    return FrameIndex(usable, [frames[n] for n in usable], found, store.place)
+    return FrameIndex(usable, [frames[n] for n in usable], listing, store.place)

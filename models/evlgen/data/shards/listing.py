@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import fsspec
 
-from evlgen.data.shards.patterns import expand_braces, has_wildcards
+from evlgen.data.shards.shard_names import expand_braces, has_wildcards
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import expand_variables
 
@@ -20,6 +21,7 @@ _UNLISTED = ("http", "https")
 """There are no folders to list: shards that the pattern names are taken to be there."""
 
 _PROTOCOLS = "fsspec knows s3://, gs://, https://, hf:// and more"
+_RIGHTS = "check the address, the network and your rights"
 
 _STAMPS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created")
 """How file systems say which version of a file they hold, the surest first."""
@@ -84,51 +86,50 @@ class ShardFiles:
         else:
             names = [str(Path(name).expanduser().absolute()) for name in expand_braces(text)]
         found: dict[str, Shard] = {}
-        try:
+        with any_error(f"shards {pattern} cannot be listed", _RIGHTS):
             for name in names:
                 here = self._find(name)
                 found |= {shard.path: shard for shard in here}
                 if not here and not has_wildcards(name):
                     self.missing.append(name)
-        except UsageError:
-            raise
-        except Exception as error:  # every file system has errors of its own
-            raise EvlgenError(
-                f"shards {pattern} cannot be listed: {type(error).__name__}: {' '.join(str(error).split())}",
-                "check the address, the network and your rights",
-            ) from None
         self.shards = list(found.values())
         if not self.shards:
             raise UsageError(f"shards {pattern}: there is no such file", "check data.train[].shards in the recipe")
 
+    @property
+    def named(self) -> int:
+        """How many shards the pattern names: those that are there and those that are missing."""
+        return len(self.shards) + len(self.missing)
+
+    def address(self, number: int) -> str:
+        """A shard's address, as a user would write it."""
+        path = self.shards[number].path
+        return path if self.remote is None or path.startswith(f"{self.protocol}://") else f"{self.protocol}://{path}"
+
     def _find(self, name: str) -> list[Shard]:
         if self.remote is None:
             paths = sorted(glob(name)) if has_wildcards(name) else [name]  # noqa: PTH207 - a Path has no root
-            return [self._local(path) for path in paths if Path(path).is_file()]
+            stats = [(path, Path(path).stat()) for path in paths if Path(path).is_file()]
+            return [Shard(path, facts.st_size, str(facts.st_mtime_ns)) for path, facts in stats]
         if has_wildcards(name):
             if self.protocol in _UNLISTED:
                 raise UsageError(
                     f"shards {self.pattern}: {self.protocol} has no folders to look into",
                     "write a range {00000..00099}",
                 )
-            facts = self.remote.glob(name, detail=True)
-            return [_remote(path, facts[path]) for path in sorted(facts)]
+            listed = self.remote.glob(name, detail=True)
+            return [_remote(path, listed[path]) for path in sorted(listed)]
         if self.protocol in _UNLISTED:
             return [Shard(name, -1, "")]
         folder = name.rpartition("/")[0]
         if folder not in self._folders:  # one listing, not a question for each of thousands of shards
             try:
-                listed = self.remote.ls(folder, detail=True)
+                beside = self.remote.ls(folder, detail=True)
             except FileNotFoundError:
-                listed = []
-            self._folders[folder] = {facts["name"]: _remote(facts["name"], facts) for facts in listed}
+                beside = []
+            self._folders[folder] = {facts["name"]: _remote(facts["name"], facts) for facts in beside}
         shard = self._folders[folder].get(name)
         return [] if shard is None else [shard]
-
-    @staticmethod
-    def _local(path: str) -> Shard:
-        facts = Path(path).stat()
-        return Shard(path, facts.st_size, str(facts.st_mtime_ns))
 
     def read_small(self, paths: Sequence[str]) -> dict[str, bytes]:
         """Contents of the files among these that are there.
@@ -136,9 +137,7 @@ class ShardFiles:
         Raises:
             EvlgenError: the file system does not answer.
         """
-        if not paths:
-            return {}
-        if self.remote is None:
+        if self.remote is None or not paths:
             return {path: Path(path).read_bytes() for path in paths if Path(path).is_file()}
         answers = self.remote.cat(list(paths), on_error="return")  # many at once where the file system can
         found: dict[str, bytes] = {}
@@ -146,24 +145,37 @@ class ShardFiles:
             if isinstance(answer, bytes):
                 found[path] = answer
             elif not isinstance(answer, FileNotFoundError) and getattr(answer, "status", 0) not in _ABSENT:
-                reason = f"{type(answer).__name__}: {' '.join(str(answer).split())}"
-                raise EvlgenError(f"{path} cannot be read: {reason}", "check the network and your rights")
+                with any_error(f"{path} cannot be read", _RIGHTS):
+                    raise answer
         return found
 
 
-def _open_file_system(pattern: str, text: str) -> Any:
+@contextmanager
+def any_error(what: str, hint: str) -> Iterator[None]:
+    """Say in one line what a file system raises: each has errors of its own.
+
+    Raises:
+        EvlgenError: `what`, and the error's own words.
+    """
     try:
-        return fsspec.core.url_to_fs(text.partition("{")[0])[0]
-    except ImportError as error:
-        raise UsageError(
-            f"shards {pattern}: this file system needs a package that is not installed: {error}",
-            "pip install 'evlgen[remote]' has those of s3://, gs:// and https://",
-        ) from None
-    except ValueError as error:
-        raise UsageError(f"shards {pattern}: {error}", _PROTOCOLS) from None
-    except Exception as error:  # ftp:// and sftp:// connect at once, and every file system has errors of its own
-        reason = " ".join(str(error).split())
-        raise EvlgenError(f"shards {pattern} cannot be opened: {type(error).__name__}: {reason}", _PROTOCOLS) from None
+        yield
+    except EvlgenError:
+        raise
+    except Exception as error:
+        raise EvlgenError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}", hint) from None
+
+
+def _open_file_system(pattern: str, text: str) -> Any:
+    with any_error(f"shards {pattern} cannot be opened", _PROTOCOLS):  # ftp:// and sftp:// connect at once
+        try:
+            return fsspec.core.url_to_fs(text.partition("{")[0])[0]
+        except ImportError as error:
+            raise UsageError(
+                f"shards {pattern}: this file system needs a package that is not installed: {error}",
+                "pip install 'evlgen[remote]' has those of s3://, gs:// and https://",
+            ) from None
+        except ValueError as error:
+            raise UsageError(f"shards {pattern}: {error}", _PROTOCOLS) from None
 
 
 def _remote(path: str, facts: dict[str, Any]) -> Shard:
