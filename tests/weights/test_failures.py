@@ -20,7 +20,6 @@ from evlgen.weights.hub import download_from_hub
 from evlgen.weights.sources import Source
 from tests.weights.tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
 
-
 ELSEWHERE = "free some space there, or set EVLGEN_CACHE to a directory elsewhere that you can write"
 
 
