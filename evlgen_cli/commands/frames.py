@@ -54,6 +54,7 @@ def frames(
     Exit code 3: some videos of a folder gave no frames, or could not be found; standard error says why.
     """
     from evlgen.captioning.discover import Unreadable, find_videos
+    from evlgen.errors import VideoError
     from evlgen.video import DecodeFailure, Sampler, extract_all
 
     alone = os.path.lexists(path) and not Path(path).is_dir()
@@ -76,7 +77,7 @@ def frames(
     for result in results:
         if isinstance(result, DecodeFailure):
             if alone:
-                raise result.to_error()
+                raise VideoError(result.kind, result.message)
             failed += 1
             console.err.print(printable(f"error: {result.message}"))
             done[result.path] = {"video": str(result.path), "error": {"kind": result.kind, "message": result.message}}

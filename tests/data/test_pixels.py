@@ -101,7 +101,7 @@ def test_a_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     first = build()
     assert first.frames == [1, 3, 3, 1, 1]
-    assert asked == [(name, "evlgen.video.counting:count") for name in NAMES[1:]], "of a picture nothing is read"
+    assert asked == [(name, "evlgen.video.pyav_backend:count") for name in NAMES[1:]], "of a picture nothing is read"
     asked.clear()
     assert build() == first
     assert asked == []

@@ -14,8 +14,7 @@ from PIL import Image
 
 from evlgen.errors import UsageError, VideoError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends, probe, pyav_backend
-from evlgen.video.packets import scan_packets
-from evlgen.video.plan import plan_runs, straight_run
+from evlgen.video.packets import plan_runs, scan_packets, straight_run
 from tests.video import video_clips as clips
 from tests.video.conftest import SOUND, VFR_PTS
 

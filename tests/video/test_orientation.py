@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evlgen.video.orientation import Orientation
+from evlgen.video.picture import Orientation
 
 CORNER = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, 2)  # 0 1 2 / 3 4 5
 

@@ -15,7 +15,7 @@ from evlgen.data.findings import Findings
 from evlgen.data.media import MISSING, MediaStore, file_path
 from evlgen.errors import FileFailure
 from evlgen.system.progress import ProgressCallback
-from evlgen.video.truncation import missing_bytes
+from evlgen.video.container import missing_bytes
 
 _REPORTED = 1000
 """Files between two reports of looking."""

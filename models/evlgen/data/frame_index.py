@@ -23,7 +23,7 @@ from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import TRANSFORM
 from evlgen.errors import FileFailure
 from evlgen.system.progress import ProgressCallback
-from evlgen.video.counting import COUNTING
+from evlgen.video.pyav_backend import COUNTING
 from evlgen.weights.cache import cache_root
 
 LAYOUT = 2  # raise when a count means something else

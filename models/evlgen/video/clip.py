@@ -6,8 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evlgen.errors import VideoError
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -84,10 +82,6 @@ class DecodeFailure:
     kind: str
     message: str
     fingerprint: str | None = None
-
-    def to_error(self) -> VideoError:
-        """The same as an exception, for callers that decode one file and cannot go on without it."""
-        return VideoError(self.kind, self.message)
 
 
 Answer = ClipFrames | DecodeFailure

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from evlgen.errors import VideoError
 from evlgen.video.clip import ClipFrames
+from evlgen.video.container import probe
 from evlgen.video.packets import scan_packets
-from evlgen.video.picture import Size, resize, stack
-from evlgen.video.probing import probe
+from evlgen.video.picture import Size, resize, sampled_clip
 from evlgen.video.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
     warnings = (*scan.damage, *(f"a part of the video could not be decoded: decord: {text}" for text in complaints))
     if strict and warnings:
         raise VideoError("decode-error", f"{path}: {warnings[0]}")
-    frames, _ = stack([found[shown[index].pts] for index in indices])
-    times = tuple(timeline.times[index] for index in indices)
-    return ClipFrames(path, frames, indices, times, info, bool(warnings), warnings)
+    return sampled_clip(path, timeline, [(i, found[shown[i].pts]) for i in indices], info, damage=warnings)
 
 
 @contextmanager

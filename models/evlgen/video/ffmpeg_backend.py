@@ -23,11 +23,16 @@ from evlgen.errors import EvlgenError, VideoError
 from evlgen.system.orphans import die_with_parent
 from evlgen.video.backends import find_ffmpeg
 from evlgen.video.clip import ClipFrames, VideoInfo
-from evlgen.video.container import describe_header, first_video_stream, open_container
-from evlgen.video.formats import OPENED
+from evlgen.video.container import (
+    OPENED_FORMATS,
+    describe_header,
+    first_video_stream,
+    nothing_decoded,
+    open_container,
+    probe,
+)
 from evlgen.video.packets import PacketScan, scan_packets
-from evlgen.video.picture import Size, resize, stack
-from evlgen.video.probing import nothing_decoded, probe
+from evlgen.video.picture import Size, resize, sampled_clip
 from evlgen.video.pyav_backend import Pictures, frame_times
 from evlgen.video.sampler import Sampler
 
@@ -68,12 +73,9 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
     warnings = tuple(dict.fromkeys((*scan.damage, *program.warnings)))
     if strict and warnings:
         raise VideoError("decode-error", f"{path}: {warnings[0]}")
-    found = [pictures[pts[index]] for index in indices]
     rank = {value: index for index, value in enumerate(pts)}
-    shown = tuple(rank[value] for value, _ in found)
-    frames, _ = stack([picture for _, picture in found])
-    times = tuple(timeline.times[index] for index in shown)
-    return ClipFrames(path, frames, shown, times, _info(path, program.shape), bool(warnings), warnings)
+    found = [(rank[value], picture) for value, picture in (pictures[pts[index]] for index in indices)]
+    return sampled_clip(path, timeline, found, _info(path, program.shape), damage=warnings)
 
 
 class _Program:
@@ -145,7 +147,7 @@ class _Program:
     def _command(self, ranges: list[Range]) -> list[str]:
         base = self.scan.time_base
         source = ffmpeg.input(
-            f"file:{self.path}", protocol_whitelist="file", format_whitelist=OPENED, copyts=None, nostdin=None,
+            f"file:{self.path}", protocol_whitelist="file", format_whitelist=OPENED_FORMATS, copyts=None, nostdin=None,
             v="level+warning", threads=self.threads, thread_type="slice",  # frame threads lose frames around an error
         )  # fmt: skip
         video = (

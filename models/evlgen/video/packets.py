@@ -2,16 +2,23 @@
 
 This costs one pass over the file's bytes and no decoding, and it holds for a variable frame rate, reordered frames and
 edit lists. Where packets do not carry usable times (AVI, raw streams) there is no scan, and everything is decoded.
+
+They also tell how to reach wanted frames: decode straight through, or jump to the keyframe before each. A frame can be
+reached from a keyframe K when it comes after K both on the screen and in decoding order. A jump costs about `JUMP_COST`
+frames of decoding, so near targets share a run. Whether the file keeps its promise is checked while decoding
+(pyav_backend.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from evlgen.video.container import first_video_stream, open_container, reason
+from evlgen.video.container import first_video_stream, missing_bytes, open_container, reason
 from evlgen.video.timeline import Timeline
-from evlgen.video.truncation import missing_bytes
+
+JUMP_COST = 3  # frames; opening position, flushing the decoder and refilling its delay
 
 
 @dataclass(frozen=True)
@@ -107,3 +114,54 @@ def _indexed_packets(stream: Any) -> int:
         return 0
     entries = getattr(stream, "index_entries", None)
     return 0 if entries is None else len(entries)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Decode from one packet until every target of this run has come out.
+
+    Args:
+        start: position in decoding order of the packet to start from; 0 is the start of the file.
+        targets: pts of the wanted frames, ascending.
+    """
+
+    start: int
+    targets: tuple[int, ...]
+
+
+def plan_runs(scan: PacketScan, targets: Sequence[int]) -> tuple[Run, ...]:
+    """The cheapest set of runs that reaches `targets`.
+
+    Args:
+        scan: with reliable times (`scan.timeline()` is not None).
+        targets: pts of shown frames, in any order.
+    """
+    position = {packet.pts: at for at, packet in enumerate(scan.packets) if packet.is_shown}
+    starts = _entry_points(scan)
+    runs: list[Run] = []
+    reached = -1  # position in decoding order up to which the current run decodes
+    for target in sorted(set(targets)):
+        at = position[target]
+        start = max((s for s, pts in starts if s <= at and pts <= target), default=0)
+        if runs and start <= reached + 1 + JUMP_COST:
+            runs[-1] = Run(runs[-1].start, (*runs[-1].targets, target))
+        elif not runs and start <= JUMP_COST:
+            runs.append(Run(0, (target,)))
+        else:
+            runs.append(Run(start, (target,)))
+        reached = max(reached, at)
+    return tuple(runs)
+
+
+def straight_run(targets: Sequence[int]) -> tuple[Run, ...]:
+    """One run from the start of the file."""
+    return (Run(0, tuple(sorted(set(targets)))),)
+
+
+def _entry_points(scan: PacketScan) -> list[tuple[int, int]]:
+    """(position, pts) of the shown keyframes."""
+    return [
+        (at, packet.pts)
+        for at, packet in enumerate(scan.packets)
+        if packet.is_keyframe and packet.is_shown and packet.pts is not None
+    ]

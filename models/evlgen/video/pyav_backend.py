@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from evlgen.errors import VideoError
 from evlgen.video.clip import ClipFrames, VideoInfo
-from evlgen.video.container import describe, first_video_stream, open_container, reason
-from evlgen.video.packets import PacketScan, scan_packets
-from evlgen.video.picture import Size, stack, to_rgb
-from evlgen.video.plan import Run, plan_runs, straight_run
-from evlgen.video.probing import nothing_decoded
+from evlgen.video.container import describe, first_video_stream, nothing_decoded, open_container, probe, reason
+from evlgen.video.packets import PacketScan, Run, plan_runs, scan_packets, straight_run
+from evlgen.video.picture import Size, sampled_clip, to_rgb
 from evlgen.video.sampler import Sampler
 from evlgen.video.timeline import Timeline
 
@@ -29,6 +27,9 @@ INTRA_PICTURE = 1  # AV_PICTURE_TYPE_I of libavutil
 
 SKIPPABLE = ("h264", "mpeg4")
 """Codecs in which "not a reference" means that no frame at all depends on it. In HEVC higher temporal layers may."""
+
+COUNTING = "evlgen.video.pyav_backend:count"
+"""The backend, by its name for `DecodePool`, that counts only."""
 
 Pictures = dict[int, tuple[int, "npt.NDArray[np.uint8]"]]
 """wanted pts -> (pts of the frame that is there, picture); the two differ where the wanted frame is damaged."""
@@ -60,19 +61,29 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
     warnings = list(dict.fromkeys((*scan.damage, *reader.warnings)))
     if strict and warnings:
         raise VideoError("decode-error", f"{path}: {warnings[0]}")
-    found = [pictures[pts[index]] for index in indices]
     rank = {value: index for index, value in enumerate(pts)}
-    frames, resized = stack([picture for _, picture in found])
+    found = [(rank[value], picture) for value, picture in (pictures[pts[index]] for index in indices)]
     assert reader.info is not None
-    return ClipFrames(
-        path=path,
-        frames=frames,
-        indices=tuple(rank[value] for value, _ in found),
-        timestamps=tuple(timeline.times[rank[value]] for value, _ in found),
-        info=reader.info,
-        partial=bool(warnings),
-        warnings=(*warnings, *resized),
-    )
+    return sampled_clip(path, timeline, found, reader.info, damage=warnings)
+
+
+def count(path: Path, sampler: Sampler, size: Size = None, strict: bool = False, threads: int = 1) -> ClipFrames:
+    """What `decode` says of a sound file, with frames (F, 1, 1, 3) that show nothing: it counts instead of decoding.
+
+    It costs one pass over a file's bytes and the decoding of one frame, which shows that there is something to decode.
+    So damage further in is not seen; `decode` replaces such frames by their neighbours.
+
+    Raises:
+        VideoError: of any kind but "timeout" and "crashed".
+    """
+    import numpy as np
+
+    scan = scan_packets(path)
+    info = probe(path)
+    _, timeline = frame_times(path, scan, threads)
+    indices = sampler.choose(timeline, path.name)
+    nothing = np.zeros((1, 1, 3), np.uint8)
+    return sampled_clip(path, timeline, [(index, nothing) for index in indices], info, damage=scan.damage)
 
 
 def frame_times(path: Path, scan: PacketScan, threads: int) -> tuple[list[int], Timeline]:

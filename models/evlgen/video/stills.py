@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from evlgen.errors import VideoError
 from evlgen.video.clip import Answer, Backend, ClipFrames, VideoInfo
-from evlgen.video.picture import Size, resize, stack
+from evlgen.video.picture import Size, resize, sampled_clip
 from evlgen.video.sampler import Sampler
 from evlgen.video.timeline import Timeline
 
@@ -137,15 +137,9 @@ def _decode(path: Path, image: "Image", sampler: Sampler, size: Size) -> ClipFra
             image.seek(index)
         pictures[index] = to_rgb8(image)
     height, width, _ = pictures[indices[0]].shape
-    frames, _ = stack([resize(pictures[index], size) for index in indices])
-    return ClipFrames(
-        path=path,
-        frames=frames,
-        indices=indices,
-        timestamps=tuple(timeline.times[index] for index in indices),
-        info=VideoInfo(name, name, width, height, rotation, timeline.duration or None, count, None, 1, False),
-        warnings=(f"only the first of its {count} pages is looked at",) if name == "tiff" and count > 1 else (),
-    )
+    info = VideoInfo(name, name, width, height, rotation, timeline.duration or None, count, None, 1, False)
+    notes = [f"only the first of its {count} pages is looked at"] if name == "tiff" and count > 1 else []
+    return sampled_clip(path, timeline, [(i, resize(pictures[i], size)) for i in indices], info, notes=notes)
 
 
 def _timeline(image: "Image", count: int) -> Timeline:
