@@ -10,7 +10,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.language import FrozenLanguageModel, end_token, load_tokenizer
+from evlgen.modeling.language import FrozenLanguageModel, load_tokenizer
+from evlgen.modeling.language_model import end_token
 from tests.modeling.conftest import TINY_LLAMA, tiny_config
 
 WORDS = ["▁a", "▁d", "og", "▁dog", "▁r", "un", "s", "▁run", "▁runs"]

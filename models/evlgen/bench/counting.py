@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.prefix_cache import SharedPrefix
 from evlgen.modeling.vision import VisionTower
@@ -66,7 +66,7 @@ def count_connector(connector: nn.Module, tokens: int, width: int, *, passes: in
     return count(work)
 
 
-def count_language_step(language: FrozenLanguageModel, prefix: int, text_tokens: int) -> int:
+def count_language_step(language: LanguageModel, prefix: int, text_tokens: int) -> int:
     """Of a training step with one caption behind P tokens whose gradients are wanted; see `language_step_flops`."""
     soft = torch.empty(1, prefix, language.config.width, device="meta", requires_grad=True)
 
@@ -76,7 +76,7 @@ def count_language_step(language: FrozenLanguageModel, prefix: int, text_tokens:
     return count(work)
 
 
-def count_language_caption(language: FrozenLanguageModel, prefix: int, new_tokens: int) -> int:
+def count_language_caption(language: LanguageModel, prefix: int, new_tokens: int) -> int:
     """Of a greedy caption, whose log-probability the search knows; see `language_caption_flops`.
 
     The steps between the first and the last are not run: each costs as much more than the one before it.
@@ -90,20 +90,20 @@ def count_language_caption(language: FrozenLanguageModel, prefix: int, new_token
         return total + new_tokens * count(lambda: torch.empty(1, head.shape[1], device="meta") @ head.T)
 
 
-def _count_one_step(language: FrozenLanguageModel, seen: int) -> int:
+def _count_one_step(language: LanguageModel, seen: int) -> int:
     shared = _prefixed(language, seen)
     return count(lambda: shared.step(torch.empty(1, 1, dtype=torch.int64, device="meta")))
 
 
-def _prefixed(language: FrozenLanguageModel, prefix: int) -> SharedPrefix:
+def _prefixed(language: LanguageModel, prefix: int) -> SharedPrefix:
     return SharedPrefix(language, _empty_prefix(language, prefix))
 
 
-def _empty_prefix(language: FrozenLanguageModel, prefix: int) -> Tensor:
+def _empty_prefix(language: LanguageModel, prefix: int) -> Tensor:
     return torch.empty(1, prefix, language.config.width, device="meta")
 
 
-def _score(language: FrozenLanguageModel, prefix_1PW: Tensor, text_tokens: int) -> Tensor:
+def _score(language: LanguageModel, prefix_1PW: Tensor, text_tokens: int) -> Tensor:
     """Log-probabilities (T,) of one caption, whose end token is predicted and not read."""
     ids = torch.empty(1, text_tokens, dtype=torch.int64, device="meta")
     inputs = torch.cat([prefix_1PW, language.embed(ids[:, :-1])], dim=1)

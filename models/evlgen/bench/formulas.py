@@ -17,7 +17,6 @@ from torch import nn
 
 from evlgen.bench.connectors import CROSS_EVERY, QFORMER_LAYERS, QUERIES
 from evlgen.configuration import EVLGenConfig
-from evlgen.modeling.language import FrozenLanguageModel
 
 
 def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
@@ -74,7 +73,7 @@ class LanguageSizes:
     trained: int = 0
 
     @classmethod
-    def of(cls, language: FrozenLanguageModel) -> LanguageSizes:
+    def of(cls, language: Any) -> LanguageSizes:
         """The sizes of a model."""
         body: Any = language.model.base_model
         shape: Any = language.model.config

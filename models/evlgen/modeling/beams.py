@@ -20,14 +20,14 @@ from torch.nn import functional as F
 
 from evlgen.errors import UsageError
 from evlgen.modeling.distribution import SamplingDistribution
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.prefix_cache import SharedPrefix
 from evlgen.modeling.sampling import SampledCaptions
 
 
 @torch.no_grad()
 def beam_captions(
-    language: FrozenLanguageModel,
+    language: LanguageModel,
     prefix_BPW: Tensor,
     *,
     beams: int,

@@ -12,17 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-)
 
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling.beams import beam_captions
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.sampling import sample_captions
 from evlgen.modeling.tags import Tag
 
@@ -52,7 +46,7 @@ class CaptionOutput:
 
 
 def generate_captions(
-    language: FrozenLanguageModel,
+    language: LanguageModel,
     prefix_BPW: Tensor,
     options: DecodingOptions,
     *,
@@ -96,14 +90,24 @@ def generate_captions(
     return CaptionOutput(sequences, counts, log_p)
 
 
-def _processors(language: FrozenLanguageModel, options: DecodingOptions) -> LogitsProcessorList | None:
-    """What changes the scores of next tokens, in transformers' order; None: nothing."""
+def _processors(language: LanguageModel, options: DecodingOptions) -> Any:
+    """A LogitsProcessorList, which changes the scores of next tokens, in transformers' order; None: nothing does."""
+    searched = options.min_new_tokens and not options.do_sample
+    if not searched and options.repetition_penalty == 1.0 and not options.no_repeat_ngram:
+        return None
+    from transformers import (
+        LogitsProcessorList,
+        MinNewTokensLengthLogitsProcessor,
+        NoRepeatNGramLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor,
+    )
+
     found: list[Any] = []
-    if options.min_new_tokens and not options.do_sample:  # samples see to it themselves
+    if searched:  # samples see to it themselves
         device = str(language.embedding_weight.device)
         found.append(MinNewTokensLengthLogitsProcessor(0, options.min_new_tokens, language.end_token_id, device=device))
     if options.repetition_penalty != 1.0:
         found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
     if options.no_repeat_ngram:
         found.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram))
-    return LogitsProcessorList(found) if found else None
+    return LogitsProcessorList(found)

@@ -8,10 +8,8 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 
 from __future__ import annotations
 
-import io
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+import inspect
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,19 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evlgen.configuration import LanguageConfig
-from evlgen.errors import UsageError, WeightsError
-from evlgen.modeling.adapters import MARK, add_lora, check_peft, set_dropout
-from evlgen.modeling.cross_attention import CrossAttention, Seen
-from evlgen.modeling.gguf_header import check_gguf
-from evlgen.modeling.opening import check_sizes, open_pretrained, quiet_transformers, reason_of, with_all_weights
-from evlgen.modeling.packing import PromptedIds
+from evlgen.errors import UsageError
+from evlgen.modeling.adapters import add_lora, check_peft, set_dropout
+from evlgen.modeling.language_files import language_files
+from evlgen.modeling.language_model import LanguageModel
+from evlgen.modeling.opening import check_sizes, open_pretrained, reason_of, with_all_weights
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
-from evlgen.system.hashes import sha256_of
-from evlgen.weights import Source, derived, fetch
-
-CONVERSION = 1
-"""Raise when converted files change meaning."""
 
 
 class _ContiguousHead(nn.Module):
@@ -54,8 +46,8 @@ class _ContiguousHead(nn.Module):
         return F.linear(hidden.contiguous(), self.weight)
 
 
-class FrozenLanguageModel(nn.Module):
-    """Embeddings, body and head of a causal language model, with its tokenizer.
+class FrozenLanguageModel(LanguageModel):
+    """A language model that transformers runs, with all that training needs: adapters, gradients, quantized layers.
 
     Args:
         config: which model, and the texts around soft prompts.
@@ -67,23 +59,17 @@ class FrozenLanguageModel(nn.Module):
     """
 
     def __init__(self, config: LanguageConfig, model: Any, tokenizer: Any) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, tokenizer)
         self.model: Any = model.requires_grad_(False).eval()
         self.model.set_output_embeddings(_ContiguousHead(self.model.get_output_embeddings()))
-        self.tokenizer: Any = tokenizer
-        self.end_token_id = end_token(tokenizer, config.end_text)
-        width = self.embedding_weight.shape[1]
-        if width != config.width:
-            raise UsageError(f"language.width is {config.width}, but the model's embeddings have {width}")
         if config.kept_layers is not None:
             _keep_layers(self.model, config.kept_layers)
         if config.lora is not None:
             add_lora(self.model, self.layers, config.lora)
-        self.cross_attention = (
-            None if config.cross_attention is None else CrossAttention(self.layers, width, config.cross_attention)
-        )
-        self._texts_around = tuple(len(self.encode(text)) for text in (config.prompt_before, config.prompt_after))
+        self._look()
+        # transformers renamed the argument in 5.2x; both names are public
+        named = inspect.signature(self.model.base_model.forward).parameters
+        self._cache_argument = "cache" if "cache" in named else "past_key_values"
 
     def train(self, mode: bool = True) -> FrozenLanguageModel:
         """Frozen: always in evaluation mode, but for the dropout of adapters and of cross-attention."""
@@ -106,9 +92,26 @@ class FrozenLanguageModel(nn.Module):
         weight: Tensor = self.model.get_output_embeddings().weight
         return weight
 
-    def adapters(self) -> list[nn.Parameter]:
-        """Parameters of LoRA; none without it."""
-        return [p for n, p in self.named_parameters() if MARK in n]
+    @property
+    def most_positions(self) -> int | None:
+        """The most tokens that it takes; None: nobody says."""
+        most: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        return most
+
+    def new_cache(self) -> Any:
+        """An empty cache of keys and values for `run`: transformers' own."""
+        return transformers.DynamicCache(config=self.model.config)
+
+    def run(self, embeddings_BTW: Tensor, bias_B1TC: Tensor | None, positions_BT: Tensor, cache: Any = None) -> Tensor:
+        """Last hidden states; see `LanguageModel.run`."""
+        out: Tensor = self.model.base_model(
+            inputs_embeds=embeddings_BTW,
+            attention_mask=bias_B1TC,
+            position_ids=positions_BT,
+            use_cache=cache is not None,
+            **{self._cache_argument: cache},
+        ).last_hidden_state
+        return out
 
     @property
     def layers(self) -> Any:
@@ -123,71 +126,13 @@ class FrozenLanguageModel(nn.Module):
         for layer in self.layers:
             layer.forward = partial(recomputed, layer.forward)
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids without special tokens, except those spelled out in the text."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    def encode_caption(self, caption: str, prompt: str = "") -> list[int]:
-        """Token ids of a caption with its end token, at most `max_text_tokens`; with a prompt, `PromptedIds`."""
-        before = self.encode_prompt(prompt)
-        ids = self._encode_behind(prompt.rstrip(" "), before, caption) if before else self.encode(caption)
-        ids = [*ids[: self.config.max_text_tokens - 1], self.end_token_id]
-        return PromptedIds(ids, before) if before else ids
-
-    def _encode_behind(self, prompt: str, before: list[int], text: str) -> list[int]:
-        """Token ids that a text has where it goes on from a prompt: its first word brings the blank between them."""
-        blank = "" if prompt[-1:].isspace() else " "
-        both = self.encode(f"{prompt}{blank}{text}")
-        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
-
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of a text that a caption goes on from. Blanks at its end are dropped: words bring their own."""
-        return self.encode(prompt.rstrip(" "))
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings of token ids, in the model's precision."""
-        out: Tensor = self.model.get_input_embeddings()(ids)
-        return out
-
     def use_attention(self, implementation: str) -> None:
         """Choose transformers' attention ("sdpa", "eager"); on CPUs eager is the faster one for training."""
         self.model.set_attn_implementation(implementation)
 
-    def split(self, prefix_BPW: Tensor) -> tuple[Tensor, Seen | None]:
-        """What of a prefix is read, and what is looked at: all and None, or with cross-attention its soft prompts."""
-        if self.cross_attention is None:
-            return prefix_BPW, None
-        before, after = self._texts_around
-        end = prefix_BPW.shape[1] - after
-        read = torch.cat([prefix_BPW[:, :before], prefix_BPW[:, end:]], dim=1)
-        return read, self.cross_attention.seen(prefix_BPW[:, before:end])
-
-    def looking_at(self, seen: Seen | None) -> AbstractContextManager[None]:
-        """While the language model runs: what its layers look at."""
-        return nullcontext() if self.cross_attention is None else self.cross_attention.looking_at(seen)
-
-    def hidden_states(
-        self, embeddings_BTW: Tensor, mask_BTT: Tensor, positions_BT: Tensor, seen: Seen | None = None
-    ) -> Tensor:
-        """Last hidden states (B, T, W).
-
-        Args:
-            embeddings_BTW: inputs.
-            mask_BTT: True where row may look at column.
-            positions_BT: position of every token.
-            seen: of the prefix that was split.
-        """
-        dtype = self.embedding_weight.dtype
-        bias = torch.zeros(mask_BTT.shape, dtype=dtype, device=mask_BTT.device)
-        bias.masked_fill_(~mask_BTT, torch.finfo(dtype).min)
-        with self.looking_at(seen):
-            out: Tensor = self.model.base_model(
-                inputs_embeds=embeddings_BTW.to(dtype),
-                attention_mask=bias.unsqueeze(1),
-                position_ids=positions_BT,
-                use_cache=False,
-            ).last_hidden_state
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings of token ids, in the model's precision."""
+        out: Tensor = self.model.get_input_embeddings()(ids)
         return out
 
 
@@ -211,26 +156,6 @@ def _keep_layers(model: Any, kept: list[int]) -> None:
     model.config.num_hidden_layers = len(kept)
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[number] for number in kept]
-
-
-def end_token(tokenizer: Any, end_text: str) -> int:
-    """The token that ends a caption.
-
-    SentencePiece tokenizers (Llama, Vicuna) put a blank in front of every text, so that a line break by itself is two
-    tokens. Behind a caption it is one, and that is the one that captions are trained and generated with.
-
-    Raises:
-        UsageError: it is not one token there either.
-    """
-    alone, word, both = (tokenizer.encode(t, add_special_tokens=False) for t in (end_text, "a", f"a{end_text}"))
-    if len(alone) == 1:
-        return int(alone[0])
-    if len(alone) > 1 and both[:-1] == word:
-        return int(both[-1])
-    raise UsageError(
-        f"language.end_text {end_text!r} is {len(alone)} tokens, expected one",
-        "name a special token of the tokenizer, or a line break",
-    )
 
 
 def load_language_model(
@@ -257,7 +182,7 @@ def load_language_model(
     options = loading_options(config.quantization, dtype, torch.device(device))
     if config.source is None:
         return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
-    where = _location(config, report)
+    where = language_files(config, report)
     tokenizer = open_pretrained(transformers.AutoTokenizer, str(config.source), **where)
     options |= {"dtype": dtype, "output_loading_info": True}
     opened = open_pretrained(transformers.AutoModelForCausalLM, str(config.source), **where, **options)
@@ -285,55 +210,14 @@ def load_config(config: LanguageConfig, *, report: Any = None) -> Any:
     """transformers' configuration alone; arguments and errors as for `load_language_model`."""
     if config.source is None:
         return _random_config(config)
-    return open_pretrained(transformers.AutoConfig, str(config.source), **_location(config, report))
+    return open_pretrained(transformers.AutoConfig, str(config.source), **language_files(config, report))
 
 
 def load_tokenizer(config: LanguageConfig, *, report: Any = None) -> Any:
     """The tokenizer alone; arguments and errors as for `load_language_model`."""
     if config.source is None:
         return _byte_tokenizer()
-    return open_pretrained(transformers.AutoTokenizer, str(config.source), **_location(config, report))
-
-
-def _location(config: LanguageConfig, report: Any) -> dict[str, Any]:
-    """What to hand to transformers' from_pretrained."""
-    source = config.source
-    assert source is not None
-    if ".gguf" in source:
-        return {"pretrained_model_name_or_path": str(_converted(fetch(source, report=report), source))}
-    if source.startswith("hf:"):
-        name, _, revision = source.removeprefix("hf:").partition("@")
-        return {"pretrained_model_name_or_path": name, "revision": revision or None}
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"language.source {source} is not a folder", "for a hub repository write hf:owner/name")
-    return {"pretrained_model_name_or_path": str(folder)}
-
-
-def _converted(gguf: Path, source: str) -> Path:
-    """A folder with the same model as safetensors in bfloat16; a Q4 file's values fit it to 3 digits."""
-
-    def build(folder: Path) -> None:
-        options: dict[str, Any] = {}
-        if hasattr(transformers, "GgufConfig"):  # newer releases keep the weights packed unless told otherwise
-            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        where["trust_remote_code"] = False
-        check_gguf(gguf)
-        try:
-            options |= {"dtype": torch.bfloat16, "output_loading_info": True}
-            model = with_all_weights(transformers.AutoModelForCausalLM.from_pretrained(**where, **options), str(gguf))
-            tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        except WeightsError:
-            raise
-        except Exception as error:  # a stranger's file may bring its readers to any error at all
-            raise WeightsError(f"{gguf} cannot be read as a GGUF model: {reason_of(error)}") from error
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    digest = (Source.parse(source).sha256 or sha256_of(gguf))[:16]
-    with quiet_transformers(), redirect_stderr(io.StringIO()):  # the converter draws a bar of its own
-        return derived(f"gguf-{CONVERSION}-{digest}", build)
+    return open_pretrained(transformers.AutoTokenizer, str(config.source), **language_files(config, report))
 
 
 def _random_config(config: LanguageConfig) -> Any:

@@ -24,7 +24,7 @@ from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.distribution import SamplingDistribution
 from evlgen.modeling.generation import CaptionOutput, generate_captions
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.packing import (
     PackedCaptions,
@@ -73,7 +73,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         most_length_groups: in how many parts the language model may run a batch of captions, to pad less.
     """
 
-    def __init__(self, config: EVLGenConfig, language: FrozenLanguageModel) -> None:
+    def __init__(self, config: EVLGenConfig, language: LanguageModel) -> None:
         super().__init__()
         self.config = config
         self.processor = EVLGenProcessor(config, language.tokenizer)
@@ -307,7 +307,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self._check_length(prompt, tokens, self.config.soft_prompt_tokens(), 0, max_new_tokens)
 
     def _check_length(self, prompt: str, tokens: int, soft_prompts: int, tags: int, after: int) -> None:
-        most = getattr(self.language.model.config, "max_position_embeddings", None)
+        most = self.language.most_positions
         before = len(self.prompt_before) + len(self.prompt_after) + tags
         if self.config.language.cross_attention is None:  # else they take no positions
             before += soft_prompts

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.system.jsons import read_json
 from evlgen.system.names import printable
@@ -100,6 +98,8 @@ def _plain_config(pretrained_model_name_or_path: str, revision: str | None = Non
     file = Path(pretrained_model_name_or_path) / "config.json"
     if file.is_file():
         return read_json(file)
+    import transformers
+
     return transformers.PretrainedConfig.get_config_dict(pretrained_model_name_or_path, revision=revision)[0]
 
 
@@ -146,6 +146,8 @@ def reason_of(error: Exception) -> str:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence transformers' progress bars and advice while something is loaded."""
+    import transformers
+
     level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -10,15 +10,13 @@ Shapes: B items, P prefix tokens, Q continuations of an item, C columns of the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 
 
 class SharedPrefix:
@@ -38,14 +36,10 @@ class SharedPrefix:
     """
 
     def __init__(
-        self, language: FrozenLanguageModel, prefix_BPW: Tensor, prompts: Sequence[Sequence[int]] | None = None
+        self, language: LanguageModel, prefix_BPW: Tensor, prompts: Sequence[Sequence[int]] | None = None
     ) -> None:
         self._language = language
-        self._body: Any = language.model.base_model
-        # transformers renamed the argument in 5.2x; both names are public
-        named = inspect.signature(self._body.forward).parameters
-        self._argument = "cache" if "cache" in named else "past_key_values"
-        self._cache: Any = DynamicCache(config=language.model.config)
+        self._cache: Any = language.new_cache()
         prefix_BPW, self._seen = language.split(prefix_BPW)
         prefix = prefix_BPW.to(language.embedding_weight.dtype)
         mask = None
@@ -96,18 +90,11 @@ class SharedPrefix:
 
     def _run(self, embeddings_BTW: Tensor, bias: Tensor | None, positions_BT: Tensor) -> Tensor:
         with self._language.looking_at(self._seen):
-            out: Tensor = self._body(
-                inputs_embeds=embeddings_BTW,
-                attention_mask=bias,
-                position_ids=positions_BT,
-                use_cache=True,
-                **{self._argument: self._cache},
-            ).last_hidden_state
-        return out
+            return self._language.run(embeddings_BTW, bias, positions_BT, self._cache)
 
 
 def append_prompts(
-    language: FrozenLanguageModel, prefix_BPW: Tensor, prompts: Sequence[Sequence[int]]
+    language: LanguageModel, prefix_BPW: Tensor, prompts: Sequence[Sequence[int]]
 ) -> tuple[Tensor, Tensor]:
     """Prefixes with prompts behind them (B, T, W), padded on the left, and the mask (B, T) that is 0 in the padding.
 

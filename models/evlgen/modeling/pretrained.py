@@ -20,7 +20,9 @@ from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_be
 from evlgen.errors import WeightsError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
-from evlgen.modeling.language import load_language_model
+from evlgen.modeling.language_files import language_files
+from evlgen.modeling.language_model import LanguageModel
+from evlgen.modeling.lean_language import load_lean_language
 from evlgen.modeling.opening import reason_of
 from evlgen.modeling.tensor_checksums import KEY as CHECKSUM
 from evlgen.modeling.tensor_checksums import check_sum, checksum_of
@@ -141,6 +143,7 @@ class PretrainedMixin:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         initialise: bool = True,
+        language: LanguageModel | None = None,
         report: Callable[[str, int, int | None], None] | None = None,
     ) -> Self:
         """A model with its frozen parts loaded and its connector at the start of training.
@@ -150,9 +153,13 @@ class PretrainedMixin:
             dtype: precision of the frozen parts.
             device: where a quantized language model is loaded; the rest is on the CPU.
             initialise: load `connector.source` (not needed when a checkpoint follows).
+            language: the language model, where it is loaded already.
             report: progress of downloads.
         """
-        language = load_language_model(config.language, dtype=dtype, device=device, report=report)
+        if language is None:
+            from evlgen.modeling.language import load_language_model  # transformers, which takes a second or two
+
+            language = load_language_model(config.language, dtype=dtype, device=device, report=report)
         check_finite(dict(language.named_parameters()), f"language.source {config.language.source}")
         model: Any = cls(config, language)  # type: ignore[call-arg]
         if config.vision.source is not None:
@@ -177,6 +184,7 @@ class PretrainedMixin:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        captions_only: bool = False,
         report: Callable[[str, int, int | None], None] | None = None,
     ) -> Self:
         """Load a model for use.
@@ -185,6 +193,8 @@ class PretrainedMixin:
             name_or_path: a packaged model, a folder that `save_pretrained` wrote, or a hub repository.
             device: where to put it.
             dtype: precision of everything.
+            captions_only: for captioning and nothing else: where the language model is a Llama it starts and runs
+                faster (`evlgen.modeling.lean_language`), but can be neither trained nor saved.
             report: progress of downloads.
 
         Raises:
@@ -193,15 +203,24 @@ class PretrainedMixin:
         """
         folder = find_checkpoint(str(name_or_path))
         config = EVLGenConfig.from_pretrained(folder)
-        model: Any = cls.from_config(config, dtype=dtype, device=device, initialise=False, report=report)
-        model.load_trained(folder / WEIGHTS_FILE)
+        tensors = read_tensors(folder / WEIGHTS_FILE)
+        language = None
+        if captions_only and config.language.source is not None:
+            where = language_files(config.language, report).get("pretrained_model_name_or_path", "")
+            language = load_lean_language(config.language, Path(where), tensors, dtype)
+        if language is not None:  # its adapters are in its matrices
+            tensors = {name: tensor for name, tensor in tensors.items() if MARK not in name}
+        model: Any = cls.from_config(
+            config, dtype=dtype, device=device, initialise=False, language=language, report=report
+        )
+        model.load_trained(folder / WEIGHTS_FILE, tensors=tensors)
         model.model_id = Path(str(name_or_path)).name or folder.resolve().name
         model.to(device=device, dtype=dtype)
         model.eval().requires_grad_(False)
         done: Self = model
         return done
 
-    def load_trained(self, path: Path, *, start: bool = False) -> None:
+    def load_trained(self, path: Path, *, start: bool = False, tensors: dict[str, Tensor] | None = None) -> None:
         """Fill the trained tensors from a safetensors file.
 
         Prompt texts that are not learned may be missing in it: they are the language model's own embeddings.
@@ -210,12 +229,13 @@ class PretrainedMixin:
             path: the file.
             start: a start for further training: an image model fits a video model, whose temporal modules stay new,
                 and one without LoRA a model with it.
+            tensors: those of the file that are wanted, where they are read already.
 
         Raises:
             WeightsError: the file is damaged, lacks or adds a tensor (the names are given), or was trained against
                 other frozen parts.
         """
-        tensors = read_tensors(path)
+        tensors = read_tensors(path) if tensors is None else tensors
         own: dict[str, Tensor] = dict(self.named_parameters())  # type: ignore[attr-defined]
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         if start:

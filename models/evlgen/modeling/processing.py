@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
-from evlgen.modeling.language import end_token, load_tokenizer
+from evlgen.modeling.language_model import end_token
 from evlgen.weights.checkpoints import find_checkpoint
 
 
@@ -42,6 +42,8 @@ class EVLGenProcessor:
         Raises:
             UsageError, WeightsError: as for `EVLGenForConditionalGeneration.from_pretrained`.
         """
+        from evlgen.modeling.language import load_tokenizer
+
         config = EVLGenConfig.from_pretrained(find_checkpoint(str(name_or_path)))
         return cls(config, load_tokenizer(config.language, report=report))
 

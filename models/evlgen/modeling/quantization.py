@@ -11,7 +11,6 @@ import logging
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 
 from evlgen.errors import UsageError
@@ -40,6 +39,7 @@ def loading_options(kind: str, dtype: torch.dtype, device: torch.device) -> dict
         )
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says in every product that it rounds to float16
     import bitsandbytes
+    import transformers
 
     known = bitsandbytes.supported_torch_devices
     if device.type not in known:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from evlgen.errors import UsageError
 from evlgen.modeling.distribution import SamplingDistribution, draw
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.prefix_cache import SharedPrefix
 
 LEAVE_AT = 0.125
@@ -51,7 +51,7 @@ class SampledCaptions:
 
 @torch.no_grad()
 def sample_captions(
-    language: FrozenLanguageModel,
+    language: LanguageModel,
     prefix_BPW: Tensor,
     *,
     samples: int,

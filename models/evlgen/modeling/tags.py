@@ -21,7 +21,7 @@ from evlgen.configuration import TagsConfig
 from evlgen.errors import UsageError
 
 if TYPE_CHECKING:
-    from evlgen.modeling.language import FrozenLanguageModel
+    from evlgen.modeling.language_model import LanguageModel
     from evlgen.modeling.vision import VisionTower
 
 
@@ -63,7 +63,7 @@ class Tagger:
         language: whose tokens tags become.
     """
 
-    def __init__(self, config: TagsConfig, vision: VisionTower, language: FrozenLanguageModel) -> None:
+    def __init__(self, config: TagsConfig, vision: VisionTower, language: LanguageModel) -> None:
         self.config, self.vision, self.language = config, vision, language
         self.names = class_names(config.classes)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
-from evlgen.modeling.language import FrozenLanguageModel
+from evlgen.modeling.language_model import LanguageModel
 
 # Closed word classes: they say nothing about the picture.
 FUNCTION_WORDS = frozenset(
@@ -46,7 +46,7 @@ class VocabularyObjective(nn.Module):
 
     embeddings_CW: Tensor
 
-    def __init__(self, language: FrozenLanguageModel, items: list[CaptionedItem], min_count: int) -> None:
+    def __init__(self, language: LanguageModel, items: list[CaptionedItem], min_count: int) -> None:
         super().__init__()
         self._words: dict[str, list[int]] = {}
         self._language = [language]  # a list: not a submodule
