@@ -227,7 +227,9 @@ def bench_model(
         )
         show(connector_times)
     if not reason:
-        real = EVLGenForConditionalGeneration.from_pretrained(model.name, device=device, dtype=dtype, report=report)
+        real = EVLGenForConditionalGeneration.from_pretrained(
+            model.name, device=device, dtype=dtype, captions_only=True, report=report
+        )
         for batch in sorted({1, request.caption_batch}):
             found = time_captions(real, request.r, batch=batch, new_tokens=request.new_tokens, tell=tell, limits=limits)
             show(found)

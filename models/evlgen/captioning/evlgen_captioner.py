@@ -85,7 +85,7 @@ def load_captioner(
     where = pick_device(device)
     cap_threads()
     loaded = EVLGenForConditionalGeneration.from_pretrained(
-        model, device=where, dtype=pick_dtype(dtype, where), report=report
+        model, device=where, dtype=pick_dtype(dtype, where), captions_only=True, report=report
     )
     loaded.check_prompt(prompt, max_new_tokens)
     return EVLGenCaptioner(loaded)
