@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from evlgen.system.names import escaped, printable
+from evlgen_cli.human_numbers import human_bytes
 from evlgen_cli.pace import Pace
-from evlgen_cli.texts import human_bytes
 
 
 class _Console(Console):
@@ -111,14 +111,6 @@ def progress(label: str, total: int | None, *, unit: str = "videos", in_bytes: b
         console=err,
     ) as shown:
         yield _RichBar(shown, shown.add_task(label, total=total, detail=""), pace)
-
-
-class StepReport(Protocol):
-    """How the library says how far a step is: in bytes, as downloads are, unless another unit is given."""
-
-    def __call__(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        """Say that `done` of `total` units of the step `name` are done."""
-        ...
 
 
 class Steps:

@@ -4,7 +4,7 @@ The rate is that of the whole run, its slow start included. The time left is tol
 the first results, which come late (the model warms up) or all at once (a batch), but from what followed them.
 """
 
-from evlgen_cli.texts import human_bytes, human_seconds
+from evlgen_cli.human_numbers import human_bytes, human_seconds
 
 ENOUGH_ARRIVALS = 3
 ENOUGH_SECONDS = 5.0

@@ -6,8 +6,8 @@ import typer
 
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, out, print_json, table
+from evlgen_cli.human_numbers import human_bytes, human_flops, human_seconds
 from evlgen_cli.options import DeviceOption, JsonOption
-from evlgen_cli.texts import human_bytes, human_flops, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.bench import BenchRequest, ModelReport

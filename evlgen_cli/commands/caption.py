@@ -17,6 +17,7 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.system.names import printable
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
+from evlgen_cli.human_numbers import human_seconds
 from evlgen_cli.options import (
     DeviceOption,
     DtypeOption,
@@ -30,7 +31,6 @@ from evlgen_cli.options import (
     out_file,
 )
 from evlgen_cli.signals import stop_on_signals, tell
-from evlgen_cli.texts import human_seconds
 
 STOP_SECONDS = 7.0
 """How long the batch in the model may take after SIGTERM: who sends it (Slurm, a container) kills after ten."""
@@ -181,9 +181,9 @@ class CaptionView(Listener):
         if text and not self._quiet:
             err.print(text)
 
-    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
+    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
         if self._report is not None:
-            self._report(name, done_bytes, total_bytes)
+            self._report(name, done, total, unit)
 
     def on_start(self, videos: int) -> None:
         self._downloads.close()

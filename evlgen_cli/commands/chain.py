@@ -12,11 +12,12 @@ import typer
 
 from evlgen.captioning import Listener, Row
 from evlgen.system.names import printable
+from evlgen.system.progress import ProgressCallback
 from evlgen_cli.commands.train_report import train_and_tell
-from evlgen_cli.console import Bar, StepReport, download_progress, err, print_json, progress, table
+from evlgen_cli.console import Bar, download_progress, err, print_json, progress, table
 from evlgen_cli.exits import Exit
+from evlgen_cli.human_numbers import human_seconds
 from evlgen_cli.signals import stop_on_signals, tell
-from evlgen_cli.texts import human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
@@ -83,7 +84,7 @@ class _Talk:
 
     def __init__(self) -> None:
         self._bars: ExitStack | None = None
-        self._report: StepReport | None = None
+        self._report: ProgressCallback | None = None
 
     def bars(self) -> ExitStack:
         """Closes bars when their step ends."""
@@ -125,8 +126,8 @@ class _Captions(Listener):
         self._talk = talk
         self._bar: Bar | None = None
 
-    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
-        self._talk.report(name, done_bytes, total_bytes)
+    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        self._talk.report(name, done, total, unit)
 
     def on_start(self, videos: int) -> None:
         self._talk.close()

@@ -10,9 +10,9 @@ from evlgen_cli import completion
 from evlgen_cli.commands.data_sets import broken_cell, list_sets, show_findings, show_set_check
 from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.exits import Exit
+from evlgen_cli.human_numbers import human_bytes, human_seconds
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
 from evlgen_cli.signals import stop_on_signals, tell
-from evlgen_cli.texts import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.data.caption_sources import PreparedSource

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlgen_cli.console import download_progress, out, print_json, table
-from evlgen_cli.texts import human_bytes, human_seconds
+from evlgen_cli.human_numbers import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe

@@ -7,7 +7,7 @@ import typer
 
 from evlgen.system.names import printable
 from evlgen_cli import completion
-from evlgen_cli.commands.predict import PredictionArguments, predict_first
+from evlgen_cli.commands.predict import predict_first, prediction_request
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
@@ -154,10 +154,15 @@ def evaluate(
     options = BootstrapOptions(bootstrap, seed, level)
     on_missing = parse_missing(missing)
     if model is not None or dataset is not None or questions is not None:
-        asked = PredictionArguments(
-            model, dataset, questions, predictions, references, media, output, split, prompt, normalise_questions,
-            num_beams, min_new_tokens, max_new_tokens, no_repeat_ngram, repetition_penalty, length_penalty, device,
-            dtype, retry_failed,
+        decoding = {
+            "num_beams": num_beams, "min_new_tokens": min_new_tokens, "max_new_tokens": max_new_tokens,
+            "no_repeat_ngram": no_repeat_ngram, "repetition_penalty": repetition_penalty,
+            "length_penalty": length_penalty,
+        }  # fmt: skip
+        asked = prediction_request(
+            model=model, questions=questions, predictions=predictions, references=references, dataset=dataset,
+            split=split, media=media, out=output, prompt=prompt, normalise_questions=normalise_questions,
+            decoding=decoding, device=device, dtype=dtype, retry_failed=retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

@@ -7,8 +7,8 @@ import typer
 
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, print_json, table
+from evlgen_cli.human_numbers import human_bytes
 from evlgen_cli.options import JsonOption
-from evlgen_cli.texts import human_bytes
 
 _RELEASED = "as released, at the released width"
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from evlgen_cli.console import StepReport, err, out, print_json
-from evlgen_cli.texts import human_bytes, human_seconds
+from evlgen.system.progress import ProgressCallback
+from evlgen_cli.console import err, out, print_json
+from evlgen_cli.human_numbers import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Recipe
@@ -24,7 +25,7 @@ _FIGURES = ("cider", "bleu-4", "rouge-l", "loss", "gap")
 
 
 def train_and_tell(
-    recipe: "Recipe", *, folder: Path, resume: bool, device: str, stop: Event, progress: StepReport
+    recipe: "Recipe", *, folder: Path, resume: bool, device: str, stop: Event, progress: ProgressCallback
 ) -> dict[str, Any]:
     """Run a recipe in this process, with a line on standard error for every log record.
 

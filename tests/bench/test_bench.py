@@ -15,7 +15,7 @@ from evlgen.bench.timing import Limits, Times, in_turn, time_captions
 from evlgen.errors import UsageError
 from evlgen_cli.commands.bench import _row, _show
 from evlgen_cli.exits import Exit
-from evlgen_cli.texts import human_flops
+from evlgen_cli.human_numbers import human_flops
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
 from tests.modeling.conftest import tiny_model
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from evlgen_cli import console
-from evlgen_cli.texts import human_bytes, human_seconds
+from evlgen_cli.human_numbers import human_bytes, human_seconds
 
 
 def test_table_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:

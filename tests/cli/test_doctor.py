@@ -16,7 +16,7 @@ from typer.testing import Result
 from evlgen import __version__, arithmetic
 from evlgen.modeling import hardware
 from evlgen_cli import diagnosis
-from evlgen_cli.diagnosis import Check, files, machine, software
+from evlgen_cli.diagnosis import Check
 
 
 def raising(error: Exception) -> Callable[..., object]:
@@ -58,29 +58,29 @@ def test_this_machine_can_run_the_tests(cli: Callable[..., Result]) -> None:
 
 def test_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", raising(OSError("libtorch.so:\n not found")))
-    assert software.torch() == Check(
+    assert diagnosis.torch() == Check(
         "torch",
         "broken",
         "cannot be imported: OSError: libtorch.so: not found",
         "pip install --force-reinstall torch",
     )
-    assert (software.pyav().status, software.ffmpeg_package().status) == ("broken", "broken")
+    assert (diagnosis.pyav().status, diagnosis.ffmpeg_package().status) == ("broken", "broken")
 
 
 def test_an_old_pyav_can_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(__version__="14.0.1"))
-    assert software.pyav().found == "14.0.1 carries an FFmpeg that can deadlock"
+    assert diagnosis.pyav().found == "14.0.1 carries an FFmpeg that can deadlock"
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", raising(importlib.metadata.PackageNotFoundError()))
-    assert software.packages().found.startswith("missing: transformers, timm, ")
-    assert software.decord() == Check("decord", "note", "not installed; PyAV is used")
+    assert diagnosis.packages().found.startswith("missing: transformers, timm, ")
+    assert diagnosis.decord() == Check("decord", "note", "not installed; PyAV is used")
 
 
 def test_two_packages_called_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.4")
-    assert software.ffmpeg_package() == Check(
+    assert diagnosis.ffmpeg_package() == Check(
         "ffmpeg-python",
         "broken",
         "the package ffmpeg is installed and shadows ffmpeg-python",
@@ -92,8 +92,8 @@ def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(importlib, "import_module", raising(ImportError()))
-    assert software.ffmpeg_binary().found == "not found; needed only for --backend ffmpeg"
-    assert software.java().found == "not found; METEOR and SPICE are skipped"
+    assert diagnosis.ffmpeg_binary().found == "not found; needed only for --backend ffmpeg"
+    assert diagnosis.java().found == "not found; METEOR and SPICE are skipped"
 
 
 def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
@@ -102,7 +102,7 @@ def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
     milliseconds = {torch.float32: 3.0, torch.bfloat16: 1.0}
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setattr(hardware, "_product_seconds", lambda dtype: milliseconds[dtype] / 1e3)
-    monkeypatch.setattr(diagnosis, "CHECKS", [machine.arithmetic])
+    monkeypatch.setattr(diagnosis, "CHECKS", [diagnosis.arithmetic])
 
     def found(*arguments: str) -> str:
         hardware.cpu_arithmetic.cache_clear()  # another process
@@ -122,15 +122,17 @@ def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
 
 def test_memory_of_a_container(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("2000000000\n")
-    assert machine.memory(tmp_path / "memory.max") == Check("memory", "note", "2.0 GB", "evlgen-mini needs about 2 GB")
+    assert diagnosis.memory(tmp_path / "memory.max") == Check(
+        "memory", "note", "2.0 GB", "evlgen-mini needs about 2 GB"
+    )
 
 
 def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "not" / "yet"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e9))
-    assert files.cache() == Check("cache", "ok", f"{tmp_path}/not/yet, empty; 5.0 GB free on its disk")
+    assert diagnosis.cache() == Check("cache", "ok", f"{tmp_path}/not/yet, empty; 5.0 GB free on its disk")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=5e8))
-    assert files.cache().status == "note"
+    assert diagnosis.cache().status == "note"
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "file"))
-    assert (files.cache().status, files.cache().found) == ("broken", f"{tmp_path}/file cannot be written")
+    assert (diagnosis.cache().status, diagnosis.cache().found) == ("broken", f"{tmp_path}/file cannot be written")

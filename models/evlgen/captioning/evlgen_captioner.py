@@ -13,9 +13,7 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.hashes import sha256_of
-
-DownloadReport = Callable[[str, int, int | None], None]
-"""Called with file name, bytes done, bytes in all (None where unknown)."""
+from evlgen.system.progress import ProgressCallback
 
 GPU_BATCH_SIZE = 16
 CPU_BATCH_SIZE = 4
@@ -59,7 +57,7 @@ def load_captioner(
     model: str,
     device: str,
     dtype: str,
-    report: DownloadReport | None = None,
+    report: ProgressCallback | None = None,
     *,
     prompt: str = "",
     max_new_tokens: int = DecodingOptions.max_new_tokens,

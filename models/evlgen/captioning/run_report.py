@@ -18,8 +18,8 @@ class Listener:
     def on_plan(self, plan: Plan) -> None:
         """Videos were found and compared with the output."""
 
-    def on_download(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
-        """A weight file is being downloaded."""
+    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        """A weight file is being downloaded; see `evlgen.system.progress.ProgressCallback`."""
 
     def on_start(self, videos: int) -> None:
         """The model is loaded; `videos` videos are about to be captioned."""
