@@ -1,6 +1,6 @@
 """EVLGen: expedited training of visually conditioned language generation (Jian et al., ACL 2024, arXiv 2310.03291).
 
-The rooms, in the order in which data walks through them: errors, system, splits, configuration, decoding_options,
+The rooms, in the order in which data walks through them: errors, system, configuration, decoding_options, annotations,
 recipes, weights, video, modeling, data, training, captioning, workflow. Importing this package imports none of them, so
 that `evlgen --help` stays fast.
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evlgen.data.questions import read_questions
 from typer.testing import CliRunner, Result
 
 from evlgen.captioning import Caption, EVLGenCaptioner, PromptedClip, Summary, read_captions
@@ -25,7 +26,6 @@ from evlgen.captioning.prediction import (
     predict,
     write_results,
 )
-from evlgen.data.questions import read_questions
 from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 from tests.data.published_sets import SETS

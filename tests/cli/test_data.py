@@ -45,7 +45,7 @@ def test_check_says_what_is_there(recipe_file: Path) -> None:
     assert table[1] == [f"{name}/captions", "train", "4", "8", "-", "0", "fine"]
     assert table[2][-3:] == ["0", "stops", "a", "run"][-3:]
     assert done.stderr == (
-        f"{name}/val: {recipe_file.parent / 'captions.jsonl'} has no rows of split 'val' (its splits are train)\n"
+        f"{name}/val: {recipe_file.parent / 'captions.jsonl'} has no split 'val' (its splits are train (4))\n"
     )
 
 

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from evlgen.data import features
-from evlgen.data.captions import CaptionedItem, MediaStore
+from evlgen.data.captions import CaptionedItem
 from evlgen.data.encoder import FrozenTower, encode_rows
 from evlgen.data.features import FeatureCache, build_features, open_store
+from evlgen.data.media import MediaStore
 from evlgen.data.views import make_views
 from evlgen.errors import EvlgenError, UsageError
 from tests.data.media_files import clip, decode_frames, lay_out, png

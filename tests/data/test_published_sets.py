@@ -68,8 +68,7 @@ def test_a_cut_captions_file_is_one_line(made: Callable[[str], Path], name: str)
     if name == "msvd":  # a text that is cut between two lines cannot be told from a shorter one
         assert not check.is_fine
         assert check.error == (
-            f"{root / file} line 6: expected a clip and its caption, such as mv89psg6zh4_33_46 A bird sings., found "
-            f"'04Gt01vat'"
+            f"{root / file} line 6: expected the name of a video or image, and a caption, found '04Gt01vat'"
         )
         return
     assert check.error.startswith(f"{root / file} is not JSON: ")
@@ -188,7 +187,7 @@ def test_a_split_that_the_captions_file_lacks(made: Callable[[str], Path]) -> No
     path.write_text(json.dumps(content))
     done = check_set("msrvtt", root)
     assert [s.items for s in done.splits] == [3, 0, 1]
-    assert done.splits[1].error == f"{path} has no rows of split 'validate' (its splits are train)"
+    assert done.splits[1].error == f"{path} has no split 'validate' (its splits are train (3))"
 
 
 def test_msvd_needs_a_list_of_its_splits(made: Callable[[str], Path]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from evlgen.errors import UsageError
 from evlgen.metrics.pairing import pair
-from evlgen.metrics.reading import Predictions, References
+from evlgen.metrics.predictions import Predictions
+from evlgen.metrics.references import References
 
 
 def predicted(*ids: str, failed: dict[str, str] | None = None) -> Predictions:

@@ -20,16 +20,9 @@ from pathlib import Path
 from evlgen.captioning.items import Video
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
-from evlgen.video.stills import IMAGE_SUFFIXES
+from evlgen.system.suffixes import MEDIA_SUFFIXES
 
-MEDIA_EXTENSIONS = IMAGE_SUFFIXES | frozenset(
-    f".{name}"
-    for name in (
-        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m1v", "m2ts"),
-        *("m2v", "m4v", "mjpeg", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogm", "ogv", "rm", "rmvb", "ts"),
-        *("vob", "webm", "wmv", "y4m"),
-    )
-)
+MEDIA_EXTENSIONS = frozenset(MEDIA_SUFFIXES)
 """What counts in a folder. A file named by itself or in a list is taken whatever it is called."""
 
 _SHOWN = 3  # URLs in an error

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from evlgen.data.captions import MediaStore
 from evlgen.data.datasets.finding import Located, recognise
+from evlgen.data.media import MediaStore
 from evlgen.errors import EvlgenError, UsageError
 
 _CAPTION_FILES = ("{split}.jsonl", "captions.jsonl")

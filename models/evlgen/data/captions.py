@@ -1,27 +1,18 @@
-"""Captioned items from a file of captions, whatever its layout: rows of one file gather, captions become one line."""
+"""Captioned items to train on: the rows of a captions file, gathered by picture or video, with captions in one line.
+
+`evlgen.annotations` reads the file, whatever its layout.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from evlgen.annotations.layouts import CaptionRow, read_caption_rows
+from evlgen.annotations.splits import chosen_splits
 from evlgen.data.datasets.finding import resolve_source
-from evlgen.data.layouts import read_rows
-from evlgen.data.media import IMAGE_SUFFIXES, MediaStore
-from evlgen.data.rows import Row
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource, expand_path
-from evlgen.splits import usual_name
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "CaptionFile",
-    "CaptionedItem",
-    "MediaStore",
-    "clean_caption",
-    "read_captions",
-    "read_items",
-]
 
 
 @dataclass(frozen=True)
@@ -76,29 +67,26 @@ class CaptionFile:
 
 
 def read_captions(source: DataSource, *, lower_case: bool) -> CaptionFile:
-    """Items of a source; rows of the same file gather.
+    """Read the items of a source; rows of the same picture or video gather.
 
     Raises:
         UsageError: the file is missing or a row is not what it must be, file and line are named; or no row is left.
     """
     source = resolve_source(source)
     path = expand_path(source.captions)
-    wanted = source.split.split("+") if source.split is not None else []
-    rows: dict[str, list[Row]] = {}
-    splits: set[str] = set()
-    for row in read_rows(path):
-        splits.add(row.split or "")
-        if not wanted or _wanted(row.split, wanted, splits):
-            rows.setdefault(row.name, []).append(row)
-    if not splits.isdisjoint(wanted):  # the names asked for may have come after rows of another spelling
-        own = {n: [r for r in found if _wanted(r.split, wanted, splits)] for n, found in rows.items()}
-        rows = {n: found for n, found in own.items() if found}
-    if not rows:
-        have = ", ".join(sorted(splits - {""}))
-        raise UsageError(
-            f"{path} has no rows" + (f" of split {source.split!r}" if source.split else ""),
-            (f"its splits are {have}" if have else "its rows name no split") if source.split else "",
-        )
+    if not path.exists():
+        raise UsageError(f"captions file {path} does not exist", "check data.*.captions in the recipe")
+    read = list(read_caption_rows(path, answers=True).rows)
+    if source.split is not None:
+        names: dict[str, set[str]] = {}
+        for row in read:
+            if row.split is not None:
+                names.setdefault(row.split, set()).add(row.name)
+        wanted = chosen_splits(path, source.split, {split: len(found) for split, found in names.items()})
+        read = [row for row in read if row.split in wanted]
+    rows: dict[str, list[CaptionRow]] = {}
+    for row in read:
+        rows.setdefault(row.name, []).append(row)
     items: list[CaptionedItem] = []
     uncaptioned: dict[str, str] = {}
     for name, found in list(rows.items())[: source.limit]:
@@ -121,13 +109,6 @@ def read_items(source: DataSource, *, lower_case: bool) -> list[CaptionedItem]:
     for name, where in found.uncaptioned.items():
         raise UsageError(f"{expand_path(source.captions)} {where}: {name} has no captions")
     return found.items
-
-
-def _wanted(split: str | None, wanted: list[str], seen: set[str]) -> bool:
-    """Whether a row is of a split that is asked for, by its own name, or by another spelling where none has its own."""
-    if split is None or split in wanted:
-        return split is not None
-    return any(one not in seen and usual_name(split) == usual_name(one) for one in wanted)
 
 
 def clean_caption(text: str, *, lower_case: bool) -> str:

@@ -19,10 +19,7 @@ from typing import Self
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import expand_path
-from evlgen.video.stills import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".ts", ".gif")
-_SUFFIXES = ("", *VIDEO_SUFFIXES, *sorted(IMAGE_SUFFIXES))
+from evlgen.system.suffixes import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 
 # what the archives' own readers raise: ValueError and OverflowError for sizes and times that are no numbers
 _DAMAGED = (
@@ -100,8 +97,8 @@ class MediaStore:
 
     def _find(self, name: str) -> str | None:
         name = name.removeprefix("./")
-        suffixed = PurePosixPath(name).suffix.lower() in _SUFFIXES[1:]
-        for suffix in ("",) if suffixed else _SUFFIXES:
+        suffixed = PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES
+        for suffix in ("",) if suffixed else ("", *MEDIA_SUFFIXES):
             whole = name + suffix
             if self._archive is None:
                 try:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from evlgen.annotations.questions import Answers
 from evlgen.errors import UsageError
 from evlgen.metrics.bootstrap import Floats, caution, interval, mean_of, resample
 from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score
-from evlgen.metrics.reading import Answers, Predictions
+from evlgen.metrics.predictions import Predictions
 from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
 
 

@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from evlgen.annotations.columns import MEDIA_SUFFIX
 from evlgen.errors import UsageError
-from evlgen.metrics.files.contents import Predictions, References
-from evlgen.metrics.files.fields import MEDIA_SUFFIX
+from evlgen.metrics.predictions import Predictions
+from evlgen.metrics.references import References
 
 _COCO_NUMBER = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})", re.IGNORECASE)
 _MSR_VTT_NUMBER = re.compile(r"video(\d+)", re.IGNORECASE)

@@ -15,16 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.data.layouts import read_rows
+from evlgen.annotations.layouts import CaptionRow, read_caption_rows
+from evlgen.annotations.splits import same_splits
 from evlgen.data.media import MediaStore
-from evlgen.data.rows import Row
 from evlgen.errors import UsageError
 from evlgen.recipes.loading import load_recipe
 from evlgen.system.files import write_text
 
 BASE = "mini-pretrain"
 START = "evlgen-mini"
-_VALIDATION = ("val", "validation", "validate", "valid", "dev")
 _SHOWN = 3
 
 
@@ -46,7 +45,7 @@ class OwnData:
     train: list[str]
     validation: list[str]
     validation_split: str
-    rows: list[Row]
+    rows: list[CaptionRow]
     missing: list[str]
 
     @property
@@ -65,7 +64,7 @@ def look_at(captions: Path, media: Path | None = None) -> OwnData:
     Raises:
         UsageError: the file cannot be read, has too few items, or none of its files is there.
     """
-    rows = [row for row in read_rows(captions) if row.captions]
+    rows = [row for row in read_caption_rows(captions, answers=True).rows if any(c.strip() for c in row.captions)]
     names = list(dict.fromkeys(row.name for row in rows))
     split_of = {row.name: row.split or "" for row in rows}
     media = captions.parent if media is None else media
@@ -75,7 +74,7 @@ def look_at(captions: Path, media: Path | None = None) -> OwnData:
         hint = "name their folder with --media" if media == captions.parent else "is it another folder?"
         raise UsageError(f"none of the {len(names)} files of {captions} is in {media}: {missing[0]}", hint)
     splits = list(dict.fromkeys(split_of.values()))
-    held = next((split for split in _VALIDATION if split in splits), "")
+    held = next(iter(same_splits("val", splits)), "")
     learned = [name for name in names if split_of[name] in ("train", "")]
     if not learned:
         raise UsageError(

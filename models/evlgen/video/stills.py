@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""What counts as a still picture in a folder; .gif counts as a video."""
 
 _ANIMATED = ("GIF", "WEBP", "PNG")
 _ROTATIONS = {3: -180, 6: -90, 8: 90}  # EXIF orientation -> degrees counter-clockwise; mirror images aside

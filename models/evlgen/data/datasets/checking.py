@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.annotations.questions import read_questions
 from evlgen.data.captions import read_captions
 from evlgen.data.datasets.description import PublishedSet
 from evlgen.data.datasets.finding import Located, check_root, locate, shortened
 from evlgen.data.datasets.registry import find_set, find_split
 from evlgen.data.file_checks import decode_files, look_at_files
 from evlgen.data.findings import Findings
-from evlgen.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaStore, file_path
-from evlgen.data.questions import read_questions
+from evlgen.data.media import MediaStore, file_path
 from evlgen.errors import FileFailure, UsageError
 from evlgen.recipes import DataSource
 from evlgen.system.progress import ProgressCallback
+from evlgen.system.suffixes import MEDIA_SUFFIXES
 
 DECODED_FRAMES = 4
 _SHOWN = 3
@@ -221,8 +222,7 @@ def _unnamed(named: set[Path], root: Path) -> list[str]:
     for folder in sorted({path.parent for path in named}):
         if not folder.is_dir():
             continue
-        suffixes = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}
-        left = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p not in named)
+        left = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in MEDIA_SUFFIXES and p not in named)
         if left:
             more = ", ..." if len(left) > _SHOWN else ""
             counted = "1 file has" if len(left) == 1 else f"{len(left)} files have"

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from evlgen.annotations.splits import FLICKR30K_LISTS
 from evlgen.data.datasets.description import Layout, Media, PublishedSet, Split, media, places
-from evlgen.splits import FLICKR30K_LISTS
 
 _KARPATHY_FOLDERS = ("", "annotations", "karpathy", "caption_datasets")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evlgen.annotations.splits import MSVD_LISTS, MSVD_MAPPING
 from evlgen.data.datasets.description import Layout, PublishedSet, Split, media, places
-from evlgen.splits import MSVD_LISTS, MSVD_MAPPING
 
 _MSRVTT_TRAIN_VAL = places(
     "train_val_videodatainfo.json",

@@ -18,9 +18,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.media import IMAGE_SUFFIXES
 from evlgen.errors import UsageError
 from evlgen.system.jsons import parse_json
+from evlgen.system.suffixes import IMAGE_SUFFIXES
 
 Int64 = NDArray[np.int64]
 

@@ -2,19 +2,18 @@
 
 MSVD (Chen and Dolan, ACL 2011): youtube_mapping.txt numbers the clips, and the split that everyone uses (Venugopalan et
 al., NAACL 2015) goes by number; or train_list.txt, val_list.txt and test_list.txt. Flickr30k's token file: train.txt,
-val.txt and test.txt of Flickr30k Entities. Both the data and the metrics room read such files, so this lies below both.
+val.txt and test.txt of Flickr30k Entities.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from evlgen.annotations.columns import MSVD_CLIP
 from evlgen.errors import UsageError
 
-MSVD_CLIP = re.compile(r"[\w-]{11}_\d+_\d+")
-"""A clip of MSVD: the YouTube id, then its start and end in seconds."""
 MSVD_MAPPING = "youtube_mapping.txt"
 MSVD_LISTS = "{}_list.txt"
 FLICKR30K_LISTS = "{}.txt"
@@ -22,7 +21,7 @@ FLICKR30K_LISTS = "{}.txt"
 _OTHER_NAMES = {"validate": "val", "validation": "val", "valid": "val", "dev": "val", "training": "train"}
 """MSR-VTT says validate where others say val."""
 
-_NUMBERED = re.compile(rf"({MSVD_CLIP.pattern})\s+vid(\d+)")
+_NUMBERED = re.compile(rf"({MSVD_CLIP})\s+vid(\d+)")
 _LAST = (("train", 1200), ("val", 1300), ("test", 1970))
 _SPLITS = ("train", "val", "test")
 
@@ -37,6 +36,24 @@ def same_splits(name: str, there: Collection[str]) -> list[str]:
     return [name] if name in there else [split for split in there if usual_name(split) == usual_name(name)]
 
 
+def chosen_splits(path: Path, asked: str, sizes: Mapping[str, int]) -> set[str]:
+    """The splits of a file that are asked for.
+
+    Args:
+        path: the file, for errors.
+        asked: a split, or several with + between.
+        sizes: how many items each split of the file has.
+
+    Raises:
+        UsageError: there is no such split; all are told.
+    """
+    found = [same_splits(name, sizes) for name in ([asked] if asked in sizes else asked.split("+"))]
+    if not all(found):
+        listed = ", ".join(f"{name} ({size})" for name, size in sizes.items())
+        raise UsageError(f"{path} has no split {asked!r}", f"its splits are {listed}" if sizes else "it names none")
+    return {split for each in found for split in each}
+
+
 def listed_splits(captions: Path, first: str) -> dict[str, str]:
     """Name -> split, from lists beside a captions file; empty if there are none.
 
@@ -48,7 +65,7 @@ def listed_splits(captions: Path, first: str) -> dict[str, str]:
         UsageError: a list cannot be read, a line is not what it must be, or two lists share a name.
     """
     folder = captions.parent
-    if MSVD_CLIP.fullmatch(first):
+    if re.fullmatch(MSVD_CLIP, first):
         return _numbered(folder / MSVD_MAPPING) or _lists(folder, MSVD_LISTS, "")
     return _lists(folder, FLICKR30K_LISTS, ".jpg") if first.endswith(".jpg") else {}
 

@@ -4,6 +4,9 @@ Where a row has several columns that could be the id, the first of `ID_COLUMNS` 
 "id", which in COCO's annotations numbers the captions and not the images.
 """
 
+from __future__ import annotations
+
+import difflib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -11,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import UsageError
+from evlgen.system.suffixes import MEDIA_SUFFIXES
 
-ID_COLUMNS = (
-    *("question_id", "questionid"),
-    *("video", "image", "file", "path", "file_name", "filename", "image_name"),
-    *("image_id", "video_id", "videoid", "id", "name"),
-)
+QUESTION_ID_COLUMNS = ("question_id", "questionid")
+FILE_COLUMNS = ("video", "image", "file", "path", "file_name", "filename", "image_name")
+NUMBER_COLUMNS = ("image_id", "video_id", "videoid")
+NAME_COLUMNS = (*FILE_COLUMNS, *NUMBER_COLUMNS, "id", "name")
+ID_COLUMNS = (*QUESTION_ID_COLUMNS, *NAME_COLUMNS)
 PREDICTION_COLUMNS = ("caption", "prediction", "predicted_caption", "text", "answer", "sentence", "captions")
-REFERENCE_COLUMNS = (
+CAPTION_COLUMNS = (
     *("captions", "caption", "encap", "references", "reference", "sentences", "sentence"),
-    *("description", "text", "comment", "raw"),
+    *("text", "description", "comment", "raw"),
 )
 ANSWER_COLUMNS = ("answers", "answer", "direct_answers")
 NESTED_COLUMNS = ("caption", "raw", "sentence", "text", "answer")
 GROUP_COLUMNS = ("domain", "category")
-ALL_COLUMNS = frozenset((*ID_COLUMNS, *PREDICTION_COLUMNS, *REFERENCE_COLUMNS, *ANSWER_COLUMNS))
+ALL_COLUMNS = frozenset((*ID_COLUMNS, *PREDICTION_COLUMNS, *CAPTION_COLUMNS, *ANSWER_COLUMNS))
 
-MEDIA_SUFFIX = re.compile(
-    r"\.(?:mp4|m4v|avi|mkv|webm|mov|mpe?g|ts|flv|wmv|3gp|ogv|gif|jpe?g|png|webp|bmp|tiff?)$", re.IGNORECASE
-)
-_MEDIA_NAME = rf"\S+{MEDIA_SUFFIX.pattern[:-1]}"
-TEXT_LINE = re.compile(rf"((?:[\w-]{{11}}_\d+_\d+|video\d+|{_MEDIA_NAME})(?:#\d+)?)\s+(\S.*)", re.IGNORECASE)
+MEDIA_SUFFIX = re.compile(rf"\.(?:{'|'.join(suffix[1:] for suffix in MEDIA_SUFFIXES)})$", re.IGNORECASE)
+MSVD_CLIP = r"[\w-]{11}_\d+_\d+"
+"""A clip of MSVD: the YouTube id, then its start and end in seconds."""
+TEXT_LINE = re.compile(rf"((?:{MSVD_CLIP}|video\d+|\S+{MEDIA_SUFFIX.pattern[:-1]})(?:#\d+)?)\s+(\S.*)", re.IGNORECASE)
 """A name that can be nothing else (a clip of MSVD, a video of MSR-VTT, a media file), and a caption."""
 
 
 @lru_cache(maxsize=1024)
 def find(keys: tuple[str, ...], wanted: tuple[str, ...]) -> str | None:
-    """The first of the wanted columns that is among the keys, as the keys spell it."""
+    """The first of the wanted columns that is among the keys, as the keys spell it; None if there is none."""
     spelled = {key.strip().casefold(): key for key in reversed(keys)}
     return next((spelled[name] for name in wanted if name in spelled), None)
 
@@ -70,17 +73,17 @@ def _is_text(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
-def row_id(path: Path, where: str, row: Mapping[str, Any]) -> str:
-    """The id of a row.
+def row_id(path: Path, where: str, row: Mapping[str, Any], columns: tuple[str, ...] = ID_COLUMNS) -> str:
+    """The id of a row: of the first of the columns that it has.
 
     Raises:
-        UsageError: it has none.
+        UsageError: it has none, or its id is not one.
     """
-    column = find(tuple(row), ID_COLUMNS)
+    column = find(tuple(row), columns)
     if column is None:
         raise UsageError(
-            f"{path} {where}: no id column, only {shown_keys(row)}",
-            "expected video, image, file, path, file_name, image_id, video_id, id, name or question_id",
+            f"{path} {where}: no id column, only {shown_keys(row)}{_near(row, FILE_COLUMNS)}",
+            f"expected one of {', '.join(columns)}",
         )
     return id_text(path, where, row[column], column)
 
@@ -101,20 +104,25 @@ def id_text(path: Path, where: str, value: object, column: str) -> str:
 
 
 def second_id(row: Mapping[str, Any]) -> str | None:
-    """The number or id by which predictions may know a row that is called by a file."""
-    column = find(tuple(row), ID_COLUMNS)
-    other = find(tuple(row), ("image_id", "video_id", "videoid"))
-    return None if other in (None, column) else str(row[other])
+    """The number or id by which predictions may know a row that is called by a file; None if there is none."""
+    other = find(tuple(row), NUMBER_COLUMNS)
+    return None if other in (None, find(tuple(row), NAME_COLUMNS)) else str(row[other])
 
 
-def id_note(row: Mapping[str, Any]) -> str | None:
-    """A line that says which column the ids come from, where there was a choice."""
-    names = [key for key in row if key.strip().casefold() in ID_COLUMNS]
-    if len(names) < 2:
-        return None
-    used = find(tuple(row), ID_COLUMNS)
+def id_note(row: Mapping[str, Any], columns: tuple[str, ...] = ID_COLUMNS) -> list[str]:
+    """One line that says which column the ids come from, where there was a choice; else none."""
+    names = [key for key in row if key.strip().casefold() in columns]
+    used = find(tuple(row), columns)
     others = ", ".join(name for name in names if name != used)
-    return f"ids are those of column {used} (not used: {others})"
+    return [f"ids are those of column {used} (not used: {others})"] if others else []
+
+
+def no_captions(path: Path, where: str, row: Mapping[str, Any], columns: tuple[str, ...]) -> UsageError:
+    """The error of a row that has none of the columns of captions."""
+    return UsageError(
+        f"{path} {where}: no caption column, only {shown_keys(row)}{_near(row, columns)}",
+        f"expected one of {', '.join(columns)}",
+    )
 
 
 def texts(path: Path, where: str, value: object, column: str) -> list[str]:
@@ -125,30 +133,26 @@ def texts(path: Path, where: str, value: object, column: str) -> list[str]:
     """
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        out = []
-        for one in value:
-            if isinstance(one, dict):
-                one = one.get(find(tuple(one), NESTED_COLUMNS) or "")
-            if not isinstance(one, str):
-                raise UsageError(f"{path} {where}: {column} holds {shown(one)}, expected text")
-            out.append(one)
-        return out
-    raise UsageError(f"{path} {where}: {column} is {shown(value)}, expected text")
+    if not isinstance(value, list):
+        raise UsageError(f"{path} {where}: {column} is {shown(value)}, expected text")
+    out = []
+    for one in value:
+        if isinstance(one, dict):
+            one = one.get(find(tuple(one), NESTED_COLUMNS) or "")
+        if not isinstance(one, str):
+            raise UsageError(f"{path} {where}: {column} holds {shown(one)}, expected text")
+        out.append(one)
+    return out
 
 
 def shown(value: object) -> str:
     """A value in a few characters, as JSON names it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    kinds: tuple[tuple[type, str], ...] = ((dict, "an object"), (list, "a list"))
-    text = next((name for kind, name in kinds if isinstance(value, kind)), None)
-    if text is None:
-        text = repr(value)
-        text = text if len(text) <= 40 else f"{text[:40]}…"
-    return text
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def shown_keys(value: Mapping[str, Any]) -> str:
@@ -156,6 +160,12 @@ def shown_keys(value: Mapping[str, Any]) -> str:
     keys = [repr(key) if len(key) <= 40 else f"{key[:40]!r}…" for key in list(value)[:8]]
     more = len(value) - len(keys)
     return ", ".join(keys) + (f" and {more} more" if more else "") if keys else "nothing"
+
+
+def _near(row: Mapping[str, Any], columns: tuple[str, ...]) -> str:
+    """Which column may be misspelled, in words; "" if none looks like one of `columns`."""
+    pairs = [(key, difflib.get_close_matches(key.strip().casefold(), columns, n=1, cutoff=0.75)) for key in row]
+    return next((f"; did you mean {near[0]!r} by {key!r}?" for key, near in pairs if near and near[0] != key), "")
 
 
 def counted(count: int, one: str, many: str) -> str:

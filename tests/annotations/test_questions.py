@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evlgen.data.questions import Question, read_questions
+from evlgen.annotations.questions import Question, read_questions
 from evlgen.errors import UsageError
 from tests.data.published_sets import SETS, write
 
@@ -79,8 +79,8 @@ Q = {"question_id": 1, "image": "a.jpg", "question": "?"}
     [
         ([Q, {**Q}], "q.json entry 2: question 1 is there twice (keep one of the two)"),
         ([{**Q, "question_id": None}], "q.json entry 1: question_id is null, expected a name or a whole number"),
-        ([{**Q, "question": " "}], 'q.json entry 1: question is " ", expected text'),
-        ([{**Q, "answers": ["x", 3]}], "q.json entry 1: an answer is 3, expected text"),
+        ([{**Q, "question": " "}], "q.json entry 1: question is ' ', expected text"),
+        ([{**Q, "answers": ["x", 3]}], "q.json entry 1: answers holds 3, expected text"),
         ([{**Q, "image": ""}], "q.json entry 1: names no picture (expected image (a file name), or COCO's image_id)"),
         (
             [{**Q, "image": None, "image_id": 7}],
@@ -89,7 +89,7 @@ Q = {"question_id": 1, "image": "a.jpg", "question": "?"}
         ),
         ([3], "q.json entry 1: expected an object, found 3"),
         ([], "q.json has no questions (KNOWN)"),
-        ({"a": 1}, "q.json holds no questions of a known layout: it has 'a' (KNOWN)"),
+        ({"a": 1}, "q.json is JSON of no known layout: it has 'a' (KNOWN)"),
         ("{", "q.json is not JSON: expecting property name enclosed in double quotes at line 1, column 2 (is it a "
               "whole file?)"),
         (f"{json.dumps(Q)}\n{{", "q.json line 2 is not JSON: expecting property name enclosed in double quotes at "
@@ -103,7 +103,10 @@ def test_bad_questions_are_one_line(tmp_path: Path, content: Any, says: str) -> 
     write(tmp_path / "q.json", content)
     with pytest.raises(UsageError) as error:
         read_questions(tmp_path / "q.json")
-    known = "known are the questions of VQAv2, OK-VQA and GQA, and rows of {question_id, image, question, answers}"
+    known = (
+        "known are questions and annotations of VQAv2 and OK-VQA, questions of GQA, and rows of {question_id, image, "
+        "question, answers}"
+    )
     assert str(error.value) == f"{tmp_path}/{says.replace('KNOWN', known)}"
 
 
@@ -117,14 +120,17 @@ def test_bad_answers_are_one_line(tmp_path: Path) -> None:
             f"1 of 2 questions of {questions} have no answers in {answers}, such as 2 (are the two",
         ),
         ({"annotations": [one, one]}, f"{answers} annotations entry 2: question 1 is there twice"),
-        ({"annotations": [{"question_id": 1}]}, f"{answers} annotations entry 1: expected question_id and answers, "),
-        ({"questions": []}, f"{answers} holds no answers (expected annotations of VQAv2 or OK-VQA"),
+        (
+            {"annotations": [{"question_id": 1}]},
+            f"{answers} annotations entry 1: no answers, only 'question_id' (known are",
+        ),
+        ({"questions": []}, f"{answers} has no questions (known are"),
     ):
         write(answers, content)
         with pytest.raises(UsageError) as error:
             read_questions(questions, answers)
         assert str(error.value).startswith(says)
-    with pytest.raises(UsageError, match=r"none.json does not exist, expected a file"):
+    with pytest.raises(UsageError, match=r"no such file: .*none.json"):
         read_questions(tmp_path / "none.json")
     with pytest.raises(UsageError, match=r"is a folder, expected a file"):
         read_questions(tmp_path)

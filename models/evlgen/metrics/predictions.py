@@ -1,33 +1,55 @@
 """Captions, or answers, that a model gave: what `evlgen caption` writes, results of COCO and VQA, and plain rows."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from evlgen.errors import UsageError
-from evlgen.metrics.files.contents import Predictions
-from evlgen.metrics.files.fields import (
+from evlgen.annotations.columns import (
     PREDICTION_COLUMNS,
     counted,
     find,
     id_note,
     is_mapping,
     is_row,
+    no_captions,
     row_id,
     shown,
     shown_keys,
     texts,
     wrapped_rows,
 )
-from evlgen.metrics.files.opening import Source, inspect
-from evlgen.metrics.files.records import Row, json_value, list_rows, rows
+from evlgen.annotations.layouts import OWN_CAPTIONS, is_own
+from evlgen.annotations.opening import AnnotationFile, open_annotations
+from evlgen.annotations.records import Record, json_value, list_records, records
+from evlgen.errors import UsageError
 
-LAYOUTS = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption}, and rows with an id and a caption"
+_LAYOUTS = "known are captions.jsonl of evlgen, COCO or VQA results, {id: caption}, and rows with an id and a caption"
 
 
-def read_predictions(path: Path | str) -> Predictions:
+@dataclass(frozen=True)
+class Predictions:
+    """Captions, or answers to questions, that a model gave.
+
+    Attributes:
+        path: the file.
+        layout: what kind of file it is, in words.
+        captions: by id, in file order.
+        failed: ids whose row says that there is no caption, and why.
+        notes: one line for each thing that a user should know.
+    """
+
+    path: Path
+    layout: str
+    captions: dict[str, str]
+    failed: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def read_predictions(path: Path) -> Predictions:
     """Read the captions that a model gave, in any known layout; it is found from the content.
 
     A row without a caption (null, or status "error" in a file of `evlgen caption`) is a failed one; an empty caption is
@@ -36,17 +58,16 @@ def read_predictions(path: Path | str) -> Predictions:
     Raises:
         UsageError: it cannot be read, is of no known layout, or has two captions for one id; file and line are named.
     """
-    path = Path(path)
-    source = inspect(path)
-    if source.form != "json":
-        return _from_rows(source, None)
-    value = json_value(source)
+    file = open_annotations(path)
+    if file.form != "json":
+        return _from_rows(file, None)
+    value = json_value(file)
     if isinstance(value, dict):
         value = wrapped_rows(value, PREDICTION_COLUMNS) or value
     if isinstance(value, list):
-        return _from_rows(source, list_rows(path, value))
+        return _from_rows(file, list_records(path, value))
     if isinstance(value, dict) and is_row(value, PREDICTION_COLUMNS):
-        return _from_rows(replace(source, form="lines"), [("line 1", value)])
+        return _from_rows(replace(file, form="lines"), [("line 1", value)])
     if isinstance(value, dict) and is_mapping(value):
         collected = _Collected(path, last_counts=False)
         for key, caption in value.items():
@@ -55,42 +76,33 @@ def read_predictions(path: Path | str) -> Predictions:
     if isinstance(value, dict) and ("annotations" in value or "sentences" in value or "images" in value):
         raise UsageError(f"{path} holds references, expected predictions", "are the two files swapped?")
     keys = shown_keys(value) if isinstance(value, dict) else shown(value)
-    raise UsageError(f"{path} is JSON of no known layout: it has {keys}", LAYOUTS)
+    raise UsageError(f"{path} is JSON of no known layout: it has {keys}", _LAYOUTS)
 
 
-def is_own(row: Mapping[str, Any]) -> bool:
-    """Whether a row was written by `evlgen caption`."""
-    return row.get("status") in ("ok", "partial", "empty", "error") and "video" in row and "caption" in row
-
-
-def _from_rows(source: Source, read: Iterable[Row] | None) -> Predictions:
+def _from_rows(file: AnnotationFile, read: Iterable[Record] | None) -> Predictions:
     bad = _BadLines()
-    stream = iter(rows(source, bad.add) if read is None else read)
+    stream = iter(records(file, bad.add) if read is None else read)
     first = next(stream, None)
     bad.forbid()  # a caption file of ours never starts with one
     if first is None:
-        raise UsageError(f"{source.path} has no rows", LAYOUTS)
+        raise UsageError(f"{file.path} has no rows", _LAYOUTS)
     own = is_own(first[1])
-    collected = _Collected(source.path, last_counts=own)
-    note = None if own else id_note(first[1])
-    collected.notes.extend([note] if note else [])
+    collected = _Collected(file.path, last_counts=own)
+    collected.notes.extend([] if own else id_note(first[1]))
     for where, row in chain([first], stream):
         if not own:
             bad.forbid()
         if own and row.get("status") == "error":
-            collected.fail(where, row_id(source.path, where, row), _failure(row), row)
+            collected.fail(where, row_id(file.path, where, row), _failure(row), row)
             continue
         column = find(tuple(row), PREDICTION_COLUMNS)
         if column is None:
-            raise UsageError(
-                f"{source.path} {where}: no caption column, only {shown_keys(row)}",
-                f"expected one of {', '.join(PREDICTION_COLUMNS)}",
-            )
-        collected.add(where, row_id(source.path, where, row), row[column], column, row)
+            raise no_captions(file.path, where, row, PREDICTION_COLUMNS)
+        collected.add(where, row_id(file.path, where, row), row[column], column, row)
     if not own:
         bad.forbid()
     collected.notes.extend(bad.notes())
-    return collected.result(_layout(source, first[1], own))
+    return collected.result(_layout(file, first[1], own))
 
 
 class _BadLines:
@@ -122,15 +134,15 @@ class _BadLines:
         return out
 
 
-def _layout(source: Source, row: Mapping[str, Any], own: bool) -> str:
+def _layout(file: AnnotationFile, row: Mapping[str, Any], own: bool) -> str:
     if own:
-        return "captions.jsonl of evlgen"
-    if source.form == "json":
+        return OWN_CAPTIONS
+    if file.form == "json":
         if "image_id" in row and "caption" in row:
             return "COCO results"
         if "question_id" in row and "answer" in row:
             return "VQA results"
-    return source.rows_layout
+    return file.rows_layout
 
 
 def _failure(row: Mapping[str, Any]) -> str:
