@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evlgen.data.questions import read_questions
 from typer.testing import CliRunner, Result
 
+from evlgen.annotations.questions import read_questions
 from evlgen.captioning import Caption, EVLGenCaptioner, PromptedClip, Summary, read_captions
 from evlgen.captioning.evaluation_sets import QuestionSet
 from evlgen.captioning.journal import ANSWERS
@@ -339,11 +339,11 @@ def test_without_answers_of_people_the_answers_are_written_and_not_scored(folder
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--questions gone.json", "gone.json does not exist, expected a file ("),
-        ("--questions q.json --references gone.json", "gone.json does not exist, expected a file ("),
+        ("--questions gone.json", "no such file: gone.json ("),
+        ("--questions q.json --references gone.json", "no such file: gone.json ("),
         ("--questions q.json --references part.json", "3 of 4 questions of q.json have no answers in part.json, such "
          "as 1001 (are the two files of the same split?)\n"),
-        ("--questions q.json --references q.json", "q.json holds no answers ("),
+        ("--questions q.json --references q.json", "q.json questions entry 1: no answers, only "),
         ("--questions q.json --references a.json --prompt Answer:", "--prompt 'Answer:' has no {} for the question "
          "(such as 'Question: {} Short answer:')\n"),
         ("--questions q.json --media nowhere", "no pictures: looked for nowhere (name the folder, tar or zip with"),
@@ -352,7 +352,7 @@ def test_without_answers_of_people_the_answers_are_written_and_not_scored(folder
         ("--questions q.json --split val", "--questions excludes --split (a file of questions is one split)\n"),
         ("--questions q.json --out q.jsonl", "q.json is there already, and no q.jsonl beside it (choose another --out"),
         ("--questions twice.json", "twice.json questions entry 5: question 1000 is there twice (keep one of the"),
-        ("--questions captions.json --out other.jsonl", "captions.json entry 1: question_id is null, "),
+        ("--questions captions.json --out other.jsonl", "captions.json entry 1: no id column, only "),
         ("--questions q.json --out taken.jsonl", "taken.jsonl exists and is not a file of answers; nothing was"),
     ],
 )  # fmt: skip

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evlgen.annotations.layouts import QUESTION_PROMPT
+from evlgen.annotations.questions import Question, looks_like_answers, read_questions
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, run_items
 from evlgen.captioning.evaluation_sets import (
@@ -29,12 +31,10 @@ from evlgen.captioning.evaluation_sets import (
 from evlgen.captioning.items import PictureQuestion
 from evlgen.captioning.journal import ANSWERS, check_regular, read_captions
 from evlgen.captioning.run_report import Listener, Summary
-from evlgen.data.captions import MediaStore, read_items
-from evlgen.data.layouts import QUESTION_PROMPT
-from evlgen.data.questions import Question, read_questions
+from evlgen.data.captions import read_items
+from evlgen.data.media import MediaStore
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.metrics.reading import looks_like_answers
 from evlgen.metrics.vqa import normalise_answer
 from evlgen.recipes.data import DataSource
 from evlgen.system.jsons import write_json
