@@ -5,19 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlgen_cli import completion
-from evlgen_cli.console import download_progress, err, out, print_json, table
+from evlgen_cli.console import download_progress, out, print_json, table
 from evlgen_cli.human_numbers import human_bytes, human_flops, human_seconds
 from evlgen_cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
     from evlgen.bench import BenchRequest, ModelReport
-    from evlgen.bench.run import ConnectorReport
+    from evlgen.bench.flops import ConnectorReport
     from evlgen.bench.timing import CaptionTimes, ConnectorTimes
 
     Part = ModelReport | list[ConnectorTimes] | list[CaptionTimes]
-
-LARGEST_DIFFERENCE = 0.01
-"""Of the counter and the closed formula; a larger one is warned of."""
 
 
 def bench(
@@ -84,9 +81,6 @@ def bench(
     for model in result.models:
         if time and model.not_timed and not as_json:
             out.print(f"{model.name}: whole captions are not timed: {model.not_timed}")
-        worst = max(_difference(one) for one in model.connectors)
-        if worst > LARGEST_DIFFERENCE:
-            err.print(f"warning: {model.name}: torch's counter and the closed formula differ by {worst:.1%}")
 
 
 def _show(model: "ModelReport", request: "BenchRequest") -> None:
@@ -113,8 +107,7 @@ def _show(model: "ModelReport", request: "BenchRequest") -> None:
     first = model.connectors[0]
     out.print("")
     table(["FLOPs of one item", "forward", "training step", "caption"], [_flops(o, first) for o in model.connectors])
-    worst = max(_difference(one) for one in model.connectors)
-    out.print(f"(torch's counter; closed formulas differ by at most {worst:.2%})\n")
+    out.print("")
     if request.timed:
         _row("", "", "median", "range", "rounds", "as fast")
 
@@ -123,16 +116,11 @@ def _tokens(one: "ConnectorReport") -> str:
     return " ".join(map(str, one.tokens_per_layer))
 
 
-def _difference(one: "ConnectorReport") -> float:
-    """How far counter and formula are apart, as a share."""
-    return max(one.connector.difference or 0.0, one.step.difference, one.caption.difference)
-
-
 def _flops(one: "ConnectorReport", first: "ConnectorReport") -> list[str]:
     pairs = (
-        (one.connector.counted, first.connector.counted),
-        (one.step.counted, first.step.counted),
-        (one.caption.counted, first.caption.counted),
+        (one.connector, first.connector),
+        (one.step.total, first.step.total),
+        (one.caption.total, first.caption.total),
     )
     return [one.name, *(f"{human_flops(mine)} ({mine / base:.0%})" for mine, base in pairs)]
 

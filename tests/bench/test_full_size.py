@@ -9,7 +9,7 @@ import transformers
 from benchmarks import full_size
 from evlgen.bench.connectors import QFormer
 from evlgen.bench.models import FULL_SIZE, find_model
-from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part, trained_shapes
+from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
 from evlgen.configuration import EVLGenConfig, LanguageConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.public_sizes import PUBLIC_SIZES, with_public_size
@@ -89,7 +89,7 @@ def test_parts_and_shapes_of_a_tiny_model_by_hand() -> None:
     layer = 4 * (24 * 24 + 24) + (24 * 48 + 48) + (48 * 24 + 24) + 2 * 2 * 24
     assert parts["TomeFormer"].trained == 10 * 24 + 2 * 24 + 2 * 24 + 2 * layer
     assert parts["vision tower"].trained == parts["language model"].trained == 0
-    rows = {row.name: (row.shape, row.count) for row in trained_shapes(skeleton)}
+    rows = {row.name: (row.shape, row.count) for row in full_size.trained_shapes(skeleton)}
     assert rows["connector.encoder.layer.N.intermediate.dense.weight"] == ((48, 24), 2)
     assert rows["vision.trunk.blocks.N.temporal.alpha"] == ((1,), 2)
     assert rows["lm_proj.bias"] == ((32,), 1)

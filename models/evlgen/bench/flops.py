@@ -1,28 +1,35 @@
-"""What FLOPs are reported for: the parts of a model, as torch counts them and as a closed formula gives them."""
+"""FLOPs of the real modules, counted by torch as they run on tensors without content.
+
+Counted: 2 FLOPs a multiply-add, of matrix products, convolutions and attention (its two products, over the whole
+square, masked or not). Not counted: norms, softmax, activations, dropout, residuals, embeddings, the optimizer's
+update. Attention runs as its two matrix products here, so that its backward pass counts without the recomputation
+that fused kernels do. One item is counted; costs grow with the number of items. Tests hold the counter against closed
+formulas (tests/bench/closed_formulas.py).
+
+Towers and language models run on the meta device, connectors on fake tensors: merging switches autocast off, and the
+meta device knows none.
+
+Shapes: N visual tokens, D vision width, P prefix tokens, T tokens of a sequence, W language width.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-@dataclass(frozen=True)
-class Count:
-    """FLOPs of one thing.
-
-    Attributes:
-        counted: by torch's FlopCounterMode.
-        formula: by a closed formula; None where there is none (towers other than ViTs and plain EfficientNets).
-    """
-
-    counted: int
-    formula: int | None
-
-    @property
-    def difference(self) -> float | None:
-        """How far the formula is from the count, as a share of the count."""
-        if self.formula is None or not self.counted:
-            return None if self.formula is None else float(self.formula)
-        return abs(self.formula - self.counted) / self.counted
+from evlgen.bench.connectors import QUERIES, Connector, QFormer, with_r
+from evlgen.configuration import EVLGenConfig
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.language_model import LanguageModel
+from evlgen.modeling.losses import target_log_probabilities
+from evlgen.modeling.prefix_cache import SharedPrefix
+from evlgen.modeling.vision import VisionTower
 
 
 @dataclass(frozen=True)
@@ -35,17 +42,172 @@ class Work:
         language: the frozen language model with its head.
     """
 
-    vision: Count
-    connector: Count
-    language: Count
+    vision: int
+    connector: int
+    language: int
 
     @property
-    def counted(self) -> int:
+    def total(self) -> int:
         """Of all parts."""
-        return self.vision.counted + self.connector.counted + self.language.counted
+        return self.vision + self.connector + self.language
 
-    @property
-    def difference(self) -> float:
-        """The largest difference between count and formula of a part that has both."""
-        parts = (self.vision, self.connector, self.language)
-        return max((d for part in parts if (d := part.difference) is not None), default=0.0)
+
+@dataclass(frozen=True)
+class ConnectorReport:
+    """What one connector costs, for one item.
+
+    Attributes:
+        name: "r=N", or "q-former".
+        parameters: of it, with LayerNorm and projections; all are trained.
+        tokens_per_layer: that leave each layer of it.
+        soft_prompts: in front of the language model, of all frames.
+        connector: FLOPs forward.
+        step: FLOPs of a training step, with one caption of the longest length.
+        caption: FLOPs of a greedy caption.
+    """
+
+    name: str
+    parameters: int
+    tokens_per_layer: tuple[int, ...]
+    soft_prompts: int
+    connector: int
+    step: Work
+    caption: Work
+
+
+def count_model(
+    skeleton: EVLGenForConditionalGeneration,
+    config: EVLGenConfig,
+    rs: Sequence[int],
+    new_tokens: int,
+    tell: Callable[[int, int], None],
+) -> tuple[ConnectorReport, ...]:
+    """Count FLOPs at every r, and with a Q-Former.
+
+    Args:
+        skeleton: the model on the meta device.
+        config: of the model.
+        rs: tokens merged per layer.
+        new_tokens: of a caption.
+        tell: progress: done, all.
+    """
+    frames, fusion = config.temporal.frames, config.temporal.fusion
+    passes = frames if fusion in ("concat", "mean-prompts") else 1
+    around = len(skeleton.prompt_before) + len(skeleton.prompt_after)
+    text = config.language.max_text_tokens
+    trained_vision, vision = (count_tower(skeleton.vision, frames, training=training) for training in (True, False))
+    found: list[ConnectorReport] = []
+    for n, r in enumerate([*rs, None]):
+        changed = config if r is None else with_r(config, r)
+        tokens = (QUERIES,) if r is None else tuple(changed.tokens_per_layer())
+        with FakeTensorMode():
+            module = QFormer(config) if r is None else Connector(changed)
+            trained_connector, connector = (
+                count_connector(module, config.vision.tokens, config.vision.width, passes=passes, training=training)
+                for training in (True, False)
+            )
+        prompts = tokens[-1] * (frames if fusion == "concat" else 1)
+        prefix = prompts + around
+        found.append(
+            ConnectorReport(
+                name="q-former" if r is None else f"r={r}",
+                parameters=sum(p.numel() for p in module.parameters()),
+                tokens_per_layer=tokens,
+                soft_prompts=prompts,
+                connector=connector,
+                step=Work(trained_vision, trained_connector, count_language_step(skeleton.language, prefix, text)),
+                caption=Work(vision, connector, count_language_caption(skeleton.language, prefix, new_tokens)),
+            )
+        )
+        tell(n + 1, len(rs) + 1)
+    return tuple(found)
+
+
+def count(work: Callable[[], object]) -> int:
+    """FLOPs of whatever a function does."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        work()
+    total: int = counter.get_total_flops()
+    return total
+
+
+def count_tower(tower: VisionTower, frames: int, *, training: bool) -> int:
+    """Of the frames of one item; backward, too, where something inside is trained."""
+    side = tower.config.image_size
+    pixels = torch.empty(1, frames, 3, side, side, device="meta")
+
+    def work() -> None:
+        with torch.set_grad_enabled(training):
+            tokens = tower(pixels)
+        if tokens.requires_grad:
+            tokens.backward(torch.empty_like(tokens))
+
+    return count(work)
+
+
+def count_connector(connector: nn.Module, tokens: int, width: int, *, passes: int, training: bool) -> int:
+    """Of a connector; to be called with the FakeTensorMode of its parameters open.
+
+    Args:
+        connector: maps (B, N, D) to soft prompts.
+        tokens: N.
+        width: D.
+        passes: B, how often it runs for one item.
+        training: with the backward pass.
+    """
+    x = torch.empty(passes, tokens, width)
+    connector.requires_grad_(training)  # torch's counter cannot watch a parameter under no_grad
+
+    def work() -> None:
+        prompts = connector(x)
+        if training:
+            prompts.backward(torch.empty_like(prompts))
+
+    return count(work)
+
+
+def count_language_step(language: LanguageModel, prefix: int, text_tokens: int) -> int:
+    """Of a training step with one caption behind P tokens whose gradients are wanted."""
+    soft = torch.empty(1, prefix, language.config.width, device="meta", requires_grad=True)
+
+    def work() -> None:
+        _score(language, soft, text_tokens).sum().backward()  # type: ignore[no-untyped-call]
+
+    return count(work)
+
+
+def count_language_caption(language: LanguageModel, prefix: int, new_tokens: int) -> int:
+    """Of a greedy caption, whose log-probability the search knows: the prefix, then a token a step with its cache.
+
+    The steps between the first and the last are not run: each costs as much more than the one before it.
+    """
+    with torch.no_grad():
+        total = count(lambda: _prefixed(language, prefix))
+        if new_tokens > 1:
+            first, last = (_count_one_step(language, seen) for seen in (prefix, prefix + new_tokens - 2))
+            total += (new_tokens - 1) * (first + last) // 2
+        head = language.head_weight
+        return total + new_tokens * count(lambda: torch.empty(1, head.shape[1], device="meta") @ head.T)
+
+
+def _count_one_step(language: LanguageModel, seen: int) -> int:
+    shared = _prefixed(language, seen)
+    return count(lambda: shared.step(torch.empty(1, 1, dtype=torch.int64, device="meta")))
+
+
+def _prefixed(language: LanguageModel, prefix: int) -> SharedPrefix:
+    return SharedPrefix(language, _empty_prefix(language, prefix))
+
+
+def _empty_prefix(language: LanguageModel, prefix: int) -> Tensor:
+    return torch.empty(1, prefix, language.config.width, device="meta")
+
+
+def _score(language: LanguageModel, prefix_1PW: Tensor, text_tokens: int) -> Tensor:
+    """Log-probabilities (T,) of one caption, whose end token is predicted and not read."""
+    ids = torch.empty(1, text_tokens, dtype=torch.int64, device="meta")
+    inputs = torch.cat([prefix_1PW, language.embed(ids[:, :-1])], dim=1)
+    T = inputs.shape[1]
+    mask = torch.ones(1, T, T, dtype=torch.bool, device="meta").tril()
+    hidden = language.hidden_states(inputs, mask, torch.arange(T, device="meta").unsqueeze(0))
+    return target_log_probabilities(hidden[0, -text_tokens:], language.head_weight, ids[0])

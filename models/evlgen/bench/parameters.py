@@ -1,8 +1,7 @@
-"""Parameters of a model by part, their names and shapes, and the memory they take."""
+"""Parameters of a model by part, and the memory they take."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -24,15 +23,6 @@ class PartParameters:
     part: str
     trained: int
     frozen: int
-
-
-@dataclass(frozen=True)
-class ShapeRow:
-    """Trained tensors of one name and shape; N in the name stands for the numbers of `count` layers."""
-
-    name: str
-    shape: tuple[int, ...]
-    count: int
 
 
 @dataclass(frozen=True)
@@ -72,15 +62,6 @@ def parameters_by_part(model: nn.Module) -> list[PartParameters]:
         "LoRA", "language model",
     )  # fmt: skip
     return [PartParameters(part, *counts[part]) for part in order if any(counts[part])]
-
-
-def trained_shapes(model: nn.Module) -> list[ShapeRow]:
-    """Names and shapes of what is trained, layers of one shape in one row."""
-    rows: dict[tuple[str, tuple[int, ...]], int] = defaultdict(int)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            rows[re.sub(r"\.\d+\.", ".N.", name), tuple(parameter.shape)] += 1
-    return [ShapeRow(name, shape, count) for (name, shape), count in rows.items()]
 
 
 def memory_bytes(parts: list[PartParameters], saved: int = 0) -> MemoryBytes:

@@ -1,9 +1,7 @@
 """FLOPs of connectors and language models in closed form, from their sizes alone.
 
-Counted: 2 FLOPs a multiply-add, of matrix products, convolutions and attention (its two products, over the whole
-square, masked or not). Not counted: norms, softmax, activations, dropout, residuals, embeddings, the optimizer's
-update. A backward pass computes each product's gradients: twice the forward pass where weights and inputs need them,
-once where the weights are frozen; attention always twice. No recomputation.
+What is counted is said in evlgen/bench/flops.py. A backward pass computes each product's gradients: twice the forward
+pass where weights and inputs need them, once where the weights are frozen; attention always twice.
 
 Letters: N tokens, D width, F width inside a feed-forward layer, T tokens of a sequence, P of a prefix, V vocabulary.
 """

@@ -7,24 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch._subclasses import FakeTensorMode
 
 from evlgen import __version__
-from evlgen.bench.connectors import QUERIES, Connector, QFormer, with_r
-from evlgen.bench.counting import count_connector, count_language_caption, count_language_step, count_tower
-from evlgen.bench.flops import Count, Work
-from evlgen.bench.formulas import (
-    LanguageSizes,
-    connector_flops,
-    language_caption_flops,
-    language_step_flops,
-    qformer_flops,
-)
+from evlgen.bench.flops import ConnectorReport, count_model
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, Limits, machine_facts, time_captions, time_connectors
-from evlgen.bench.towers import tower_flops
-from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
@@ -66,29 +54,6 @@ class BenchRequest:
     rounds: int = 5
     seconds: float = 30.0
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class ConnectorReport:
-    """What one connector costs, for one item.
-
-    Attributes:
-        name: "r=N", or "q-former".
-        parameters: of it, with LayerNorm and projections; all are trained.
-        tokens_per_layer: that leave each layer of it.
-        soft_prompts: in front of the language model, of all frames.
-        connector: FLOPs forward.
-        step: FLOPs of a training step, with one caption of the longest length.
-        caption: FLOPs of a greedy caption.
-    """
-
-    name: str
-    parameters: int
-    tokens_per_layer: tuple[int, ...]
-    soft_prompts: int
-    connector: Count
-    step: Work
-    caption: Work
 
 
 @dataclass(frozen=True)
@@ -242,71 +207,3 @@ def _why_not_timed(model: NamedModel, parts: Sequence[PartParameters]) -> str:
         return "no trained weights under this name"
     frozen = sum(part.frozen for part in parts)
     return "" if frozen <= MOST_TIMED else f"{frozen / 1e9:.1f} billion frozen parameters are too many for a bench"
-
-
-def count_model(
-    skeleton: EVLGenForConditionalGeneration,
-    config: EVLGenConfig,
-    rs: Sequence[int],
-    new_tokens: int,
-    tell: Callable[[int, int], None],
-) -> tuple[ConnectorReport, ...]:
-    """Count FLOPs at every r, and with a Q-Former.
-
-    Args:
-        skeleton: the model on the meta device.
-        config: of the model.
-        rs: tokens merged per layer.
-        new_tokens: of a caption.
-        tell: progress: done, all.
-    """
-    frames, temporal = config.temporal.frames, config.temporal
-    vision = [
-        Count(
-            count_tower(skeleton.vision, frames, training=training),
-            tower_flops(skeleton.vision, temporal, training=training),
-        )
-        for training in (True, False)
-    ]
-    passes = frames if temporal.fusion in ("concat", "mean-prompts") else 1
-    prompts_of = frames if temporal.fusion == "concat" else 1
-    around = len(skeleton.prompt_before) + len(skeleton.prompt_after)
-    sizes, text = LanguageSizes.of(skeleton.language), config.language.max_text_tokens
-    found: list[ConnectorReport] = []
-    for n, r in enumerate([*rs, None]):
-        changed = config if r is None else with_r(config, r)
-        tokens = (QUERIES,) if r is None else tuple(changed.tokens_per_layer())
-        formula = qformer_flops if r is None else connector_flops
-        with FakeTensorMode():
-            module = QFormer(config) if r is None else Connector(changed)
-            connector = [
-                Count(
-                    count_connector(
-                        module, config.vision.tokens, config.vision.width, passes=passes, training=training
-                    ),
-                    passes * formula(changed, training=training),
-                )
-                for training in (True, False)
-            ]
-        prompts = tokens[-1] * prompts_of
-        prefix = prompts + around
-        language = [
-            Count(count_language_step(skeleton.language, prefix, text), language_step_flops(sizes, prefix, text)),
-            Count(
-                count_language_caption(skeleton.language, prefix, new_tokens),
-                language_caption_flops(sizes, prefix, new_tokens),
-            ),
-        ]
-        found.append(
-            ConnectorReport(
-                "q-former" if r is None else f"r={r}",
-                sum(p.numel() for p in module.parameters()),
-                tokens,
-                prompts,
-                connector[1],
-                Work(vision[0], connector[0], language[0]),
-                Work(vision[1], connector[1], language[1]),
-            )
-        )
-        tell(n + 1, len(rs) + 1)
-    return tuple(found)

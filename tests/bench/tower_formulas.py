@@ -1,7 +1,7 @@
 """FLOPs of vision towers in closed form: ViTs, with or without temporal modules inside, and plain EfficientNets.
 
-What is counted is said in formulas.py. Letters: F frames, N tokens of a frame, D width, W width of temporal queries and
-keys.
+What is counted is said in evlgen/bench/flops.py. Letters: F frames, N tokens of a frame, D width, W width of temporal
+queries and keys.
 """
 
 from __future__ import annotations
