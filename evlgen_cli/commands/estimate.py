@@ -12,17 +12,15 @@ if TYPE_CHECKING:
     from evlgen.training.memory import ProcessMemory
 
 HELP = (
-    "Only say what memory and disk a run would take, and its time where the log in --out has measured it. Left out of "
-    "memory: workspaces inside operations, what the allocator loses, the CUDA context, children that decode frames, "
-    "captions that validation and self-critical training generate, loading the weights, and feature pages that the "
-    "system caches. So it is a lower bound: one run on a CPU held 1.1 times as much after its "
-    "first step, another 1.9 times at its end."
+    "Only say what memory and disk a run would take, and its time: by the log in --out, or by one step with random "
+    "weights where the model fits here. Memory is that of one training step; left out are temporaries, the CUDA "
+    "context, children that decode frames, captions that validation and self-critical training generate, and feature "
+    "pages that the system caches. So it is a lower bound: a run on a CPU held 1.9 times as much at its end."
 )
 
 _PARTS = {
-    "frozen": "frozen parameters", "trained": "trained parameters", "optimizer": "optimizer",
-    "average": "moving average", "gradients": "gradients", "gathered": "gathered by fsdp",
-    "batches": "other batches", "activations": "activations",
+    "frozen": "frozen parameters", "trained": "trained parameters", "gradients": "gradients", "optimizer": "optimizer",
+    "average": "moving average", "gathered": "gathered by fsdp", "activations": "activations",
 }  # fmt: skip
 
 
@@ -71,28 +69,27 @@ def _show(title: str, estimate: "RunEstimate") -> None:
         f"{title} on {estimate.device} in {estimate.precision}: {_millions(estimate.frozen_parameters)} parameters "
         f"frozen, {_millions(estimate.trained_parameters)} trained"
     )
-    peaks = [one.phases[one.peak] for one in estimate.memory]
     rows = [
-        [label, *(human_bytes(getattr(peak, part)) for peak in peaks)]
+        [label, *(human_bytes(one.parts[part]) for one in estimate.memory)]
         for part, label in _PARTS.items()
-        if any(getattr(peak, part) for peak in peaks)
+        if any(one.parts[part] for one in estimate.memory)
     ]
     rows.append(["total, at least", *(human_bytes(one.total) for one in estimate.memory)])
-    rows.append(["peak in", *(one.peak for one in estimate.memory)])
     rows.append(["items at once", *(str(one.items) for one in estimate.memory)])
     table(["memory of each process", *(_column(one) for one in estimate.memory)], rows)
     for one, fit in zip(estimate.memory, estimate.fits, strict=False):
         of = f"{human_bytes(fit.needed)} at least, of {human_bytes(fit.room)} of {fit.place}"
         out.print(f"fits, {_column(one)}: {fit.verdict} ({of})")
-    phases = estimate.memory[0].phases.items()
-    out.print("one process by phase: " + ", ".join(f"{name} {human_bytes(phase.total)}" for name, phase in phases))
     if estimate.library_bytes is not None:
         out.print(f"Python and its libraries come on top: {human_bytes(estimate.library_bytes)}")
+    if estimate.step is not None:
+        took = f"{human_seconds(estimate.step.seconds)}, {human_bytes(estimate.step.memory_bytes)}"
+        out.print(f"one step, measured here with random weights: {took}, libraries included")
     out.print(f"captions: {estimate.captions}")
     unknown = "not known without the captions"
     disk = unknown if estimate.feature_bytes is None else f"at most {human_bytes(estimate.feature_bytes)}"
     out.print(f"features on disk: {disk if estimate.feature_bytes != 0 else 'none, frames are decoded in every step'}")
-    time = "not measured" if estimate.seconds is None else f"{human_seconds(estimate.seconds)}, validation left out"
+    time = "not known" if estimate.seconds is None else f"{human_seconds(estimate.seconds)}, validation left out"
     out.print(f"time: {time} ({estimate.measured})")
 
 

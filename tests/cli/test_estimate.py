@@ -37,13 +37,15 @@ def test_the_table_is_that_of_the_json(recipe_file: Path) -> None:
         "memory of each process", "one process", "ddp, 2 processes", "fsdp, 2 processes",
     ]  # fmt: skip
     cells = {line[:22].strip(): [c.strip() for c in line[24:].split("  ") if c.strip()] for line in lines[2:]}
-    assert cells["peak in"] == [one["peak"] for one in made["memory"]]
     assert cells["items at once"] == ["4", "2", "2"]
+    assert len(cells["activations"]) == 3
     for one in made["memory"]:
-        parts = one["phases"][one["peak"]]
-        assert sum(parts.values()) == one["total"]
+        parts = [v for k, v in one.items() if k not in ("sharding", "processes", "items", "total")]
+        assert sum(parts) == one["total"]
+    assert lines[-4].startswith("one step, measured here with random weights: ")
+    assert lines[-3] == "captions: those of items spread over the training data"
     assert lines[-2] == f"features on disk: at most {made['feature_bytes'] / 1000:.1f} kB"
-    assert lines[-1] == f"time: not measured (no steps of this recipe are logged in {recipe_file.parent / 'run'})"
+    assert lines[-1].endswith("validation left out (one step with random weights, vocabulary steps left out)")
 
 
 def test_processes_decide_what_is_shown(recipe_file: Path) -> None:
@@ -62,8 +64,8 @@ def test_without_the_data_captions_are_as_long_as_they_may_be(recipe_file: Path)
     assert shown.exit_code == Exit.OK, shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[-3] == (
-        "captions: as long as language.max_text_tokens, vocabulary loss left out: captions file none.jsonl does not "
-        "exist (check data.*.captions in the recipe)"
+        "captions: as long as language.max_text_tokens: captions file none.jsonl does not exist (check "
+        "data.*.captions in the recipe)"
     )
     assert lines[-2] == "features on disk: not known without the captions"
 
@@ -81,8 +83,7 @@ def test_a_chain_is_estimated_step_by_step(recipe_file: Path) -> None:
     made = json.loads(runner.invoke(app, estimate(chain, "--json")).stdout)
     assert made["chain"] == "both"
     assert {name: one["memory"][0]["items"] for name, one in made["steps"].items()} == {"first": 4, "more": 2}
-    folder = recipe_file.parent / "run"
-    assert made["steps"]["more"]["measured"] == f"no steps of this recipe are logged in {folder / 'more'}"
+    assert made["steps"]["more"]["measured"] == "one step with random weights, vocabulary steps left out"
     chain.write_text(yaml.safe_dump({"name": "none", "summary": "a test", "chain": steps[:1]}))
     refused = runner.invoke(app, estimate(chain))
     assert refused.exit_code == Exit.USAGE
@@ -109,7 +110,7 @@ def test_the_time_of_a_chain_that_was_run(recipe_file: Path) -> None:
 
 def test_the_help_says_what_is_left_out() -> None:
     shown = " ".join(runner.invoke(app, ["train", "--help"]).stdout.replace("│", " ").split())
-    assert "Left out of memory: workspaces" in HELP
+    assert "left out are temporaries" in HELP
     assert "CUDA context" in shown
 
 
@@ -130,11 +131,10 @@ def test_it_says_whether_it_fits(recipe_file: Path) -> None:
 
 
 def test_what_is_too_large_does_not_fit() -> None:
-    from evlgen.training.machines import fits
-    from evlgen.training.memory import PhaseMemory, ProcessMemory
+    from evlgen.training.memory import ProcessMemory, fits
 
-    one = ProcessMemory("none", 1, 8, {"step": PhaseMemory(frozen=10, trained=0)})
+    one = ProcessMemory("none", 1, 8, 10, 0, 0, 0, 0, 0, 0)
     verdicts = [fits([one], ("here", room), 0, shared=False)[0].verdict for room in (9, 10, 18, 19)]
     assert verdicts == ["no", "perhaps", "perhaps", "yes"]
-    two = ProcessMemory("ddp", 2, 8, one.phases)
+    two = ProcessMemory("ddp", 2, 8, 10, 0, 0, 0, 0, 0, 0)
     assert fits([two], ("here", 40), 1, shared=True)[0].needed == 22, "processes on a CPU share its memory"

@@ -14,7 +14,7 @@ from evlgen.errors import UsageError
 from evlgen.recipes import Recipe
 from evlgen.recipes.schema import ScstConfig
 from evlgen.training import train
-from evlgen.training.estimate import _shown, estimate_run
+from evlgen.training.estimate import estimate_run, ways_to_run
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
 from evlgen.training.update import choose_trained
@@ -75,11 +75,11 @@ def test_the_estimate_counts_adapters_and_quantized_weights(pictures: Path) -> N
     before, after = (estimate_run(one, folder=pictures / "none", device="cpu", processes=1) for one in (plain, both))
     added = 2 * 2 * ((32 + 32) + (32 + 48))
     assert after.trained_parameters - before.trained_parameters == added
-    own, theirs = after.memory[0].phases["caption step"], before.memory[0].phases["caption step"]
+    own, theirs = after.memory[0], before.memory[0]
     assert (own.trained - theirs.trained, own.optimizer - theirs.optimizer) == (4 * added, 8 * added)
     matrices = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 32 * 48)  # bfloat16: two bytes each, then half of one and scales
     assert theirs.frozen - own.frozen == matrices * 2 - matrices // 2 - matrices // 64 * 4
-    shown = [_shown(one, torch.bfloat16, torch.device("cpu"), 2) for one in (plain, both)]
+    shown = [ways_to_run(one, torch.bfloat16, torch.device("cpu"), 2) for one in (plain, both)]
     assert shown == [[("none", 1), ("ddp", 2), ("fsdp", 2)], [("none", 1), ("ddp", 2)]]
 
 

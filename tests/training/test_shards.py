@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Recipe
 from evlgen.training import train
+from evlgen.training.estimate import estimate_run
 from evlgen.training.run import Trainer
-from evlgen.training.skeleton import read_captions_only
 from tests.data.shards.tars import picture, with_tarfile, write_shard
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
@@ -181,7 +181,7 @@ def test_too_many_broken_samples_end_the_run(shards: Path) -> None:
 def test_what_goes_beside_shards(shards: Path) -> None:
     with pytest.raises(UsageError, match=r"^data.visual features: pictures of shards are decoded in every step"):
         run(recipe_of(shards, data={"visual": "features"}), shards / "run")
-    estimated = read_captions_only(recipe_of(shards), lambda text: [0])
-    assert estimated.missing == "captions of shards are read when they are drawn"
+    estimated = estimate_run(recipe_of(shards), folder=shards / "none", gpu="t4-16gb")
+    assert estimated.captions.endswith("max_text_tokens: captions of shards are read when they are drawn")
     consensus = run(recipe_of(shards, data={"consensus": 1.0}, steps=3), shards / "run")
     assert sum("loss" in row for row in consensus) >= 3

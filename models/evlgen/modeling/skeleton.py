@@ -1,4 +1,4 @@
-"""A whole model on the meta device: the real modules without memory, for counting parameters, FLOPs and bytes."""
+"""A whole model without its weight files: on the meta device to count parameters, FLOPs and bytes, elsewhere random."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from evlgen.modeling.public_sizes import with_public_size
 
 
 def build_skeleton(
-    config: EVLGenConfig, dtype: torch.dtype = torch.float32, report: Callable[..., None] | None = None
+    config: EVLGenConfig,
+    dtype: torch.dtype = torch.float32,
+    report: Callable[..., None] | None = None,
+    device: torch.device | str = "meta",
 ) -> EVLGenForConditionalGeneration:
-    """The model of a configuration, every parameter on the meta device.
+    """The model of a configuration, every parameter on the meta device, or random on another.
 
     Args:
         config: of the model. Language models of the table of public sizes need no file; of others the configuration
             and the tokenizer are read (a GGUF file is fetched and converted once).
         dtype: of the frozen parts.
         report: progress of downloads.
+        device: where its parameters are.
 
     Raises:
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
     language = with_public_size(config.language)
     tokenizer, shape = load_tokenizer(language, report=report), load_config(language, report=report)
-    with torch.device("meta"):
+    with torch.device(device):
         body = transformers.AutoModelForCausalLM.from_config(shape).to(dtype)
         whole = config.model_copy(update={"language": language})  # its prompt texts, in the tokens of its tokenizer
         model = EVLGenForConditionalGeneration(whole, FrozenLanguageModel(language, body, tokenizer))

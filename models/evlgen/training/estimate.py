@@ -1,15 +1,8 @@
 """What a run will take, before it is started: memory of each process, features on disk, and time where it was measured.
 
-Parameters, gradients and optimizer state are counted; activations are metered on fake tensors, in the largest
-micro-batch of a sample of the run's own steps. Left out: workspaces inside operations and what the allocator loses
-(on a GPU also the CUDA context), children that decode frames, captions that validation and self-critical training
-generate (their key-value caches), loading the weight files, and pages of the feature file, which the system takes back.
-Self-critical captions are taken to be as long as they may be. So the total is a lower bound. For mini-msrvtt-video on
-a CPU it is 2.5 GB with libraries; resident were 2.7 GB after the first step and 3.3 GB after ten on one thread (0.5 GB
-of it pages of files), and a run of 70 steps on two threads logged 3.4 GB at its first line and 4.7 GB at its end. What
-fsdp gathers is reckoned from how it works and has not been compared with a real run; shards have.
-
-Time is never guessed: it comes from the log of a run of this recipe on this machine, or not at all.
+Parameters, gradients and optimizer state are counted, activations reckoned (memory.py). A model that this machine can
+hold is then built with random weights, and one step of it is measured, its memory and its time. Where the log of a run
+of this recipe on this machine is at hand, time comes from that. Nothing is guessed.
 """
 
 from __future__ import annotations
@@ -17,27 +10,46 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch._subclasses import FakeTensorMode
 
+from evlgen.data.caption_sources import ReadSource, frames_of, read_sources
+from evlgen.data.media import is_picture
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
-from evlgen.modeling.hardware import pick_device, pick_dtype
+from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.folder import may_go_on
-from evlgen.training.machines import Fit, fits, room_of
-from evlgen.training.memory import MemoryEstimator, ProcessMemory
-from evlgen.training.records import RunLog, machine_facts
-from evlgen.training.skeleton import CaptionData, build_model, build_task, read_captions_only
+from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
+from evlgen.training.records import RunLog, machine_facts, memory_bytes
 from evlgen.training.step import micro_batches_of_a_step
+from evlgen.training.task import CaptionTask, MicroBatch
+from evlgen.training.update import Update, choose_trained
 
 FEATURE_BYTES = 2  # float16
 DEFAULT_PROCESSES = 2
+MOST_PARAMETERS_ON_A_CPU = 1_000_000_000
+"""A step of larger models is not tried on a CPU."""
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """One optimizer step of a model with random weights, on this machine and in one process.
+
+    Attributes:
+        seconds: of the step.
+        memory_bytes: resident memory of the process at its largest, libraries included; on a GPU its allocations.
+    """
+
+    seconds: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class RunEstimate:
         library_bytes: of this process before anything is loaded: Python and its libraries; None where unknown.
         feature_bytes: of the cached features of all sources, at most; 0 on pixels, or None where captions are missing.
         captions: where the lengths of captions come from.
+        step: that was measured; None where none was.
         seconds: of all optimizer steps, validation not included; None where no step was measured.
         measured: what `seconds` comes from, or why there is none.
         fits: whether each of `memory` fits this machine, or the GPU that was named; empty where that is not known.
@@ -67,14 +80,14 @@ class RunEstimate:
     library_bytes: int | None
     feature_bytes: int | None
     captions: str
+    step: MeasuredStep | None
     seconds: float | None
     measured: str
     fits: tuple[Fit, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        memory = [{**asdict(one), "peak": one.peak, "total": one.total} for one in self.memory]
-        return {**asdict(self), "memory": memory}
+        return {**asdict(self), "memory": [{**asdict(one), "total": one.total} for one in self.memory]}
 
 
 def estimate_run(
@@ -94,32 +107,41 @@ def estimate_run(
         device: "auto" or a torch device.
         processes: of which ddp and fsdp are estimated; None: as many as there are GPUs, at least 2, and left out
             where a step is too small for them.
-        gpu: name of a GPU that need not be here, see `evlgen.training.machines.GPUS`; instead of `device`.
+        gpu: name of a GPU that need not be here, see `evlgen.training.memory.GPUS`; instead of `device`.
         report: progress of downloads: of the language model's files as far as its shape is in them.
 
     Raises:
         UsageError: unknown device or precision; a step cannot be cut among the processes.
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
-    libraries, visual = _resident_bytes(), choose_visual(recipe)
+    libraries, cached = _resident_bytes(), choose_visual(recipe) == "features"
     place = torch.device(pick_device(device)) if gpu is None else torch.device("cuda")
     room = room_of(gpu, place)
-    elsewhere = gpu is not None  # bfloat16 is what auto comes to on all but the oldest
-    wanted = "bfloat16" if elsewhere and recipe.train.precision == "auto" else recipe.train.precision
+    # bfloat16 is what auto comes to on all GPUs but the oldest
+    wanted = "bfloat16" if gpu is not None and recipe.train.precision == "auto" else recipe.train.precision
     dtype = pick_dtype(wanted, place)
-    shown = _shown(recipe, dtype, place, processes)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)  # captions are real: lengths of packed sequences depend on them
-    model = build_model(recipe, dtype, fake, report)
-    data = read_captions_only(recipe, model)
-    with fake:
-        task = build_task(recipe, model, data.items, dtype, gpu=place.type == "cuda")
-    estimator = MemoryEstimator(recipe, task, data, fake, gpu=place.type == "cuda")
-    with torch.random.fork_rng(devices=[]):
-        memory = tuple(estimator.process(sharding, count) for sharding, count in shown)
-    seconds, measured = (
-        (None, f"nothing is measured on {gpu}") if elsewhere else measured_seconds(recipe, folder, place)
-    )
-    row_bytes = model.config.vision.tokens * model.vision.feature_width * FEATURE_BYTES
+    shown = ways_to_run(recipe, dtype, place, processes)
+    task = _task(recipe, build_skeleton(recipe.model, dtype, report), dtype)
+    sources, missing = _read(recipe)
+    captions, said = captions_of_a_step(recipe, task.model, sources, missing)
+    memory = tuple(
+        process_memory(
+            recipe, task, captions[: -(-len(captions) // micro_batches_of_a_step(recipe, count))],
+            sharding=sharding, processes=count, cached=cached, gpu=place.type == "cuda",
+        )
+        for sharding, count in shown
+    )  # fmt: skip
+    verdicts = fits(memory, room, (libraries or 0) if place.type == "cpu" else 0, shared=place.type == "cpu")
+    seconds, measured = (None, f"nothing is measured on {gpu}") if gpu else measured_seconds(recipe, folder, place)
+    step = None
+    if why := "" if gpu else _not_tried(recipe, task, place, verdicts):
+        measured += f"; {why}" if seconds is None else ""
+    elif gpu is None:
+        step = measure_step(recipe, captions, place, dtype, cached=cached, report=report)
+        if seconds is None:
+            seconds = step.seconds * recipe.train.steps
+            measured = "one step with random weights" + (", vocabulary steps left out" * bool(recipe.vocabulary.steps))
+    row_bytes = task.model.config.vision.tokens * task.model.vision.feature_width * FEATURE_BYTES
     return RunEstimate(
         recipe=recipe.name,
         device=gpu or str(place),
@@ -128,16 +150,26 @@ def estimate_run(
         trained_parameters=sum(p.numel() for p in task.parameters() if p.requires_grad),
         memory=memory,
         library_bytes=libraries,
-        feature_bytes=0 if visual == "pixels" else None if data.missing else data.feature_rows * row_bytes,
-        captions=_said_of_captions(recipe, data),
+        feature_bytes=0 if not cached else None if missing else _feature_rows(recipe, sources) * row_bytes,
+        captions=said,
+        step=step,
         seconds=seconds,
         measured=measured,
-        fits=tuple(fits(memory, room, (libraries or 0) if place.type == "cpu" else 0, shared=place.type == "cpu")),
+        fits=tuple(verdicts),
     )
 
 
-def _shown(recipe: Recipe, dtype: torch.dtype, place: torch.device, processes: int | None) -> list[tuple[str, int]]:
-    """(sharding, processes) to estimate."""
+def _task(recipe: Recipe, model: EVLGenForConditionalGeneration, dtype: torch.dtype) -> CaptionTask:
+    task = CaptionTask(model, None, dtype, label_smoothing=recipe.train.label_smoothing)
+    task.prepare(recipe.train)
+    choose_trained(task, learned_prompt=recipe.model.language.learned_prompt)
+    return task
+
+
+def ways_to_run(
+    recipe: Recipe, dtype: torch.dtype, place: torch.device, processes: int | None
+) -> list[tuple[str, int]]:
+    """(sharding, processes) to estimate: one process, and several as far as the recipe allows."""
     micro_batches_of_a_step(recipe, 1)
     count = processes
     if count is None:
@@ -153,14 +185,121 @@ def _shown(recipe: Recipe, dtype: torch.dtype, place: torch.device, processes: i
     return [("none", 1), *((sharding, count) for sharding in shardings if count > 1)]
 
 
-def _said_of_captions(recipe: Recipe, data: CaptionData) -> str:
+def _read(recipe: Recipe) -> tuple[tuple[list[ReadSource], list[ReadSource]], str]:
+    """The sources to train on and to validate on; and why they could not be read, or nothing."""
+    if recipe.data.has_shards:
+        return ([], []), "captions of shards are read when they are drawn"
+    try:
+        return read_sources(recipe.data), ""
+    except UsageError as error:
+        return ([], []), str(error)
+
+
+def captions_of_a_step(
+    recipe: Recipe,
+    model: EVLGenForConditionalGeneration,
+    sources: tuple[list[ReadSource], list[ReadSource]],
+    missing: str,
+) -> tuple[Captions, str]:
+    """Captions as a step has them, of items evenly spread over the training data; and what is to be said of them.
+
+    Args:
+        recipe: how many.
+        model: its tokenizer makes captions token ids, unless it counts bytes.
+        sources: to train on and to validate on.
+        missing: why they could not be read; captions are then as long as they may be.
+    """
+    count, end = recipe.data.items_per_step, model.language.end_token_id
     if recipe.scst.samples:
-        return "sampled, as long as scst.max_new_tokens"
-    if data.missing:
-        return f"as long as language.max_text_tokens, vocabulary loss left out: {data.missing}"
-    if not data.sources:
-        return "as long as language.max_text_tokens: nothing is fetched for a language model whose sizes are known"
-    return "those of the largest micro-batch among the run's own"
+        sampled = [[end] * recipe.scst.max_new_tokens] * recipe.scst.samples
+        return [sampled] * count, "sampled, as long as scst.max_new_tokens"
+    if missing or counts_bytes(recipe.model):
+        longest = [[end] * recipe.model.language.max_text_tokens] * recipe.data.captions_per_item
+        why = missing or "nothing is fetched for a language model whose sizes are known"
+        return [longest] * count, f"as long as language.max_text_tokens: {why}"
+    items = [item for source in sources[0] for item in source.items]
+    chosen = [items[k * len(items) // count] for k in range(count)]
+    most = recipe.data.captions_per_item
+    captions = [[model.language.encode_caption(text) for text, _ in item.prompted[:most]] for item in chosen]
+    return captions, "those of items spread over the training data"
+
+
+def _feature_rows(recipe: Recipe, sources: tuple[list[ReadSource], list[ReadSource]]) -> int:
+    """Items x frames x views of all sources."""
+
+    def rows(source: ReadSource) -> int:
+        frames = frames_of(source, recipe.data, recipe.model)
+        pictures = sum(is_picture(source.media.resolve(item.name) or item.name) for item in source.items)
+        return source.config.views * (pictures + frames * (len(source.items) - pictures))
+
+    return sum(rows(source) for both in sources for source in both)
+
+
+def _not_tried(recipe: Recipe, task: CaptionTask, place: torch.device, verdicts: list[Fit]) -> str:
+    """Why no step is measured here; nothing where one is."""
+    if recipe.scst.samples:
+        return "what sampling takes depends on a trained model"
+    if recipe.model.language.quantization != "none":
+        return "random weights are not quantized"
+    if verdicts and verdicts[0].verdict == "no":
+        return "a step is not tried where it does not fit"
+    parameters = sum(p.numel() for p in task.parameters())
+    if place.type == "cpu" and parameters > MOST_PARAMETERS_ON_A_CPU:
+        return f"a step of {parameters / 1e9:.1f} billion parameters is not tried on a CPU"
+    return ""
+
+
+def measure_step(
+    recipe: Recipe,
+    captions: Captions,
+    place: torch.device,
+    dtype: torch.dtype,
+    *,
+    cached: bool,
+    report: Callable[..., None] | None = None,
+) -> MeasuredStep:
+    """Take two optimizer steps of one process with random weights and noise for pictures; the second one counts.
+
+    Args:
+        recipe: of the run.
+        captions: of a step.
+        place: where.
+        dtype: of the frozen parts and of matrix products.
+        cached: whether features come from the cache, or pixels go through the tower.
+        report: progress of downloads.
+    """
+    keep_large_allocations()
+    task = _task(recipe, build_skeleton(recipe.model, dtype, report, device=place), dtype)
+    task.learn()
+    update, vision, frames = Update(task, recipe), task.model.vision, recipe.data.max_frames
+    size = -(-len(captions) // recipe.train.accumulation_steps)
+    parts = [captions[k : k + size] for k in range(0, len(captions), size)]
+    tokens, seconds = sum(len(ids) for item in captions for ids in item), 0.0
+    for number in range(2):
+        started = _now(place)
+        update.start(recipe.optimizer.learning_rate)
+        for part in parts:
+            if cached:
+                visual = torch.randn(len(part), frames, vision.config.tokens, vision.feature_width).half()
+            else:
+                side = vision.config.image_size
+                visual = torch.randint(256, (len(part), frames, 3, side, side), dtype=torch.uint8)
+            sums = task(MicroBatch(visual.to(place), part, None, seed=0))
+            update.backward(sums["captions"] / tokens)
+        update.clip()
+        update.finish(number)
+        seconds = _now(place) - started
+    used = memory_bytes(place)
+    return MeasuredStep(seconds, used.get("gpu_memory_bytes", used.get("memory_bytes", 0)))
+
+
+def _now(place: torch.device) -> float:
+    """Seconds, when all that was asked of the device is done."""
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    elif place.type == "mps":
+        torch.mps.synchronize()
+    return time.monotonic()
 
 
 def measured_seconds(recipe: Recipe, folder: Path, place: torch.device) -> tuple[float | None, str]:

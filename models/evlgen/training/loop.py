@@ -80,14 +80,9 @@ class Trainer:
             self.train, min_frames=recipe.data.min_frames, max_frames=recipe.data.max_frames, seed=recipe.train.seed
         )
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
-        if recipe.train.gradient_checkpointing.language:
-            model.language.recompute_layers()
-        if recipe.train.gradient_checkpointing.vision:
-            model.vision.recompute_blocks()
-        if processes.device.type == "cpu":
-            model.language.use_attention("eager")
         self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
         self.task = CaptionTask(model, vocabulary, self.precision, self.scst, recipe.train.label_smoothing)
+        self.task.prepare(recipe.train)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
         if self.scst is not None:
             self.scst.remember(self.task)

@@ -152,7 +152,7 @@ def _recipe_text(data: OwnData, out: Path, name: str) -> str:
 # {name}: evlgen-mini, trained on {data.captions.name}: {counts}.
 #
 # Command  evlgen data check --recipe {out}          (is every file there?)
-#          evlgen train --recipe {out} --estimate    (memory and disk; starts nothing)
+#          evlgen train --recipe {out} --estimate    (memory, disk, time of a step)
 #          evlgen train --recipe {out}               (Ctrl-C saves; evlgen train --resume --out runs/{name} goes on)
 #          evlgen caption VIDEOS --model runs/{name}/best --out captions.jsonl
 #          {score}

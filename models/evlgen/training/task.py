@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import with_prompts
+from evlgen.recipes.schema import TrainConfig
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.self_critical import SelfCritical
 
@@ -68,6 +69,15 @@ class CaptionTask(nn.Module):
         super().__init__()
         self.model, self.vocabulary, self.precision = model, vocabulary, precision
         self.self_critical, self.label_smoothing = self_critical, label_smoothing
+
+    def prepare(self, config: TrainConfig) -> None:
+        """Choose gradient checkpointing and attention, before training begins."""
+        if config.gradient_checkpointing.language:
+            self.model.language.recompute_layers()
+        if config.gradient_checkpointing.vision:
+            self.model.vision.recompute_blocks()
+        if self.model.device.type == "cpu":
+            self.model.language.use_attention("eager")  # the faster one for training there
 
     def learn(self) -> None:
         """Go into the mode to learn in: with dropout, unless log-probabilities of samples are wanted."""
