@@ -136,7 +136,7 @@ def test_a_skipped_score_leaves_the_others_and_makes_the_result_incomplete(monke
     def fail(*_: object, **__: object) -> None:
         raise Unavailable("no Java", "pip install 'evlgen[java]'")
 
-    monkeypatch.setattr(scoring, "meteor", fail)
+    monkeypatch.setattr(scoring, "meteor_statistics", fail)
     result = evaluate(paired(GOOD), ScoringOptions(("cider", "meteor")), BootstrapOptions(50))
     cider, meteor = result.scores
     assert cider.value is not None

@@ -8,7 +8,7 @@ import pytest
 
 from evlgen.errors import UsageError
 from evlgen.metrics.java import Unavailable, find_java
-from evlgen.metrics.meteor import meteor, meteor_of, parse_statistics
+from evlgen.metrics.meteor import meteor_of, meteor_statistics, parse_statistics
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "meteor.json").read_text(encoding="utf-8"))
 CAPTIONS = [row["caption"] for row in GOLDEN["captions"]]
@@ -56,11 +56,11 @@ def test_sums_may_have_any_shape():
 
 def test_one_line_a_caption_whatever_is_in_it(fake_java, tmp_path):
     fake_java(f"cat > {tmp_path}/given; echo \"$@\" > {tmp_path}/arguments; printf '{'0 ' * 23}\\n{'0 ' * 23}\\n'")
-    result = meteor(["a\nb\r\nc ||| d  e", ""], [["x\ny", "SCORE ||| z"], ["\ud800 é"]], deadline_seconds=60)
+    rows = meteor_statistics(["a\nb\r\nc ||| d  e", ""], [["x\ny", "SCORE ||| z"], ["\ud800 é"]], deadline_seconds=60)
     given = (tmp_path / "given").read_text(encoding="utf-8")
     assert given == "SCORE ||| x y ||| SCORE ||| z ||| a b  c d e\nSCORE ||| ? é ||| \n"
     assert (tmp_path / "arguments").read_text().endswith("meteor-1.5.jar - - -stdio -l en -norm\n")
-    assert (result.corpus, result.per_caption.tolist()) == (0.0, [0.0, 0.0])
+    assert meteor_of(rows).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_one_line_a_caption_whatever_is_in_it(fake_java, tmp_path):
 def test_half_an_answer_and_garbage(fake_java, answer, lines):
     fake_java(f"printf '{answer}'")
     with pytest.raises(Unavailable, match=f"METEOR's answer cannot be read: {lines} lines for 2 captions"):
-        meteor(["a", "b"], [["a"], ["b"]], deadline_seconds=60)
+        meteor_statistics(["a", "b"], [["a"], ["b"]], deadline_seconds=60)
 
 
 def test_the_deadline_and_what_cannot_be_scored(fake_java):
     fake_java("sleep 1000")
     with pytest.raises(Unavailable, match=r"deadline of 0\.5 s"):
-        meteor(["a"], [["a"]], deadline_seconds=0.5)
+        meteor_statistics(["a"], [["a"]], deadline_seconds=0.5)
     with pytest.raises(UsageError, match="caption 0 has no references"):
-        meteor(["a"], [[]])
+        meteor_statistics(["a"], [[]])
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_the_jar_says_what_it_said_through_pycocoevalcap():
         find_java()
     except Unavailable as error:
         pytest.skip(str(error))
-    result = meteor(CAPTIONS, REFERENCES)
-    np.testing.assert_array_equal(result.statistics, parse_statistics(ANSWER, len(CAPTIONS)))
-    np.testing.assert_allclose(result.per_caption, [row["score"] for row in GOLDEN["captions"]], rtol=0, atol=1e-14)
-    assert result.corpus == pytest.approx(GOLDEN["corpus"], abs=1e-14)
+    rows = meteor_statistics(CAPTIONS, REFERENCES)
+    np.testing.assert_array_equal(rows, parse_statistics(ANSWER, len(CAPTIONS)))
+    np.testing.assert_allclose(meteor_of(rows), [row["score"] for row in GOLDEN["captions"]], rtol=0, atol=1e-14)
+    assert float(meteor_of(rows.sum(axis=0))) == pytest.approx(GOLDEN["corpus"], abs=1e-14)

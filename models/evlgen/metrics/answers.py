@@ -12,8 +12,8 @@ import numpy as np
 
 from evlgen.annotations.questions import Answers
 from evlgen.errors import UsageError
-from evlgen.metrics.bootstrap import Floats, caution, interval, mean_of, resample
-from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score
+from evlgen.metrics.bootstrap import Floats, interval, mean_of, resample
+from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score, ScoredSet
 from evlgen.metrics.predictions import Predictions
 from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
 
@@ -36,52 +36,24 @@ class AnswerItem:
         return values
 
 
-@dataclass(frozen=True)
-class AnswerEvaluation:
-    """The result; fields are those of `evlgen.metrics.evaluation.Evaluation` where they have the same name.
+@dataclass(frozen=True, kw_only=True)
+class AnswerEvaluation(ScoredSet):
+    """The result for answers: one score, the accuracy in percent, and groups by answer type.
 
     Attributes:
-        scores: one: the accuracy in percent.
-        groups: by answer type, where the file has types.
-        rule: which rules made the accuracy.
+        items: every scored answer, in the order of the questions.
     """
 
-    scores: tuple[Score, ...]
-    groups: tuple[Group, ...]
     items: tuple[AnswerItem, ...]
-    without_references: tuple[str, ...]
-    without_prediction: tuple[str, ...]
-    failed: dict[str, str]
-    missing: Missing
-    rule: str
-    bootstrap: BootstrapOptions
 
     @property
-    def caution(self) -> str:
-        """What to know about the intervals where there are few items; may be empty."""
-        return caution(len(self.items), self.bootstrap.samples)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every question was answered, or its absence counted."""
-        return not (self.without_prediction and self.missing == "skip")
+    def size(self) -> int:
+        """How many answers were scored."""
+        return len(self.items)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; per-item values are not in it."""
-        return {
-            "items": len(self.items),
-            "unit": "percent",
-            "scores": {score.name: {"value": score.value, "interval": score.interval} for score in self.scores},
-            "groups": {g.name: {"items": g.items, **{s.name: s.value for s in g.scores}} for g in self.groups},
-            "without_references": list(self.without_references),
-            "without_prediction": list(self.without_prediction),
-            "failed": self.failed,
-            "missing": self.missing,
-            "rule": self.rule,
-            "bootstrap": vars(self.bootstrap),
-            "caution": self.caution,
-            "complete": self.complete,
-        }
+        return {"unit": "percent", **super().as_dict(), "rule": self.rule}
 
 
 def evaluate_answers(

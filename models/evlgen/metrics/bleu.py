@@ -31,7 +31,7 @@ def bleu_statistics(predictions: Sequence[str], references: Sequence[Sequence[st
         n = 1 to 4 those of them that stand in a reference, at most as often as in the reference that has most.
 
     Raises:
-        UsageError: not one prediction an item, an item without references, or references counted with an end token.
+        UsageError: not one prediction an item, or an item without references.
     """
     counted = prepared(references)
     items = len(counted.sizes)

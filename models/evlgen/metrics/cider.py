@@ -20,7 +20,6 @@ from evlgen.metrics.ngrams import (
     Ints,
     NgramCounts,
     check_paired,
-    check_same_end_token,
     count_ngrams,
     prepared,
     singly,
@@ -35,16 +34,13 @@ class CiderScorer:
     """Scores captions against reference sets that are prepared once.
 
     Args:
-        references: tokenized captions of each item, or `count_ngrams` of them with the same end token.
+        references: tokenized captions of each item, or `count_ngrams` of them.
         frequencies: how many documents have each n-gram; None counts the references at hand.
         form: "cider-d", which is pycocoevalcap's CIDEr, or "cider", the paper's first form.
         sigma: of the length penalty of CIDEr-D, in words.
-        end_token: appended to every caption and every reference, for example "<eos>". As a reward, CIDEr-D without it
-            teaches captions to end badly.
 
     Raises:
-        UsageError: no references at all or for an item; frequencies that were counted with another end token or without
-            the longer n-grams.
+        UsageError: no references at all or for an item; no such form.
     """
 
     def __init__(
@@ -54,23 +50,14 @@ class CiderScorer:
         *,
         form: Literal["cider-d", "cider"] = "cider-d",
         sigma: float = 6.0,
-        end_token: str | None = None,
     ) -> None:
         if form not in ("cider-d", "cider"):
             raise UsageError(f"there is no form {form!r} of CIDEr", "use cider-d or cider")
-        counted = prepared(references, end_token)
+        counted = prepared(references)
         if len(counted.sizes) == 0:
             raise UsageError("CIDEr needs at least one item with reference captions")
-        if frequencies is not None:
-            check_same_end_token("the document frequencies", frequencies.end_token, end_token)
-            if frequencies.max_n < MAX_N:
-                raise UsageError(
-                    f"the document frequencies hold n-grams of up to {frequencies.max_n} words, CIDEr needs {MAX_N}",
-                    f"count them with max_n={MAX_N}",
-                )
         self.form = form
         self.sigma = sigma
-        self.end_token = end_token
         self._references = counted
         self._frequencies = frequencies
         documents = len(counted.sizes) if frequencies is None else frequencies.documents
@@ -123,7 +110,7 @@ class CiderScorer:
         item = np.asarray(items, dtype=np.int64)
         if item.min() < 0 or item.max() >= len(self):
             raise IndexError(f"items must lie between 0 and {len(self) - 1}")
-        refs, given = self._references, count_ngrams(singly(captions), end_token=self.end_token)
+        refs, given = self._references, count_ngrams(singly(captions))
         number = refs.numbers_of(given)
         idf = self._idf_of(given, number)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from evlgen.errors import UsageError
 from evlgen.metrics.bootstrap import caution, interval, resample
@@ -22,16 +22,15 @@ Missing = Literal["skip", "empty"]
 
 
 def parse_missing(text: str) -> Missing:
-    """ "skip" or "empty".
+    """The choice that a text names, "skip" or "empty".
 
     Raises:
-        UsageError: something else.
+        UsageError: it is something else.
     """
-    if text == "skip":
-        return "skip"
-    if text == "empty":
-        return "empty"
-    raise UsageError(f"--missing {text} is neither skip nor empty")
+    found = next((choice for choice in get_args(Missing) if choice == text), None)
+    if found is None:
+        raise UsageError(f"--missing {text} is neither skip nor empty")
+    return cast(Missing, found)
 
 
 @dataclass(frozen=True)
@@ -97,42 +96,39 @@ class Item:
         return {"id": self.id, "caption": self.caption, **group, "scores": self.values}
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The result.
+@dataclass(frozen=True, kw_only=True)
+class ScoredSet:
+    """What evaluations of captions and of answers share.
 
     Attributes:
         scores: of all items.
         groups: of parts, where the references name parts and they were asked for.
-        diagnostics: of the predicted captions.
-        reference_diagnostics: of all references, for comparison.
-        items: every scored caption, in the order of the references.
         without_references: predictions nobody wrote references for; not scored.
-        without_prediction: references nobody predicted a caption for.
+        without_prediction: references nobody made a prediction for.
         failed: those of `without_prediction` whose row says why.
-        missing: what was done with them: skipped, or scored as empty captions.
-        rule: how ids were matched.
+        missing: what was done with them: skipped, or scored as empty.
+        rule: how ids were matched, or which rules made the accuracy.
         bootstrap: how intervals were made.
-        frequencies: where CIDEr's document frequencies come from.
     """
 
     scores: tuple[Score, ...]
     groups: tuple[Group, ...]
-    diagnostics: Diagnostics
-    reference_diagnostics: Diagnostics
-    items: tuple[Item, ...]
     without_references: tuple[str, ...]
     without_prediction: tuple[str, ...]
     failed: dict[str, str]
     missing: Missing
     rule: str
     bootstrap: BootstrapOptions
-    frequencies: str
+
+    @property
+    def size(self) -> int:
+        """How many items were scored."""
+        raise NotImplementedError
 
     @property
     def caution(self) -> str:
         """What to know about the intervals where there are few items; may be empty."""
-        return caution(len(self.items), self.bootstrap.samples)
+        return caution(self.size, self.bootstrap.samples)
 
     @property
     def complete(self) -> bool:
@@ -143,21 +139,49 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; per-item values are not in it."""
         return {
-            "items": len(self.items),
-            "unit": "points (x100)",
+            "items": self.size,
             "scores": {score.name: _score_dict(score) for score in self.scores},
             "groups": {g.name: {"items": g.items, **{s.name: s.value for s in g.scores}} for g in self.groups},
-            "diagnostics": vars(self.diagnostics),
-            "reference_diagnostics": vars(self.reference_diagnostics),
             "without_references": list(self.without_references),
             "without_prediction": list(self.without_prediction),
             "failed": self.failed,
             "missing": self.missing,
-            "matched_by": self.rule,
             "bootstrap": vars(self.bootstrap),
             "caution": self.caution,
-            "document_frequencies": self.frequencies,
             "complete": self.complete,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(ScoredSet):
+    """The result for captions.
+
+    Attributes:
+        items: every scored caption, in the order of the references.
+        diagnostics: of the predicted captions.
+        reference_diagnostics: of all references, for comparison.
+        frequencies: where CIDEr's document frequencies come from.
+    """
+
+    items: tuple[Item, ...]
+    diagnostics: Diagnostics
+    reference_diagnostics: Diagnostics
+    frequencies: str
+
+    @property
+    def size(self) -> int:
+        """How many captions were scored."""
+        return len(self.items)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; per-item values are not in it."""
+        return {
+            "unit": "points (x100)",
+            **super().as_dict(),
+            "diagnostics": vars(self.diagnostics),
+            "reference_diagnostics": vars(self.reference_diagnostics),
+            "matched_by": self.rule,
+            "document_frequencies": self.frequencies,
         }
 
 

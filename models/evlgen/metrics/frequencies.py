@@ -35,9 +35,6 @@ class DocumentFrequencies:
     documents: int
     counts: Mapping[str, int]
     """For each n-gram (its words joined by a space): how many documents have it. What is not here occurs nowhere."""
-    max_n: int = MAX_N
-    end_token: str | None = None
-    """The token that was appended to every reference before counting."""
 
     def __post_init__(self) -> None:
         if self.documents < 1:
@@ -46,20 +43,18 @@ class DocumentFrequencies:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Read-only views cannot be pickled, and worker processes get this by pickle."""
-        return type(self), (self.documents, dict(self.counts), self.max_n, self.end_token)
+        return type(self), (self.documents, dict(self.counts))
 
     @classmethod
-    def from_references(
-        cls, references: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_token: str | None = None
-    ) -> Self:
+    def from_references(cls, references: Sequence[Sequence[str]]) -> Self:
         """Count over items, each with its tokenized reference captions.
 
         Raises:
-            UsageError: no items, an item without references, or an end token that is not one token.
+            UsageError: no items, or an item without references.
         """
-        counted = count_ngrams(references, max_n=max_n, end_token=end_token)
+        counted = count_ngrams(references)
         frequencies = dict(zip(counted.texts(), counted.document_frequencies().tolist(), strict=True))
-        return cls(len(counted.sizes), frequencies, max_n, end_token)
+        return cls(len(counted.sizes), frequencies)
 
     def save(self, path: str | Path) -> None:
         """Write a JSON file, compressed if its name ends in .gz; the file appears whole or not at all.
@@ -73,8 +68,7 @@ class DocumentFrequencies:
                 "format": FORMAT,
                 "version": VERSION,
                 "documents": self.documents,
-                "max_n": self.max_n,
-                "end_token": self.end_token,
+                "max_n": MAX_N,
                 "counts": dict(self.counts),
             }
         ).encode()
@@ -110,7 +104,7 @@ class DocumentFrequencies:
             raise UsageError(
                 f"{path} holds damaged document frequencies", "count them again from the reference captions"
             )
-        return cls(fields["documents"], fields["counts"], fields["max_n"], fields["end_token"])
+        return cls(fields["documents"], fields["counts"])
 
 
 _HINT = "expected a file written by DocumentFrequencies.save"
@@ -118,10 +112,9 @@ _HINT = "expected a file written by DocumentFrequencies.save"
 
 def _sound(fields: dict[str, Any]) -> bool:
     """Whether every field is there and no n-gram occurs in more documents than there are."""
-    documents, max_n, counts = fields.get("documents"), fields.get("max_n"), fields.get("counts")
-    end_token = fields.get("end_token", 0)
-    if type(documents) is not int or documents < 1 or type(max_n) is not int or max_n < 1:
+    documents, counts = fields.get("documents"), fields.get("counts")
+    if type(documents) is not int or documents < 1 or not isinstance(counts, dict):
         return False
-    if not isinstance(counts, dict) or not (end_token is None or isinstance(end_token, str)):
+    if fields.get("max_n") != MAX_N or fields.get("end_token") is not None:  # counted for something else
         return False
     return all(type(count) is int and 0 < count <= documents for count in counts.values())

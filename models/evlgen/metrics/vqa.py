@@ -8,9 +8,7 @@ answer, and people's answers only in punctuation, so that theirs must already be
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from evlgen.errors import UsageError
 
@@ -47,21 +45,6 @@ REPAIRED = {wrong: word for word in CONTRACTIONS for wrong in _without_one_apost
 }
 
 
-@dataclass(frozen=True)
-class VqaCorpus:
-    """Accuracies in percent, rounded to two places as the official script does.
-
-    Attributes:
-        overall: mean over all questions.
-        by_question_type: "what color is the", ...; empty if types were not given.
-        by_answer_type: "yes/no", "number", "other"; empty if types were not given.
-    """
-
-    overall: float
-    by_question_type: dict[str, float]
-    by_answer_type: dict[str, float]
-
-
 def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
     """Agreement with people, in [0, 1]: one of ten who says the same gives 0.3, two 0.6, three 0.9, four 1.
 
@@ -90,51 +73,9 @@ def normalise_answer(text: str) -> str:
     return _plain_words(_punctuation(_clean(text)))
 
 
-def gqa_accuracy(answer: str, truth: str, *, normalise: bool = False) -> float:
-    """1 if the answer is the truth, else 0. GQA's official eval.py compares the strings as they are.
-
-    Args:
-        answer: the predicted answer.
-        truth: GQA's, lower case.
-        normalise: first bring the answer, but not the truth, into VQA's normal form, as LAVIS does.
-    """
-    return float((_plain_words(_punctuation(answer)) if normalise else answer) == truth)
-
-
-def vqa_corpus(
-    accuracies: Sequence[float],
-    *,
-    question_types: Sequence[str] | None = None,
-    answer_types: Sequence[str] | None = None,
-) -> VqaCorpus:
-    """Means of accuracies.
-
-    Args:
-        accuracies: of each question, in [0, 1].
-        question_types: of each question.
-        answer_types: of each question.
-
-    Raises:
-        UsageError: no questions, or not one type per question.
-    """
-    if not accuracies:
-        raise UsageError("no answers to score")
-    return VqaCorpus(_percent(accuracies), _by(question_types, accuracies), _by(answer_types, accuracies))
-
-
-def _by(types: Sequence[str] | None, accuracies: Sequence[float]) -> dict[str, float]:
-    if types is None:
-        return {}
-    if len(types) != len(accuracies):
-        raise UsageError(f"{len(types)} types but {len(accuracies)} answers", "one type per answer")
-    groups: defaultdict[str, list[float]] = defaultdict(list)
-    for kind, accuracy in zip(types, accuracies, strict=True):
-        groups[kind].append(accuracy)
-    return {kind: _percent(group) for kind, group in groups.items()}
-
-
-def _percent(accuracies: Sequence[float]) -> float:
-    return round(100 * sum(accuracies) / len(accuracies), 2)
+def gqa_accuracy(answer: str, truth: str) -> float:
+    """1 if the answer is the truth, else 0: GQA's official eval.py compares the strings as they are."""
+    return float(answer == truth)
 
 
 def _clean(text: str) -> str:

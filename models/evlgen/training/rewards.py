@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -22,7 +22,6 @@ from evlgen.errors import UsageError
 from evlgen.metrics.bleu import bleu_of, bleu_statistics
 from evlgen.metrics.cider import CiderScorer
 from evlgen.metrics.frequencies import DocumentFrequencies
-from evlgen.metrics.ngrams import check_same_end_token
 from evlgen.metrics.tokenizer import tokenize_captions
 
 Floats = NDArray[np.float64]
@@ -57,20 +56,12 @@ class CaptionReward:
         references: captions of each item as people wrote them; items are numbered in this order.
         weights: of the parts `cider` (CIDEr-D) and `bleu4`; parts without a weight are not computed. BLEU-4 is that of
             single captions as pycocoevalcap has it (one without a common 4-gram gets almost 0), without end token.
-        frequencies: document frequencies with end token "<eos>"; None counts the references at hand, which is right if
-            they are the training references.
 
     Raises:
-        UsageError: an unknown part, no part, an item without references, frequencies without the end token.
+        UsageError: an unknown part, no part, an item without references.
     """
 
-    def __init__(
-        self,
-        references: Sequence[Sequence[str]],
-        weights: Mapping[str, float],
-        *,
-        frequencies: DocumentFrequencies | None = None,
-    ) -> None:
+    def __init__(self, references: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:
         unknown = sorted(set(weights) - set(PARTS))
         if unknown:
             raise UsageError(f"there is no reward {unknown[0]!r}", f"there is: {', '.join(PARTS)}")
@@ -83,12 +74,7 @@ class CaptionReward:
         if "cider" in self.weights:
             # The end token stands in the texts, so that the scorer does not give it to captions that were cut off.
             ending = [[_with_end(c) for c in captions] for captions in self._references]
-            if frequencies is None:
-                frequencies = DocumentFrequencies.from_references(ending)
-            else:
-                check_same_end_token("the document frequencies", frequencies.end_token, END_TOKEN)
-                frequencies = replace(frequencies, end_token=None)
-            self._cider = CiderScorer(ending, frequencies)
+            self._cider = CiderScorer(ending, DocumentFrequencies.from_references(ending))
         self._known: dict[tuple[int, str, bool], tuple[float, ...]] = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="rewards")
 
