@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FIRST_COLUMNS = 64
+MOST_PLAIN_ROWS = 64
+"""Rows of one attention in a step of a search: continuations times the query heads that share a key head."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,22 @@ class LlamaLayer(nn.Module):
             keys, values = step.cache.append(self.number, keys, values)
         query = turned[:, :, : self.heads].view(batch, tokens, self.key_heads, groups, -1)
         query = query.permute(0, 2, 3, 1, 4).reshape(batch, self.key_heads, groups * tokens, -1)
-        found = F.scaled_dot_product_attention(query, keys, values, attn_mask=step.bias)
+        found = _attention(query, keys, values, step.bias)
         found = found.view(batch, self.key_heads, groups, tokens, -1).permute(0, 3, 1, 2, 4)
         x_BTW = x_BTW + F.linear(found.reshape(batch, tokens, -1), self.out)
         normed = F.rms_norm(x_BTW, (width,), self.mlp_norm, self.shape.rms_norm_eps)
         gate, up = F.linear(normed, self.gate_up).chunk(2, dim=-1)
         return x_BTW + F.linear(F.silu(gate).mul_(up), self.down)
+
+
+def _attention(query_BKRD: Tensor, keys_BKCD: Tensor, values_BKCD: Tensor, bias_B1RC: Tensor | None) -> Tensor:
+    """Attention (B, K, R, D) of R rows; few rows in plain products, where torch's kernel costs three times as much."""
+    if query_BKRD.shape[2] > MOST_PLAIN_ROWS:
+        return F.scaled_dot_product_attention(query_BKRD, keys_BKCD, values_BKCD, attn_mask=bias_B1RC)
+    scores = torch.matmul(query_BKRD.float(), keys_BKCD.float().transpose(2, 3)).mul_(query_BKRD.shape[3] ** -0.5)
+    if bias_B1RC is not None:
+        scores += bias_B1RC
+    return torch.matmul(scores.softmax(-1), values_BKCD.float()).to(query_BKRD.dtype)
 
 
 class LlamaDecoder(nn.Module):
@@ -181,7 +193,7 @@ class LlamaDecoder(nn.Module):
         self.norm = nn.Parameter(torch.empty(shape.hidden_size))
         self.head = self.embeddings
         half = torch.arange(0, shape.head_dim, 2, device="cpu").float() / shape.head_dim
-        self.register_buffer("frequencies", shape.rope_theta**-half, persistent=False)
+        self.register_buffer("frequencies", 1.0 / shape.rope_theta**half, persistent=False)
         self.frequencies: Tensor
 
     @classmethod
@@ -219,7 +231,7 @@ class LlamaDecoder(nn.Module):
                 full = [f"model.layers.{number}.{name}.weight" for name in names]
                 setattr(layer, own, read(getattr(layer, own).shape, *full))
         half = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
-        decoder.frequencies = shape.rope_theta**-half
+        decoder.frequencies = 1.0 / shape.rope_theta**half
         return decoder.eval()
 
     def forward(
