@@ -55,7 +55,7 @@ def frames(
     """
     from evlgen.captioning.discover import Unreadable, find_videos
     from evlgen.errors import VideoError
-    from evlgen.video import DecodeFailure, Sampler, extract_all
+    from evlgen.video import DecodeFailure, Sampler, extract_frames
 
     alone = os.path.lexists(path) and not Path(path).is_dir()
     # a video that a list names elsewhere has an absolute name, which must not lead out of the folder
@@ -64,7 +64,7 @@ def frames(
     folders = {Path(path): out} if alone else {one.path: out / one.name.lstrip("/") for one in found}
     for folder in closed:
         console.err.print(f"warning: {folder}")
-    results = extract_all(
+    results = extract_frames(
         folders,
         Sampler.parse(sampler, frames=count, fps=fps, times=times, max_frames=max_frames, seed=seed),
         backend=backend,

@@ -23,7 +23,7 @@ from evlgen.captioning import Listener, caption_plan, caption_run, evlgen_captio
 from evlgen.captioning.captioner import Caption, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
-from evlgen.video.fingerprint import fingerprint_or_none
+from evlgen.video.content_fingerprint import content_fingerprint_or_none
 
 INFO = VideoInfo("mp4", "h264", 64, 48, 0, Fraction(2), 50, Fraction(25), 1, False)
 
@@ -42,7 +42,7 @@ class FakeDecoder:
 
     def map(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
         for result in self._decode(paths):
-            yield replace(result, fingerprint=fingerprint_or_none(result.path))
+            yield replace(result, fingerprint=content_fingerprint_or_none(result.path))
 
     def _decode(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
         for path in paths:
@@ -126,7 +126,9 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
     if decoder:
         set_attribute(caption_run, "open_decoder", open_fake_decoder)
         set_attribute(
-            caption_plan, "fingerprints", lambda paths, timeout: {path: fingerprint_or_none(path) for path in paths}
+            caption_plan,
+            "content_fingerprints",
+            lambda paths, timeout: {path: content_fingerprint_or_none(path) for path in paths},
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Sampler, backends
-from evlgen.video.fingerprint import fingerprint
+from evlgen.video.content_fingerprint import content_fingerprint
 from tests.video.conftest import SOUND
 from tests.video.test_decoding import decode, need
 
@@ -99,7 +99,7 @@ def test_a_program_that_crashes_costs_its_file_and_is_named(clip: GetClip, stand
     path = clip("cfr.mp4")
     result = through_the_pool(path, Sampler())
     message = f"{path}: no frame could be decoded: ffmpeg was ended by signal 11"
-    assert result == DecodeFailure(path, "decode-error", message, fingerprint(path))
+    assert result == DecodeFailure(path, "decode-error", message, content_fingerprint(path))
 
 
 @pytest.mark.parametrize("end", ["deadline", "killed child"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.video.fingerprint import CHUNK_BYTES, fingerprint
+from evlgen.video.content_fingerprint import CHUNK_BYTES, content_fingerprint
 
 SIZE = 5 * CHUNK_BYTES
 
@@ -15,10 +15,10 @@ def test_a_changed_byte_in_a_chunk_changes_it(tmp_path: Path, offset: int) -> No
     content = bytearray(SIZE)
     path = tmp_path / "video"
     path.write_bytes(content)
-    before = fingerprint(path)
+    before = content_fingerprint(path)
     content[offset] = 1
     path.write_bytes(content)
-    assert fingerprint(path) != before
+    assert content_fingerprint(path) != before
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES, SIZE])
@@ -26,14 +26,14 @@ def test_it_starts_with_the_size_and_survives_a_copy(tmp_path: Path, size: int) 
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(bytes(size))
     other.write_bytes(bytes(size))
-    assert fingerprint(one) == fingerprint(other)
-    assert fingerprint(one).startswith(f"{size:x}-")
+    assert content_fingerprint(one) == content_fingerprint(other)
+    assert content_fingerprint(one).startswith(f"{size:x}-")
     other.write_bytes(bytes(size + 1))
-    assert fingerprint(one) != fingerprint(other)
+    assert content_fingerprint(one) != content_fingerprint(other)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(FileNotFoundError):
-        fingerprint(tmp_path / "pipe.mp4")
+        content_fingerprint(tmp_path / "pipe.mp4")

@@ -88,10 +88,10 @@ def test_errors_are_left_to_the_one_handler(run: Callable[..., Result], clip: Ge
 
 def test_library_errors_name_what_to_change(clip: GetClip, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="image format 'bmp' is not one of png, jpg"):
-        extract_frames(clip("cfr.mp4"), tmp_path, image_format="bmp")
+        list(extract_frames({clip("cfr.mp4"): tmp_path}, image_format="bmp"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        extract_frames(clip("cfr.mp4"), tmp_path / "file")
+        list(extract_frames({clip("cfr.mp4"): tmp_path / "file"}))
 
 
 def test_a_folder_gives_each_video_a_folder_of_its_own(

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.video import ClipFrames, DecodeFailure, DecodePool, fingerprints
-from evlgen.video.fingerprint import fingerprint
+from evlgen.video import ClipFrames, DecodeFailure, DecodePool, content_fingerprints
+from evlgen.video.content_fingerprint import content_fingerprint
 from tests.video.stalled import stalled
 
 FAKE = "tests.video.video_fakes:by_name"
@@ -261,14 +261,17 @@ def test_a_file_that_does_not_answer_costs_itself_only(tmp_path: Path) -> None:
     with stalled(tmp_path / "stalled.x") as path:
         with DecodePool(1, 1.0, FAKE) as pool:
             results = {result.path.name: result for result in pool.map(sorted(tmp_path.iterdir()))}
-        assert fingerprints([path, tmp_path / "a.x"], 1.0) == {path: None, tmp_path / "a.x": results["a.x"].fingerprint}
+        assert content_fingerprints([path, tmp_path / "a.x"], 1.0) == {
+            path: None,
+            tmp_path / "a.x": results["a.x"].fingerprint,
+        }
     assert results.pop("stalled.x") == DecodeFailure(path, "timeout", f"{path}: not read within 1 seconds")
     assert {type(result) for result in results.values()} == {ClipFrames}
-    assert {result.fingerprint for result in results.values()} == {fingerprint(tmp_path / "a.x")}
+    assert {result.fingerprint for result in results.values()} == {content_fingerprint(tmp_path / "a.x")}
 
 
 def test_what_kills_the_decoder_still_has_a_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "segfault.x").write_bytes(b"content")
     with DecodePool(1, 30.0, FAKE) as pool:
         (failure,) = pool.map([tmp_path / "segfault.x"])
-    assert failure.fingerprint == fingerprint(tmp_path / "segfault.x")
+    assert failure.fingerprint == content_fingerprint(tmp_path / "segfault.x")

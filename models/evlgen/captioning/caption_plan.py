@@ -22,7 +22,7 @@ from evlgen.captioning.items import Item, question_of, root_of
 from evlgen.captioning.journal import Entry, JournalState
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
-from evlgen.video import fingerprints
+from evlgen.video import content_fingerprints
 
 
 class Decision(StrEnum):
@@ -113,7 +113,7 @@ def make_plan(
     settings = replace(settings, dtype=begun_dtype(settings, state, request.device))
     same = [item for item in items if (old := state.entries.get(item.name)) and old.settings_hash == settings.hash]
     paths = list(dict.fromkeys(item.path for item in same))  # many questions may be about one picture
-    now = fingerprints(paths, request.timeout_seconds)
+    now = content_fingerprints(paths, request.timeout_seconds)
     planned: list[PlannedItem] = []
     work = 0
     for item in items:
@@ -202,7 +202,7 @@ def _refuse_mixing(plan: Plan, state: JournalState, out: Path, timeout_seconds: 
         before = os.path.normpath(out.absolute().parent / entry.root)
         if before != os.path.normpath(root):
             others[Path(before) / item.name] = item
-    now = fingerprints([*others, *(item.path for item in others.values())], timeout_seconds)
+    now = content_fingerprints([*others, *(item.path for item in others.values())], timeout_seconds)
     mixed = [
         (path, item)
         for path, item in others.items()

@@ -139,9 +139,11 @@ def parse_sampler(text: str, frames: int) -> Sampler:
 _ROW_KEYS = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 """What rows call two of the decoding options; the others have their own names there."""
 
-_WHERE_OFF = {**asdict(DecodingOptions()), "prompt": ""}
-for _name in ("num_beams", *_ROW_KEYS):  # these always stand in a row
-    del _WHERE_OFF[_name]
+_ALWAYS_SAID = ("num_beams", *_ROW_KEYS)
+_WHERE_OFF = {
+    name: value for name, value in {**asdict(DecodingOptions()), "prompt": ""}.items() if name not in _ALWAYS_SAID
+}
+"""Values at which options are left out of a row, so that rows from before an option still count as done."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """Video in, frames out: probe a file, choose frame times, decode in killable child processes.
 
 Read in this order: timeline (the time rule), sampler (which frames), packets and pyav_backend (how they are reached),
-stills (pictures), child and pool (how a decoder that hangs or crashes is survived), fingerprint (what a file holds),
+stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint (what a file holds),
 extract (frames to image files).
 Importing this package imports neither av, numpy nor PIL; those load in the child processes, or on first use.
 """
 
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.container import probe
-from evlgen.video.extract import ExtractedFrames, extract_all, extract_frames
-from evlgen.video.fingerprint import fingerprints
+from evlgen.video.content_fingerprint import content_fingerprints
+from evlgen.video.extract import ExtractedFrames, extract_frames
 from evlgen.video.pool import DecodePool
 from evlgen.video.sampler import STRATEGIES, Sampler
 from evlgen.video.timeline import Timeline
@@ -23,8 +23,7 @@ __all__ = [
     "Sampler",
     "Timeline",
     "VideoInfo",
-    "extract_all",
+    "content_fingerprints",
     "extract_frames",
-    "fingerprints",
     "probe",
 ]

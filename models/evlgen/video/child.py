@@ -16,7 +16,7 @@ from evlgen.errors import EvlgenError, VideoError
 from evlgen.system.orphans import die_with_parent
 from evlgen.video import backends, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
-from evlgen.video.fingerprint import READ_ONLY, fingerprint_or_none
+from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none
 
 
 def main() -> None:
@@ -39,7 +39,9 @@ def main() -> None:
         wire.send(answers, None)
         while True:
             path = wire.receive(commands)
-            wire.send(answers, fingerprint_or_none(path))  # by itself: it is known even of what kills the decoder
+            wire.send(
+                answers, content_fingerprint_or_none(path)
+            )  # by itself: it is known even of what kills the decoder
             wire.send(answers, _serve(backend, path, settings))
     except (EOFError, OSError):
         return

@@ -54,7 +54,7 @@ class ClipFrames:
         info: what the file says about itself.
         partial: True when a part of the file could not be read; `warnings` says what.
         warnings: plain sentences; empty for a sound file.
-        fingerprint: of the file's content just before it was decoded (fingerprint.py); set by the pool.
+        fingerprint: of the file's content just before it was decoded (content_fingerprint.py); set by the pool.
     """
 
     path: Path

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evlgen.errors import UsageError, VideoError
+from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.pool import DecodePool
@@ -45,38 +44,6 @@ class ExtractedFrames:
 
 
 def extract_frames(
-    path: str | PathLike[str],
-    out: str | PathLike[str],
-    sampler: Sampler | None = None,
-    *,
-    backend: str = "pyav",
-    timeout_seconds: float = 60.0,
-    image_format: str = "png",
-    contact_sheet: bool = False,
-) -> ExtractedFrames:
-    """Sample frames of one video and write them into the folder `out`, which is made if need be.
-
-    Files are named after the video, the position in the sample, the presentation index and the time in seconds, for
-    instance `clip-02-i000037-1.233s.png`; a contact sheet is `clip-sheet.png`.
-
-    Raises:
-        UsageError: for wrong settings or a folder that cannot be written.
-        VideoError: the video gave no frames.
-    """
-    (result,) = extract_all(
-        {Path(path): Path(out)},
-        sampler,
-        backend=backend,
-        timeout_seconds=timeout_seconds,
-        image_format=image_format,
-        contact_sheet=contact_sheet,
-    )
-    if isinstance(result, DecodeFailure):
-        raise VideoError(result.kind, result.message)
-    return result
-
-
-def extract_all(
     folders: Mapping[Path, Path],
     sampler: Sampler | None = None,
     *,
@@ -85,10 +52,18 @@ def extract_all(
     image_format: str = "png",
     contact_sheet: bool = False,
 ) -> Iterator[ExtractedFrames | DecodeFailure]:
-    """The same for many videos, each with a folder of its own: results in the order in which they get done.
+    """Sample frames of videos and write them, each video's into a folder of its own: results as they get done.
+
+    Files are named after the video, the position in the sample, the presentation index and the time in seconds, for
+    instance `clip-02-i000037-1.233s.png`; a contact sheet is `clip-sheet.png`.
 
     Args:
-        folders: the folder of each video's images.
+        folders: the folder of each video's images; made if need be.
+        sampler: which frames; the default is `Sampler()`.
+        backend: decoder, as for `DecodePool`.
+        timeout_seconds: a video that takes longer is given up.
+        image_format: png or jpg.
+        contact_sheet: one picture with all frames and their times, instead of one each.
 
     Raises:
         UsageError: for wrong settings or a folder that cannot be written.

@@ -13,14 +13,14 @@ from typing import Any
 from evlgen.video.clip import DecodeFailure
 
 CHUNK_BYTES = 64 * 1024
-READ_ONLY = "evlgen.video.fingerprint:decode_nothing"
+READ_ONLY = "evlgen.video.content_fingerprint:decode_nothing"
 """The backend, by its name for `DecodePool`, that leaves it at the fingerprint."""
 
 _MOST_WORKERS = 8  # three small reads a file: network drives answer in parallel
 _FILES_PER_WORKER = 64  # so few are read sooner than another process starts
 
 
-def fingerprint(path: Path) -> str:
+def content_fingerprint(path: Path) -> str:
     """`SIZE-HASH`, both hexadecimal (128 bits of hash). The size is what the folder says, and no more is read.
 
     Raises:
@@ -38,15 +38,15 @@ def fingerprint(path: Path) -> str:
     return f"{size_bytes:x}-{digest.hexdigest()}"
 
 
-def fingerprint_or_none(path: Path) -> str | None:
+def content_fingerprint_or_none(path: Path) -> str | None:
     """The fingerprint, or None for a file that cannot be read: the decoder will say why."""
     try:
-        return fingerprint(path)
+        return content_fingerprint(path)
     except OSError:
         return None
 
 
-def fingerprints(paths: Sequence[Path], timeout_seconds: float) -> dict[Path, str | None]:
+def content_fingerprints(paths: Sequence[Path], timeout_seconds: float) -> dict[Path, str | None]:
     """The fingerprint of every file, read in children; None for one that cannot be read or does not answer in time.
 
     Raises:
