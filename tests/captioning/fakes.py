@@ -40,11 +40,11 @@ class FakeDecoder:
 
     taken = 0
 
-    def map(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
-        for result in self._decode(paths):
-            yield replace(result, fingerprint=content_fingerprint_or_none(result.path))
+    def map(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
+        for result in self._decode(paths, idle_seconds):
+            yield result and replace(result, fingerprint=content_fingerprint_or_none(result.path))
 
-    def _decode(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
+    def _decode(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
         for path in paths:
             self.taken += 1
             try:
@@ -56,7 +56,9 @@ class FakeDecoder:
             except ValueError:
                 yield DecodeFailure(path, "decode-error", f"{path}: not a video")
                 continue
-            time.sleep(fields.get("decode_sleep", 0))
+            for _ in range(round(fields.get("decode_sleep", 0) / idle_seconds)):
+                time.sleep(idle_seconds)
+                yield None
             if kind := fields.get("fail"):
                 yield DecodeFailure(path, kind, f"{path}: made to fail")
                 continue

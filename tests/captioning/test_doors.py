@@ -160,13 +160,13 @@ def test_reasons_hold_no_addresses_and_no_absolute_paths(tmp_path: Path, monkeyp
     from evlgen.video import DecodeFailure
 
     class Decoder(fakes.FakeDecoder):
-        def map(self, paths: Any) -> Any:
+        def map(self, paths: Any, idle_seconds: float) -> Any:
             for path in paths:
                 if path.name == "clip1.mp4":
                     text = f"{path}: PIL <_io.Reader at 0x7f00aa> of {path}, beside {path.parent}/other.mp4"
                     yield DecodeFailure(path, "decode-error", text, None)
                 else:
-                    yield from super().map([path])
+                    yield from super().map([path], idle_seconds)
 
     captioner = Addressed()
     captioner.decoder = Decoder()

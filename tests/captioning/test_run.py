@@ -244,31 +244,11 @@ def test_an_idle_model_takes_what_is_there(
     tmp_path: Path, out: Path, captioner: fakes.FakeCaptioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "LINGER_SECONDS", 0.1)
-    monkeypatch.setattr(pipeline_module, "POLL_SECONDS", 0.05)
     fakes.write_video(tmp_path / "v" / "1.mp4", "quick")
     fakes.write_video(tmp_path / "v" / "2.mp4", "slow", decode_sleep=0.6)
     summary = caption_videos(CaptionRequest([str(tmp_path / "v")], out))
     assert captioner.batches == [["quick"], ["slow"]]
     assert summary.bottleneck == "decoding"
-
-
-def test_decoding_runs_ahead_of_the_model_but_not_far(
-    tmp_path: Path, out: Path, captioner: fakes.FakeCaptioner
-) -> None:
-    for number in range(60):
-        fakes.write_video(tmp_path / "v" / f"{number}.mp4", str(number), sleep=0.002)
-    ahead: list[int] = []
-
-    class Watcher(Listener):
-        rows = 0
-
-        def on_row(self, row: CaptionRow) -> None:
-            self.rows += 1
-            ahead.append(captioner.decoder.taken - self.rows)
-
-    caption_videos(CaptionRequest([str(tmp_path / "v")], out, batch_size=2), Watcher())
-    queue, batch, in_hand = 2 * 2, 2, 1
-    assert max(ahead) in range(2, queue + batch + in_hand + 1)
 
 
 def test_limit_takes_the_first_that_are_not_done(videos: Path, out: Path, captioner: fakes.FakeCaptioner) -> None:

@@ -134,6 +134,31 @@ def test_input_is_read_no_further_than_needed() -> None:
             assert len(read) <= taken + 2 + 1
 
 
+def test_decoding_goes_on_while_nobody_asks_but_not_far(tmp_path: Path) -> None:
+    """A model may take its time over a batch: so many clips are ready then, and no more files are begun."""
+    read = []
+
+    def names() -> Iterator[str]:
+        for number in range(50):
+            read.append(number)
+            yield f"{number}.x"
+
+    with DecodePool(2, 30.0, FAKE, look_ahead=6) as pool:
+        results = pool.map(names(), 0.02)
+        while next(results) is None:
+            pass
+        time.sleep(1)
+        assert len(read) == 8
+        assert all(next(results) is not None for _ in range(7)), "these are ready"
+
+
+def test_waiting_is_told() -> None:
+    with DecodePool(1, 1.5, FAKE) as pool:
+        waited = [result is None for result in pool.map(["a.x", "sleep.x"], 0.2)]
+    assert waited.count(False) == 2
+    assert waited[-4:-1] == [True, True, True]
+
+
 ORPHANS = """
 import threading, time
 from evlgen.video import DecodePool

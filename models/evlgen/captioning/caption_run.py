@@ -23,6 +23,7 @@ from evlgen.captioning.clip_pipeline import Outcome, run_pipeline
 from evlgen.captioning.clip_warnings import warnings_about
 from evlgen.captioning.delivery import Decoder, deliver
 from evlgen.captioning.discover import Unreadable, find_videos
+from evlgen.captioning.evlgen_captioner import GPU_BATCH_SIZE
 from evlgen.captioning.items import Item, PictureQuestion, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
@@ -178,6 +179,7 @@ def open_decoder(
 
     return DecodePool(
         workers=request.workers or default_workers(),
+        look_ahead=2 * (request.batch_size or GPU_BATCH_SIZE),
         timeout_seconds=request.timeout_seconds,
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),

@@ -1,13 +1,12 @@
 """Decoded clips in, outcomes out: the loop in which decoding and the model overlap.
 
-Decoding runs in child processes, read through a bounded queue; the model runs here. The loop looks for a stop request
-between batches, so that a batch once begun is finished and written down. A batch holds clips of one frame count, since
-frames are stacked.
+Decoding runs in child processes, ahead of the model, as far as the decoder's look-ahead goes; the model runs here. The
+loop looks for a stop request between batches, so that a batch once begun is finished and written down. A batch holds
+clips of one frame count, since frames are stacked.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -17,10 +16,6 @@ from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.captioner import Caption, PromptedClip
 from evlgen.captioning.delivery import Delivered
-from evlgen.captioning.prefetch import Exhausted, Prefetch
-
-POLL_SECONDS = 0.1
-"""How long a stop request can go unnoticed while nothing else happens."""
 
 LINGER_SECONDS = 1.0
 """When decoding delivers nothing for so long, the idle model takes the batch as it is."""
@@ -67,7 +62,7 @@ class Clock:
 
 
 def run_pipeline(
-    delivered: Iterable[Delivered],
+    delivered: Iterable[Delivered | None],
     prompt: Callable[[Delivered], str],
     captioner: CarefulCaptioner,
     stop: threading.Event,
@@ -76,7 +71,7 @@ def run_pipeline(
     """Outcomes in the order in which they are known; ends early after `stop` is set, with no batch half done.
 
     Args:
-        delivered: clips and failures as they come; iterated in a thread.
+        delivered: clips and failures as they come, None while nothing comes.
         prompt: what the caption of a clip goes on from.
         captioner: the model; its batch size may shrink on the way.
         stop: set to take no new work.
@@ -87,37 +82,29 @@ def run_pipeline(
         Exception: whatever `delivered` raises.
     """
     batcher = _Batcher(captioner.batch_size)
-    idle_seconds = 0.0
-    with Prefetch(delivered, depth=2 * captioner.batch_size) as ready:
-        while not stop.is_set():
-            started = time.monotonic()
-            batch: list[_Ready] | None = None
-            failed: Outcome | None = None
-            ended = False
-            try:
-                item = ready.get(POLL_SECONDS)
-                idle_seconds = 0.0
-                if isinstance(item.clip, RowError):
-                    failed = Outcome(item, item.clip, item.seconds)
-                else:
-                    clock.count(frames=len(item.clip.frames))
-                    times = tuple(map(float, item.clip.timestamps))
-                    batch = batcher.add((item, PromptedClip(item.clip.frames, times, prompt(item))))
-            except queue.Empty:
-                idle_seconds += POLL_SECONDS
-                if idle_seconds >= LINGER_SECONDS:
-                    batch = batcher.pop_largest()
-                    idle_seconds = 0.0
-            except Exhausted:
+    waiting_since = idle_since = time.monotonic()
+    for item in delivered:
+        now = time.monotonic()
+        clock.decode_wait_seconds += now - waiting_since
+        batch: list[_Ready] | None = None
+        if item is None:
+            if now - idle_since >= LINGER_SECONDS:
                 batch = batcher.pop_largest()
-                ended = not batch
-            clock.decode_wait_seconds += time.monotonic() - started
-            if failed is not None:
-                yield failed
-            if batch:
-                yield from _caption(batch, captioner, clock)
-            if ended:
-                return
+        elif isinstance(item.clip, RowError):
+            yield Outcome(item, item.clip, item.seconds)
+        else:
+            clock.count(frames=len(item.clip.frames))
+            times = tuple(map(float, item.clip.timestamps))
+            batch = batcher.add((item, PromptedClip(item.clip.frames, times, prompt(item))))
+        if stop.is_set():
+            return
+        if batch:
+            yield from _caption(batch, captioner, clock)
+        waiting_since = time.monotonic()
+        if batch or item is not None:
+            idle_since = waiting_since
+    while not stop.is_set() and (batch := batcher.pop_largest()):
+        yield from _caption(batch, captioner, clock)
 
 
 def _caption(batch: list[_Ready], captioner: CarefulCaptioner, clock: Clock) -> Iterator[Outcome]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Decoder(Protocol):
     """What a run needs of `evlgen.video.DecodePool`."""
 
-    def map(self, paths: Iterable[Path]) -> Iterator[ClipFrames | DecodeFailure]:
-        """Clips and failures in the order in which they are finished; reads `paths` only as far as it must."""
+    def map(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
+        """Clips and failures as they are finished, None whenever none came for so long."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,14 @@ class Delivered:
     seconds: float
 
 
-def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> Iterator[Delivered]:
+POLL_SECONDS = 0.1
+"""How long a stop request can go unnoticed while nothing else happens."""
+
+
+def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> Iterator[Delivered | None]:
     """Decode the files of items, each once, however many items (questions) are about it; these follow each other.
+
+    None comes whenever nothing else has come for POLL_SECONDS.
 
     Args:
         items: what to decode.
@@ -63,7 +69,10 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
             begun[path] = time.monotonic()
             yield path
 
-    for result in decoder.map(feed()):
+    for result in decoder.map(feed(), POLL_SECONDS):
+        if result is None:
+            yield None
+            continue
         asked = about[Path(result.path)]
         seconds = (time.monotonic() - begun[Path(result.path)]) / len(asked)
         for item in asked:

@@ -1,8 +1,8 @@
 """Video in, frames out: probe a file, choose frame times, decode in killable child processes.
 
 Read in this order: timeline (the time rule), sampler (which frames), packets and pyav_backend (how they are reached),
-stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint (what a file holds),
-extract (frames to image files).
+stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint (what a file
+holds), extract (frames to image files).
 Importing this package imports neither av, numpy nor PIL; those load in the child processes, or on first use.
 """
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
+from typing import overload
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.cpus import usable_cpus
@@ -122,8 +123,22 @@ class DecodePool:
                 if (job := self._jobs.get_nowait()) is not None:
                     job.results.put(_closed())
 
-    def map(self, paths: Iterable[str | PathLike[str]]) -> Iterator[ClipFrames | DecodeFailure]:
+    @overload
+    def map(self, paths: Iterable[str | PathLike[str]]) -> Iterator[ClipFrames | DecodeFailure]: ...
+
+    @overload
+    def map(
+        self, paths: Iterable[str | PathLike[str]], idle_seconds: float
+    ) -> Iterator[ClipFrames | DecodeFailure | None]: ...
+
+    def map(
+        self, paths: Iterable[str | PathLike[str]], idle_seconds: float | None = None
+    ) -> Iterator[ClipFrames | DecodeFailure | None]:
         """Decode `paths`, in the order in which they get done; the results carry their path.
+
+        Args:
+            paths: files; read only as far as there is room for results.
+            idle_seconds: gives None whenever no result came for so long; None: waits.
 
         Raises:
             EvlgenError: the decoding processes cannot be started.
@@ -140,7 +155,11 @@ class DecodePool:
                     pending += 1
                 if not pending:
                     return
-                result = results.get()
+                try:
+                    result = results.get(timeout=idle_seconds)
+                except queue.Empty:
+                    yield None
+                    continue
                 pending -= 1
                 if isinstance(result, BaseException):
                     raise result
