@@ -30,8 +30,9 @@ from straightforward import PairStep, make_trainer
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
-from evlgen.data.caption_sources import prepare_source, read_sources
+from evlgen.data.caption_sources import read_sources
 from evlgen.data.encoder import FrozenTower
+from evlgen.data.features import prepare_source
 from evlgen.modeling.hardware import pick_dtype
 from evlgen.recipes import Recipe, load_recipe
 from evlgen.training.loop import Trainer, has_checkpoint

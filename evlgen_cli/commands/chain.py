@@ -21,6 +21,7 @@ from evlgen_cli.signals import stop_on_signals, tell
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
+    from evlgen.system.progress import ProgressCallback
     from evlgen.workflow import ChainResult, StepEvent
 
 PART = "--part-of-a-chain"

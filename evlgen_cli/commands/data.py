@@ -15,7 +15,7 @@ from evlgen_cli.options import DeviceOption, JsonOption, SetOption
 from evlgen_cli.signals import stop_on_signals, tell
 
 if TYPE_CHECKING:
-    from evlgen.data.caption_sources import PreparedSource
+    from evlgen.data.features import PreparedSource
     from evlgen.data.preparing import Estimate
     from evlgen.data.recipe_check import SourceCheck
     from evlgen.data.shards.shard_facts import PreparedShards, ShardFacts
@@ -45,7 +45,7 @@ def samples(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch three short real clips, check their hashes, and print where they are."""
-    from evlgen.weights.samples import copy_samples
+    from evlgen.weights.parts import copy_samples
 
     with download_progress() as report:
         paths = copy_samples(output, report=report)

@@ -69,7 +69,7 @@ def rm(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a model's parts from the cache, and what was derived from them. What is needed again is fetched again."""
-    from evlgen.weights.removing import remove_parts
+    from evlgen.weights.parts import remove_parts
 
     removed = remove_parts(name)
     if as_json:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evlgen.conversion import Assumed, convert, to_authors
-from evlgen.conversion.names import TABLE, to_ours, to_theirs
+from evlgen.conversion.tensor_names import TABLE, to_ours, to_theirs
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import EVLGenConfig, EVLGenForConditionalGeneration
 from tests.conversion import authors as mini

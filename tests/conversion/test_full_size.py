@@ -5,8 +5,8 @@ import torch
 
 from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig
 from evlgen.conversion import Assumed, eva_vit_g
-from evlgen.conversion.names import sort_tensors
-from evlgen.conversion.sizes import infer_config, model_shapes
+from evlgen.conversion.authors_config import infer_config, model_shapes
+from evlgen.conversion.tensor_names import sort_tensors
 from evlgen.modeling.vision import VisionTower
 from tests.conversion import authors as mini
 

@@ -4,14 +4,21 @@ import io
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import av
 import numpy as np
 from PIL import Image
 
+from evlgen.data.caption_sources import ReadSource, Role
+from evlgen.data.captions import CaptionedItem
 from evlgen.data.decoding import decode_picture, distinct_frames
+from evlgen.data.media import MediaStore
+from evlgen.errors import FileFailure
+from evlgen.recipes import DataSource
+from evlgen.recipes.data import DataConfig
 from evlgen.video import ClipFrames, DecodePool, Sampler
 
 
@@ -60,6 +67,27 @@ def decode_frames(name: str, content: bytes, max_frames: int) -> list[np.ndarray
             clip = pool.decode(path)
     assert isinstance(clip, ClipFrames)
     return distinct_frames(clip)
+
+
+def source_of(
+    media: MediaStore,
+    items: Sequence[CaptionedItem | str],
+    *,
+    role: Role = "train",
+    name: str = "set/train",
+    uncaptioned: Sequence[FileFailure] = (),
+    **config: Any,
+) -> ReadSource:
+    """A source of items or names, as `read_source` gives it."""
+    captioned = [CaptionedItem(item, ("x",)) if isinstance(item, str) else item for item in items]
+    settings = DataSource(captions="none.jsonl", media=str(media.path), **config)
+    return ReadSource(name, role, settings, captioned, list(uncaptioned), media)
+
+
+def data_of(**settings: Any) -> DataConfig:
+    """Settings of a recipe's data, with no matter what sources."""
+    none = [{"captions": "none.jsonl"}]
+    return DataConfig.model_validate({"train": none, "validation": none, **settings})
 
 
 def lay_out(root: Path, files: Mapping[str, bytes], kind: str) -> Path:

@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 
 from evlgen.data import features
+from evlgen.data.caption_sources import ReadSource
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.encoder import FrozenTower, encode_rows
-from evlgen.data.features import FeatureCache, build_features, open_store
+from evlgen.data.features import FeatureCache, PreparedSource, feature_store, prepare_source
 from evlgen.data.media import MediaStore
 from evlgen.data.views import make_views
 from evlgen.errors import EvlgenError, UsageError
-from tests.data.media_files import clip, decode_frames, lay_out, png
+from tests.data.media_files import clip, data_of, decode_frames, lay_out, png, source_of
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 
 FILES = {"p.png": png(200), "v.mp4": clip([20, 120, 220]), "q.png": png(90)}
@@ -47,10 +48,26 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def build(model: object, media: Path, **options: object) -> FeatureCache:
-    given = {"views": 3, "max_frames": 2, "folder": media.parent / "cache", **options}
-    cache = build_features(model, given.pop("items", ITEMS), MediaStore(str(media)), **given)
-    assert cache is not None
-    return cache
+    prepared = prepare(model, media, **options)
+    assert prepared is not None
+    return prepared.cache
+
+
+def read(media: Path, *, items: list[CaptionedItem] = ITEMS, views: int = 3, place: Path | None = None) -> ReadSource:
+    return source_of(MediaStore(str(media)), items, views=views, features=None if place is None else str(place))
+
+
+def prepare(
+    model: object,
+    media: Path,
+    *,
+    max_frames: int = 2,
+    max_broken_share: float = 0.0,
+    stop: object = lambda: False,
+    **source: object,
+) -> PreparedSource | None:
+    data = data_of(max_frames=max_frames, max_broken_share=max_broken_share)
+    return prepare_source(model, read(media, **source), data, stop=stop, folder=media.parent / "cache")
 
 
 def expected(model: object, name: str, views: int = 3, max_frames: int = 2) -> np.ndarray:
@@ -138,7 +155,7 @@ def test_a_changed_member_of_an_archive_is_never_stale(
 
 
 def test_another_tower_or_transform_has_another_store(tmp_path: Path, model: object) -> None:
-    store = MediaStore(str(lay_out(tmp_path, FILES, "folder")))
+    media, data = lay_out(tmp_path, FILES, "folder"), data_of(max_frames=2)
     half = tiny_model(tiny_config(TINY_CNN))
     half.vision.freeze(torch.bfloat16)
     one_weight = tiny_model(tiny_config(TINY_CNN))
@@ -150,12 +167,12 @@ def test_another_tower_or_transform_has_another_store(tmp_path: Path, model: obj
         tiny_model(tiny_config(TINY_CNN.model_copy(update={"mean": (0.0, 0.0, 0.0)}))),
         tiny_model(tiny_config(TINY_CNN.model_copy(update={"std": (0.4, 0.5, 0.5)}))),
     ]
-    places = {open_store(m, store, views=3, max_frames=2, folder=tmp_path).place for m in others}
-    places.add(open_store(model, store, views=2, max_frames=2, folder=tmp_path).place)
-    places.add(open_store(model, store, views=3, max_frames=4, folder=tmp_path).place)
+    places = {feature_store(m, read(media), data, folder=tmp_path).place for m in others}
+    places.add(feature_store(model, read(media, views=2), data, folder=tmp_path).place)
+    places.add(feature_store(model, read(media), data_of(max_frames=4), folder=tmp_path).place)
     assert len(places) == 7
     same = tiny_model(tiny_config(TINY_CNN.model_copy(update={"layout": "ordered"})))
-    assert open_store(same, store, views=3, max_frames=2, folder=tmp_path).place in places, "where weights come from"
+    assert feature_store(same, read(media), data, folder=tmp_path).place in places, "where weights come from"
 
 
 def test_a_named_folder_of_another_tower_is_refused_and_left_alone(tmp_path: Path, model: object) -> None:
@@ -233,10 +250,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: object, encode
 
 def test_a_stop_keeps_what_is_computed(tmp_path: Path, model: object, encoded: list[int]) -> None:
     media = lay_out(tmp_path, FILES, "folder")
-    options = {"views": 16, "max_frames": 1, "folder": tmp_path / "cache"}
-    assert build_features(model, ITEMS, MediaStore(str(media)), stop=lambda: True, **options) is None
+    options = {"views": 16, "max_frames": 1}
+    assert prepare(model, media, stop=lambda: True, **options) is None
     assert encoded == [16]
-    assert build_features(model, ITEMS, MediaStore(str(media)), **options) is not None
+    assert prepare(model, media, **options) is not None
     assert sum(encoded) == 48
 
 
@@ -349,7 +366,7 @@ def test_broken_items_are_borne_up_to_the_share(tmp_path: Path, model: object, e
     files = {**FILES, "bad.png": b"no picture"}
     media = lay_out(tmp_path, files, "folder")
     items = [CaptionedItem("gone.png", ("x",)), ITEMS[0], CaptionedItem("bad.png", ("x",)), *ITEMS[1:]]
-    options = {"items": items, "place": tmp_path / "f", "name": "set/train"}
+    options = {"items": items, "place": tmp_path / "f"}
     with pytest.raises(EvlgenError) as error:
         build(model, media, max_broken_share=0.3, **options)
     assert error.value.what.startswith(
@@ -357,18 +374,23 @@ def test_broken_items_are_borne_up_to_the_share(tmp_path: Path, model: object, e
         "no such file; bad.png: it cannot be decoded: UnidentifiedImageError: cannot identify image file"
     )
     assert "all are listed in" in error.value.hint
-    cache = build(model, media, max_broken_share=0.4, **options)
-    assert cache.usable == [1, 3, 4]
-    assert [(b.name, b.kind) for b in cache.broken] == [("gone.png", "missing"), ("bad.png", "decode-error")]
-    check(cache, model, list(FILES))
+    prepared = prepare(model, media, max_broken_share=0.4, **options)
+    assert prepared is not None
+    assert prepared.items == ITEMS
+    assert [(b.name, b.kind) for b in prepared.broken] == [("gone.png", "missing"), ("bad.png", "decode-error")]
+    check(prepared.cache, model, list(FILES))
     listed = [json.loads(line) for line in (tmp_path / "f" / "broken-set-train.jsonl").read_text().splitlines()]
     assert [row["name"] for row in listed] == ["gone.png", "bad.png"]
     encoded.clear()
-    assert build(model, media, max_broken_share=0.4, **options).usable == [1, 3, 4]
+    again = prepare(model, media, max_broken_share=0.4, **options)
+    assert again is not None
+    assert again.items == ITEMS
     assert encoded == []
     (media / "bad.png").write_bytes(png(7))  # mended: it costs itself only
     (media / "gone.png").write_bytes(png(8))
-    assert build(model, media, **options).usable == [0, 1, 2, 3, 4]
+    mended = prepare(model, media, **options)
+    assert mended is not None
+    assert mended.items == items
     assert sum(encoded) == 6
     assert not (tmp_path / "f" / "broken-set-train.jsonl").exists()
 

@@ -11,15 +11,14 @@ import torch
 from evlgen.configuration import VisionConfig
 from evlgen.data import store_filling
 from evlgen.data.broken_items import BrokenItemError
-from evlgen.data.captions import CaptionedItem
 from evlgen.data.decoding import FrameReader, decode_items
-from evlgen.data.features import build_features
+from evlgen.data.features import prepare_source
 from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.media import MediaStore
 from evlgen.data.pixels import PixelSource
 from evlgen.data.views import make_views
 from evlgen.errors import EvlgenError, FileFailure
-from tests.data.media_files import clip, decode_frames, lay_out, png
+from tests.data.media_files import clip, data_of, decode_frames, lay_out, png, source_of
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 
 FILES = {
@@ -36,11 +35,11 @@ def reader() -> Iterator[FrameReader]:
         yield made
 
 
-def source_of(media: MediaStore, reader: FrameReader, folder: Path, views: int, share: float = 0.0) -> PixelSource:
-    found = build_index(NAMES, media, max_frames=MOST, folder=folder, max_broken_share=share)
+def pixels_of(media: MediaStore, reader: FrameReader, folder: Path, views: int, share: float = 0.0) -> PixelSource:
+    source = source_of(media, NAMES, views=views)
+    found = build_index(source, max_frames=MOST, folder=folder, max_broken_share=share)
     assert found is not None
-    settings = {"views": views, "total": len(NAMES), "max_broken_share": share}
-    return PixelSource("set/train", NAMES, media, found, reader, **settings)
+    return PixelSource(source, found, reader, max_broken_share=share)
 
 
 VIT = TINY_VIT.model_copy(update={"arguments": {**TINY_VIT.arguments, "img_size": 96}, "image_size": 96, "tokens": 37})
@@ -52,11 +51,12 @@ def test_pixels_are_those_that_the_feature_cache_encodes(
 ) -> None:
     """All items, frames and views; of one view, videos come resized from where they are decoded, in both."""
     media = MediaStore(str(lay_out(tmp_path, FILES, kind)))
-    pixels = source_of(media, reader, tmp_path, views)
+    pixels = pixels_of(media, reader, tmp_path, views)
     model = tiny_model(tiny_config(vision.model_copy(update={"mean": (0.4, 0.5, 0.6)})))
-    items = [CaptionedItem(name, ("x",)) for name in NAMES]
-    cache = build_features(model, items, media, views=views, max_frames=MOST, folder=tmp_path)
-    assert cache is not None
+    source = source_of(media, NAMES, views=views)
+    prepared = prepare_source(model, source, data_of(max_frames=MOST), folder=tmp_path)
+    assert prepared is not None
+    cache = prepared.cache
     assert pixels.frames == cache.frames
     assert (pixels.views, pixels.names) == (cache.views, NAMES)
     for number, frames in enumerate(cache.frames):
@@ -72,7 +72,7 @@ def test_pixels_are_those_that_the_feature_cache_encodes(
 def test_pixels_are_those_of_a_slow_loop(tmp_path: Path, reader: FrameReader) -> None:
     """Byte for byte, in the order in which frames are asked for, one of them twice."""
     media = MediaStore(str(lay_out(tmp_path, FILES, "tar")))
-    pixels = source_of(media, reader, tmp_path, 2)
+    pixels = pixels_of(media, reader, tmp_path, 2)
     made = make_views("v.mp4", decode_frames("v.mp4", FILES["v.mp4"], MOST), 2, 96)
     want = [made[f * 2 + 1].transpose(2, 0, 1) for f in (2, 0, 0)]
     assert np.array_equal(pixels.get(1, [2, 0, 0], 1), np.stack(want))
@@ -95,7 +95,8 @@ def test_a_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(store_filling, "decode_items", counting)
 
     def build(**options: object) -> FrameIndex:
-        found = build_index(NAMES, MediaStore(str(media)), max_frames=MOST, folder=tmp_path, **options)
+        source = source_of(MediaStore(str(media)), NAMES, **options)
+        found = build_index(source, max_frames=MOST, folder=tmp_path)
         assert found is not None
         return found
 
@@ -109,9 +110,10 @@ def test_a_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert build().frames == [1, 2, 3, 1, 1]
     assert [name for name, _ in asked] == ["v.mp4"]
     asked.clear()
-    assert build(thorough=True).frames == [1, 2, 3, 1, 1]
+    assert build(role="validation").frames == [1, 2, 3, 1, 1]
     assert asked == [(name, "pyav") for name in NAMES], "what is validated on is decoded"
-    assert build_index(NAMES, MediaStore(str(media)), max_frames=2, folder=tmp_path, stop=lambda: True) is None
+    source = source_of(MediaStore(str(media)), NAMES)
+    assert build_index(source, max_frames=2, folder=tmp_path, stop=lambda: True) is None
 
 
 def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
@@ -121,18 +123,21 @@ def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
         [*NAMES, "bad.mp4", "empty.png", "bad.png", "gone"],
     )
     bare = [FileFailure("mute.mp4", "no-captions", "line 3 has no captions")]
-    options = {"max_frames": MOST, "folder": tmp_path, "uncaptioned": bare, "name": "set/train"}
+    options = {"max_frames": MOST, "folder": tmp_path}
+    source = source_of(media, names, uncaptioned=bare)
     with pytest.raises(EvlgenError) as error:
-        build_index(names, media, max_broken_share=0.1, **options)
+        build_index(source, max_broken_share=0.1, **options)
     assert str(error.value).startswith(
         "set/train: 2 of 10 items (20.0%) cannot be used, data.max_broken_share allows 10.0%: mute.mp4: line 3 has no "
         "captions; empty.png: the file is empty"
     ), "before anything is decoded"
-    found = build_index(names, media, max_broken_share=0.5, **options)
+    found = build_index(source, max_broken_share=0.5, **options)
     assert found is not None
     assert found.usable == [0, 1, 2, 3, 4, 7], "a picture's content is looked at when it is needed"
     assert [b.name for b in found.broken] == ["mute.mp4", "empty.png", "bad.mp4", "gone"]
-    thorough = build_index(names, media, max_broken_share=0.5, thorough=True, **options)
+    thorough = build_index(
+        source_of(media, names, uncaptioned=bare, role="validation"), max_broken_share=0.5, **options
+    )
     assert thorough is not None
     assert thorough.usable == [0, 1, 2, 3, 4]
     assert "broken-set-train.jsonl" in {path.name for path in thorough.place.iterdir()}
@@ -141,7 +146,7 @@ def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
 def test_what_turns_out_to_be_broken_is_said_and_counted(tmp_path: Path, reader: FrameReader) -> None:
     folder = lay_out(tmp_path, FILES, "folder")
     media = MediaStore(str(folder))
-    pixels = source_of(media, reader, tmp_path, 1, share=0.2)
+    pixels = pixels_of(media, reader, tmp_path, 1, share=0.2)
     (folder / "p.png").write_bytes(b"no picture")
     for _ in range(2):
         with pytest.raises(BrokenItemError, match=r"^p.png cannot be used: it cannot be decoded: Unidentified"):
@@ -158,10 +163,9 @@ def test_a_decoder_that_hangs_costs_one_item_and_closing_does_not_wait(tmp_path:
     files = dict.fromkeys(("sleep.mp4", "segfault.mp4", "fine.mp4"), b"x")
     media, names = MediaStore(str(lay_out(tmp_path, files, "folder"))), list(files)
     known = FrameIndex([0, 1, 2], [1, 1, 1], [], tmp_path)
-    options = {"views": 1, "total": 3, "max_broken_share": 0.9}
     fake = "tests.video.video_fakes:by_name"
     with FrameReader(1, 8, workers=1, timeout_seconds=1, backend=fake) as reader:
-        pixels = PixelSource("s", names, media, known, reader, **options)
+        pixels = PixelSource(source_of(media, names), known, reader, max_broken_share=0.9)
         asked = [pixels.ask(item, [0], 0) for item in range(3)]
         for number, kind in ((0, "timeout"), (1, "crashed")):
             with pytest.raises(BrokenItemError) as error:
@@ -169,7 +173,7 @@ def test_a_decoder_that_hangs_costs_one_item_and_closing_does_not_wait(tmp_path:
             assert error.value.broken.kind == kind
         assert int(asked[2]().mean()) == 7
     with FrameReader(1, 8, workers=1, timeout_seconds=60, backend=fake) as reader:
-        pixels = PixelSource("s", names, media, known, reader, **options)
+        pixels = PixelSource(source_of(media, names), known, reader, max_broken_share=0.9)
         asked = [pixels.ask(0, [0], 0) for _ in range(9)]
         time.sleep(0.3)
         began = time.monotonic()

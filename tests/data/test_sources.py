@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evlgen.data.caption_sources import prepare_source, read_sources
+from evlgen.data.caption_sources import read_sources
 from evlgen.data.encoder import FrozenTower
+from evlgen.data.features import prepare_source
 from evlgen.data.preparing import estimate_source
 from evlgen.data.recipe_check import check_data
 from evlgen.errors import EvlgenError

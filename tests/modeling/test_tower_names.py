@@ -16,7 +16,7 @@ from evlgen.modeling.layouts import LAYOUTS
 from evlgen.modeling.vision import VisionTower
 from evlgen.recipes import load_recipe
 from evlgen.towers import TOWERS
-from evlgen.weights.sources import Source
+from evlgen.weights.file_source import FileSource
 from tests.modeling.conftest import tiny_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "towers.md"
@@ -109,7 +109,7 @@ def test_normalisation_and_size_are_timms(name: str) -> None:
     assert tower.built_for == cfg.input_size[1]
     assert TOWERS[name].layout in LAYOUTS
     if tower.source:
-        source = Source.parse(tower.source)
+        source = FileSource.parse(tower.source)
         assert (source.kind, source.owner, len(source.version)) == ("hf", tower.repository, 40)
 
 

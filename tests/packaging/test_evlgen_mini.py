@@ -68,7 +68,7 @@ def test_it_sees(tmp_path: Path, folder: Path) -> None:
     from evlgen.modeling import EVLGenForConditionalGeneration
     from evlgen.modeling.packing import pack_captions
     from evlgen.video import ClipFrames, DecodePool, Sampler
-    from evlgen.weights.samples import copy_samples
+    from evlgen.weights.parts import copy_samples
 
     clips = copy_samples(tmp_path / "samples")
     caption_videos(CaptionRequest(sources=[str(tmp_path / "samples")], out=tmp_path / "out.jsonl", dtype="float32"))

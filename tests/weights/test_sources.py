@@ -3,25 +3,25 @@
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.weights import Source
+from evlgen.weights import FileSource
 from evlgen.weights.catalogue import MODELS, SAMPLES, model_parts
 from tests.weights.tiny_wheel import SHA256, SOURCE
 
 
 def test_a_file_in_a_wheel() -> None:
-    assert Source.parse(SOURCE) == Source("pypi", "tiny-parts", "1.0", "tiny_parts/model.bin", SHA256)
-    assert Source.parse(SOURCE).basename == "model.bin"
+    assert FileSource.parse(SOURCE) == FileSource("pypi", "tiny-parts", "1.0", "tiny_parts/model.bin", SHA256)
+    assert FileSource.parse(SOURCE).basename == "model.bin"
 
 
 def test_a_file_on_the_hub() -> None:
-    source = Source.parse("hf:timm/tf_efficientnet_lite2.in1k@main/sub/model.safetensors")
-    assert source == Source("hf", "timm/tf_efficientnet_lite2.in1k", "main", "sub/model.safetensors", None)
+    source = FileSource.parse("hf:timm/tf_efficientnet_lite2.in1k@main/sub/model.safetensors")
+    assert source == FileSource("hf", "timm/tf_efficientnet_lite2.in1k", "main", "sub/model.safetensors", None)
 
 
 @pytest.mark.parametrize("text", ["weights/model.bin", "/abs/model.bin", "C:\\models\\model.bin", "odd:name.bin"])
 def test_anything_else_is_a_path(text: str) -> None:
-    assert Source.parse(text) == Source("path", "", "", text, None)
-    assert Source.parse(f"{text}#sha256={SHA256}").sha256 == SHA256
+    assert FileSource.parse(text) == FileSource("path", "", "", text, None)
+    assert FileSource.parse(f"{text}#sha256={SHA256}").sha256 == SHA256
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def test_anything_else_is_a_path(text: str) -> None:
 )
 def test_misspelled(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Source.parse(text)
+        FileSource.parse(text)
     assert said in str(caught.value)
 
 
 def test_everything_in_the_catalogue_is_pinned() -> None:
     parts = {part for parts in MODELS.values() for part in parts} | set(SAMPLES)  # models share parts
-    assert all(Source.parse(part.source).sha256 for part in parts)
+    assert all(FileSource.parse(part.source).sha256 for part in parts)
     assert len({part.name for part in parts}) == len(parts)
 
 

@@ -1,27 +1,18 @@
-"""From the data section of a recipe to sources that can be trained on: read, open or build the features, leave out
-what is broken."""
+"""From the data section of a recipe to sources whose captions are read and whose media are found."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.data.captions import CaptionedItem, read_captions
 from evlgen.data.datasets.finding import resolve_source
-from evlgen.data.decoding import FrameReader
-from evlgen.data.encoder import Encoder
-from evlgen.data.features import FeatureCache, build_features
-from evlgen.data.frame_index import build_index
 from evlgen.data.media import MediaStore
-from evlgen.data.pixels import PixelSource
 from evlgen.errors import FileFailure
 from evlgen.recipes import DataSource, expand_path
 from evlgen.recipes.data import DataConfig
-from evlgen.system.progress import ProgressCallback
 
 Role = Literal["train", "validation"]
 
@@ -47,32 +38,14 @@ class ReadSource:
     media: MediaStore
 
     @property
-    def place(self) -> Path | None:
-        """The folder of its features, where the recipe names one."""
-        return None if self.config.features is None else expand_path(self.config.features).absolute()
+    def names(self) -> list[str]:
+        """Of the items with captions."""
+        return [item.name for item in self.items]
 
-
-@dataclass(frozen=True)
-class PreparedSource:
-    """The usable items of a source with their features, position by position."""
-
-    source: ReadSource
-    items: list[CaptionedItem]
-    cache: FeatureCache
-    broken: list[FileFailure]
-
-    def row(self) -> dict[str, Any]:
-        """What there is of it, for JSON."""
-        return {
-            "source": self.source.name,
-            "role": self.source.role,
-            "items": len(self.items),
-            "captions": sum(len(item.captions) for item in self.items),
-            "frames": sum(self.cache.frames),
-            "bytes": self.cache.bytes_used,
-            "broken": [asdict(b) for b in self.broken],
-            "features": str(self.cache.place),
-        }
+    @property
+    def total(self) -> int:
+        """How many items there are, those without captions included."""
+        return len(self.items) + len(self.uncaptioned)
 
 
 def read_source(config: DataSource, role: Role, *, lower_case: bool) -> ReadSource:
@@ -118,95 +91,3 @@ def read_sources(data: DataConfig) -> tuple[list[ReadSource], list[ReadSource]]:
 def frames_of(source: ReadSource, data: DataConfig, config: EVLGenConfig) -> int:
     """Frames of a video that are cached or decoded: to validate on, those that captioning and evaluation look at."""
     return config.temporal.frames if source.role == "validation" else data.frames_kept
-
-
-def prepare_source(
-    encoder: Encoder,
-    source: ReadSource,
-    data: DataConfig,
-    *,
-    retry: bool = False,
-    report: ProgressCallback | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> PreparedSource | None:
-    """Open the features of a source, computing first what is missing; None if it was stopped.
-
-    Args:
-        encoder: a model, or a `FrozenTower`.
-        source: what to prepare.
-        data: max_frames and max_broken_share.
-        retry: see `build_features`.
-        report: called with (what, done, total, "items").
-        stop: asked after every item.
-
-    Raises:
-        UsageError, EvlgenError: see `build_features`.
-    """
-    cache = build_features(
-        encoder,
-        source.items,
-        source.media,
-        views=source.config.views,
-        max_frames=frames_of(source, data, encoder.config),
-        place=source.place,
-        name=source.name,
-        uncaptioned=source.uncaptioned,
-        max_broken_share=data.max_broken_share,
-        retry=retry,
-        report=report,
-        stop=stop,
-    )
-    if cache is None:
-        return None
-    assert cache.usable is not None
-    return PreparedSource(source, [source.items[n] for n in cache.usable], cache, cache.broken)
-
-
-def open_pixels(
-    source: ReadSource,
-    data: DataConfig,
-    reader: FrameReader,
-    *,
-    retry: bool = False,
-    report: ProgressCallback | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[list[CaptionedItem], PixelSource] | None:
-    """The usable items of a source with their frames, which are decoded when asked for; None if it was stopped.
-
-    Args:
-        source: what to open; items to validate on are decoded once at first, so that none fails later.
-        data: max_broken_share.
-        reader: decodes; so many frames of a video as it gives are opened.
-        retry: try items again whose decoding ran out of time or crashed before.
-        report: called with (what, done, total, "items") while frames are counted.
-        stop: asked after every item.
-
-    Raises:
-        EvlgenError: see `build_index`.
-    """
-    names = [item.name for item in source.items]
-    index = build_index(
-        names,
-        source.media,
-        max_frames=reader.max_frames,
-        thorough=source.role == "validation",
-        name=source.name,
-        uncaptioned=source.uncaptioned,
-        max_broken_share=data.max_broken_share,
-        retry=retry,
-        report=report,
-        stop=stop,
-    )
-    if index is None:
-        return None
-    pixels = PixelSource(
-        source.name,
-        names,
-        source.media,
-        index,
-        reader,
-        views=source.config.views,
-        total=len(names) + len(source.uncaptioned),
-        max_broken_share=data.max_broken_share,
-    )
-    return [source.items[n] for n in index.usable], pixels

@@ -197,7 +197,8 @@ def as_they_get_done(
                 under_way[threads.submit(work, item)] = item
             if not under_way:
                 return
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+            ready = wait(under_way, return_when=FIRST_COMPLETED).done
+            for future in [one for one in under_way if one in ready]:
                 yield under_way.pop(future), future.result()
     finally:
         for future in under_way:

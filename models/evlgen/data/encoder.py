@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -16,6 +15,7 @@ from evlgen.data.views import TRANSFORM
 from evlgen.modeling.pretrained import read_tensors
 from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.vision import VisionTower
+from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetch
 
 LAYOUT = 5  # raise when rows of a cache mean something else
@@ -48,7 +48,7 @@ class FrozenTower:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        report: Callable[[str, int, int | None], None] | None = None,
+        report: ProgressCallback | None = None,
     ) -> Self:
         """Load the tower, as `EVLGenForConditionalGeneration.from_config` does: features and fingerprint are the same.
 

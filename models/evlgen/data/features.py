@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evlgen.data.caption_sources import ReadSource, frames_of
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.decoding import Frames
 from evlgen.data.encoder import Encoder, encode_rows, fingerprint, probe
-from evlgen.data.media import MediaStore
 from evlgen.data.planning import content_hash
 from evlgen.data.store import CHECKED_BYTES, FeatureStore
 from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import make_views
 from evlgen.errors import FileFailure
+from evlgen.recipes import expand_path
+from evlgen.recipes.data import DataConfig
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import cache_root
 
@@ -44,8 +47,6 @@ class FeatureCache:
         first_row: item -> its first row; rows of an item are frames x views, views fastest.
         frames: item -> number of frames.
         views: variants of every frame.
-        usable: positions of these items among those that were asked for; None: all of them.
-        broken: the others, and why.
         store: that they are in; it looks at rows before they are used.
     """
 
@@ -53,14 +54,7 @@ class FeatureCache:
     first_row: list[int]
     frames: list[int]
     views: int
-    usable: list[int] | None = None
-    broken: list[FileFailure] = field(default_factory=list)
     store: FeatureStore | None = None
-
-    @property
-    def place(self) -> Path | None:
-        """Folder of the store."""
-        return None if self.store is None else self.store.place
 
     @property
     def bytes_used(self) -> int:
@@ -79,87 +73,91 @@ class FeatureCache:
         return self.rows[rows]
 
 
-def open_store(
-    encoder: Encoder,
-    media: MediaStore,
-    *,
-    views: int,
-    max_frames: int,
-    place: Path | None = None,
-    folder: Path | None = None,
+@dataclass(frozen=True)
+class PreparedSource:
+    """The usable items of a source with their features, position by position."""
+
+    source: ReadSource
+    items: list[CaptionedItem]
+    cache: FeatureCache
+    broken: list[FileFailure]
+
+    def row(self) -> dict[str, Any]:
+        """What there is of it, for JSON."""
+        return {
+            "source": self.source.name,
+            "role": self.source.role,
+            "items": len(self.items),
+            "captions": sum(len(item.captions) for item in self.items),
+            "frames": sum(self.cache.frames),
+            "bytes": self.cache.bytes_used,
+            "broken": [asdict(b) for b in self.broken],
+            "features": str(self.cache.store.place) if self.cache.store else None,
+        }
+
+
+def feature_store(
+    encoder: Encoder, source: ReadSource, data: DataConfig, *, folder: Path | None = None
 ) -> FeatureStore:
     """The store of a source, as it is on disk now; nothing is made.
 
     Args:
         encoder: its tower as it is, device and precision included.
-        media: where the files are.
-        views: variants per frame.
-        max_frames: frames kept per video.
-        place: the store's own folder; None: under its fingerprint in
+        source: whose features; where its configuration names no folder for them, it is one of the cache directory.
+        data: how many frames of a video are kept.
         folder: the cache directory; None: the user's own.
 
     Raises:
-        UsageError: `place` holds what another tower or transform made.
+        UsageError: the folder holds what another tower or transform made.
     """
-    facts = fingerprint(encoder, views=views, max_frames=max_frames)
-    if place is None:
-        digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
+    facts = fingerprint(encoder, views=source.config.views, max_frames=frames_of(source, data, encoder.config))
+    if source.config.features is not None:
+        place = expand_path(source.config.features).absolute()
+    else:
+        digest = hashlib.sha256(json.dumps([facts, str(source.media.path)]).encode()).hexdigest()
         place = (folder or cache_root()).absolute() / "features" / digest[:24]
     return FeatureStore(place, facts, tokens=encoder.config.vision.tokens, width=encoder.vision.feature_width)
 
 
-def build_features(
+def prepare_source(
     encoder: Encoder,
-    items: Sequence[CaptionedItem],
-    media: MediaStore,
+    source: ReadSource,
+    data: DataConfig,
     *,
-    views: int,
-    max_frames: int,
-    place: Path | None = None,
-    folder: Path | None = None,
-    name: str = "",
-    uncaptioned: Sequence[FileFailure] = (),
-    max_broken_share: float = 0.0,
     retry: bool = False,
     report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
+    folder: Path | None = None,
     backend: str = "pyav",
-) -> FeatureCache | None:
+) -> PreparedSource | None:
     """Open the features of a source, computing first what is not there yet.
 
     Args:
-        encoder: its vision tower is used as it is (device and precision).
-        items: what to encode.
-        media: where the files are.
-        views: variants per frame: 0 is the plain picture, the others are random crops, every second one mirrored.
-        max_frames: frames kept per video.
-        place: see `open_store`.
-        folder: see `open_store`.
-        name: of the source, for progress and errors.
-        uncaptioned: broken items of the source that are not among `items`; they count.
-        max_broken_share: so many of the items (0 to 1) may be of no use.
+        encoder: a model, or a `FrozenTower`; its vision tower is used as it is (device and precision).
+        source: what to encode. Of its views, 0 is the plain picture, the others are random crops, every second one
+            mirrored.
+        data: how many frames of a video are kept, and how many items may be of no use.
         retry: try items again whose decoding ran out of time or crashed before.
         report: called with (what, done, total, "items").
         stop: asked after every item; True gives the computation up and returns None. What is computed is kept.
+        folder: the cache directory; None: the user's own.
         backend: decoder of videos.
 
     Raises:
-        UsageError: `place` holds what another tower or transform made.
+        UsageError: the folder of the features holds what another tower or transform made.
         EvlgenError: too many items are broken, or the disk is or would be full. What is computed is kept.
     """
-    names = [item.name for item in items]
-    store = open_store(encoder, media, views=views, max_frames=max_frames, place=place, folder=folder)
+    store = feature_store(encoder, source, data, folder=folder)
+    views, side = source.config.views, encoder.config.vision.image_size
     computed = probe(encoder)
     store.check_probe(computed)
     if store.bytes_used <= CHECKED_BYTES:
         store.forget_damaged()
-    side, total = encoder.config.vision.image_size, len(names) + len(uncaptioned)
-    filling = StoreFilling(
-        store, names, media, name or media.path.name, uncaptioned, total, max_broken_share, retry
-    )  # fmt: skip
+    filling = StoreFilling(store, source, source.names, source.uncaptioned, data.max_broken_share, retry)
 
     def work(name: str, frames: Frames) -> tuple[list[NDArray[np.uint8]], int, str]:
-        return make_views(name, frames, views, side), len(frames), content_hash(media, name, media.stamp(name))
+        digest = content_hash(source.media, name, source.media.stamp(name))
+        return make_views(name, frames, views, side), len(frames), digest
 
     on_gpu = next(encoder.vision.trunk.parameters()).device.type != "cpu"
     broken = filling.fill(
@@ -176,7 +174,7 @@ def build_features(
     if broken is None:
         return None
     listing = filling.check(broken)
-    usable = [n for n in range(len(names)) if n not in broken]
-    entries = [store.entries[names[n]] for n in usable]
+    items = [item for n, item in enumerate(source.items) if n not in broken]
+    entries = [store.entries[item.name] for item in items]
     first, frames = [e.row for e in entries], [e.frames for e in entries]
-    return FeatureCache(store.rows(), first, frames, views, usable, listing, store)
+    return PreparedSource(source, items, FeatureCache(store.rows(), first, frames, views, store), listing)

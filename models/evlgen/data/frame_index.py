@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from evlgen.data.caption_sources import ReadSource
 from evlgen.data.decoding import missing
-from evlgen.data.media import MISSING, MediaStore, is_picture
+from evlgen.data.media import MISSING, is_picture
 from evlgen.data.store import FeatureStore
 from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import TRANSFORM
@@ -47,13 +48,9 @@ class FrameIndex:
 
 
 def build_index(
-    names: Sequence[str],
-    media: MediaStore,
+    source: ReadSource,
     *,
     max_frames: int,
-    thorough: bool = False,
-    name: str = "",
-    uncaptioned: Sequence[FileFailure] = (),
     max_broken_share: float = 0.0,
     retry: bool = False,
     report: ProgressCallback | None = None,
@@ -63,12 +60,8 @@ def build_index(
     """Open the index of a source, counting first what is not there yet; None if it was stopped.
 
     Args:
-        names: of the items.
-        media: where the files are.
+        source: whose items; those to validate on are all decoded once instead, pictures too.
         max_frames: frames chosen of a video, as for the feature cache.
-        thorough: decode every item once instead, pictures too.
-        name: of the source, for progress and errors.
-        uncaptioned: broken items of the source that are not among `names`; they count.
         max_broken_share: so many of the items (0 to 1) may be of no use.
         retry: try items again whose decoding ran out of time or crashed before.
         report: called with (what, done, total, "items").
@@ -78,6 +71,7 @@ def build_index(
     Raises:
         EvlgenError: too many items are broken, or the disk is full. What is counted is kept.
     """
+    names, media, thorough = source.names, source.media, source.role == "validation"
     facts = {"layout": LAYOUT, "views": 0, "max_frames": max_frames, "frames": TRANSFORM["frames"], "decoded": thorough}
     digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
     store = FeatureStore((folder or cache_root()).absolute() / "index" / digest[:24], facts, tokens=1, width=1)
@@ -90,10 +84,8 @@ def build_index(
             broken[n] = missing(media, one)
         elif stamp[0] == 0:
             broken[n] = FileFailure(one, "empty-file", "the file is empty")
-    known, total = [*uncaptioned, *broken.values()], len(names) + len(uncaptioned)
-    filling = StoreFilling(
-        store, [names[n] for n in counted], media, name or media.path.name, known, total, max_broken_share, retry
-    )  # fmt: skip
+    known = [*source.uncaptioned, *broken.values()]
+    filling = StoreFilling(store, source, [names[n] for n in counted], known, max_broken_share, retry)
     filling.check({})
     found = filling.fill(
         "frames",

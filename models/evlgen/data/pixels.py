@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evlgen.data.broken_items import BrokenItemError, check_share
+from evlgen.data.caption_sources import ReadSource
+from evlgen.data.captions import CaptionedItem
 from evlgen.data.decoding import FrameReader
-from evlgen.data.frame_index import FrameIndex
-from evlgen.data.media import MediaStore
+from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.views import draw_crops, make_view
 from evlgen.errors import FileFailure
+from evlgen.recipes.data import DataConfig
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.progress import ProgressCallback
 
 MOST_DECODERS = 16
 """Children of one process of a run."""
@@ -38,37 +41,24 @@ class PixelSource:
     """Frames of the usable items of one source, decoded when asked for; a `VisualSource` of uint8 (F, 3, S, S).
 
     Args:
-        name: of the source, for errors.
-        names: of all items that the index was asked about.
-        media: where the files are.
+        source: its items and files.
         index: which of them are usable, and their frames.
         reader: decodes; open as long as the source is used.
-        views: variants of every frame: 0 is the plain picture, the others are crops.
-        total: items of the source, those without captions included.
-        max_broken_share: so many of them (0 to 1) may turn out to be of no use.
+        max_broken_share: so many of the items (0 to 1) may turn out to be of no use.
 
     Attributes:
+        names: of the usable items.
         frames: item -> number of frames, as the index has it.
+        views: variants of every frame: 0 is the plain picture, the others are crops.
         lost: items that turned out to be broken, in the order in which they did.
     """
 
-    def __init__(
-        self,
-        name: str,
-        names: Sequence[str],
-        media: MediaStore,
-        index: FrameIndex,
-        reader: FrameReader,
-        *,
-        views: int,
-        total: int,
-        max_broken_share: float,
-    ) -> None:
-        self.name, self.media, self.reader, self.views = name, media, reader, views
-        self.names = [names[n] for n in index.usable]
+    def __init__(self, source: ReadSource, index: FrameIndex, reader: FrameReader, *, max_broken_share: float) -> None:
+        self.source, self.reader, self.views = source, reader, source.config.views
+        self.names = [source.items[n].name for n in index.usable]
         self.frames = index.frames
         self.lost: dict[str, FileFailure] = {}
-        self._index, self._total, self._share = index, total, max_broken_share
+        self._index, self._share = index, max_broken_share
         self._lock = threading.Lock()
         self._told = 0
 
@@ -96,7 +86,7 @@ class PixelSource:
             raise BrokenItemError(self.lost[name])
         try:
             # as the cache does it: crops are cut from the whole frame
-            shown = self.reader.read(name, self.media, whole=self.views > 1)
+            shown = self.reader.read(name, self.source.media, whole=self.views > 1)
         except BrokenItemError as error:
             self._lose(error.broken)
             raise
@@ -109,4 +99,33 @@ class PixelSource:
         with self._lock:
             self.lost[broken.name] = broken
             found = [*self._index.broken, *self.lost.values()]
-        check_share(self.name, found, self._total, self._share)
+        check_share(self.source.name, found, self.source.total, self._share)
+
+
+def open_pixels(
+    source: ReadSource,
+    data: DataConfig,
+    reader: FrameReader,
+    *,
+    retry: bool = False,
+    report: ProgressCallback | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[list[CaptionedItem], PixelSource] | None:
+    """The usable items of a source with their frames, which are decoded when asked for; None if it was stopped.
+
+    Args:
+        source: what to open; items to validate on are decoded once at first, so that none fails later.
+        data: max_broken_share.
+        reader: decodes; so many frames of a video as it gives are opened.
+        retry, report, stop: see `build_index`.
+
+    Raises:
+        EvlgenError: see `build_index`.
+    """
+    share = data.max_broken_share
+    index = build_index(
+        source, max_frames=reader.max_frames, max_broken_share=share, retry=retry, report=report, stop=stop
+    )  # fmt: skip
+    if index is None:
+        return None
+    return [source.items[n] for n in index.usable], PixelSource(source, index, reader, max_broken_share=share)

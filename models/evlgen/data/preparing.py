@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from evlgen.data.caption_sources import PreparedSource, ReadSource, frames_of, prepare_source, read_sources
+from evlgen.data.caption_sources import ReadSource, frames_of, read_sources
 from evlgen.data.decoding import decode_items
 from evlgen.data.encoder import Encoder, FrozenTower, encode_rows
-from evlgen.data.features import BATCH_ROWS, open_store
+from evlgen.data.features import BATCH_ROWS, PreparedSource, feature_store, prepare_source
 from evlgen.data.planning import free_bytes, make_plan
 from evlgen.data.shards.shard_facts import PreparedShards, prepare_shards
 from evlgen.data.views import make_views
@@ -143,17 +143,14 @@ def _load(recipe: Recipe, device: str, report: ProgressCallback | None) -> tuple
 
 def estimate_source(encoder: Encoder, source: ReadSource, data: DataConfig) -> Estimate:
     """What building the features of a source would take; the time is measured on some of its items."""
-    views = source.config.views
-    frames = frames_of(source, data, encoder.config)
-    store = open_store(encoder, source.media, views=views, max_frames=frames, place=source.place)
-    names = [item.name for item in source.items]
+    names, store = source.names, feature_store(encoder, source, data)
     plan = make_plan(names, source.media, store)
     todo = [names[n] for n in plan.todo]
     sample = todo[:: max(1, len(todo) // SAMPLE_ITEMS)][:SAMPLE_ITEMS]
-    seconds = _measure(encoder, sample, source, frames)
+    seconds = _measure(encoder, sample, source, frames_of(source, data, encoder.config))
     return Estimate(
         source.name,
-        len(names) + len(source.uncaptioned),
+        source.total,
         len(todo),
         plan.bytes_at_most,
         free_bytes(store.place),

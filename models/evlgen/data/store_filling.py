@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlgen.data.broken_items import check_share, list_broken, too_many
+from evlgen.data.caption_sources import ReadSource
 from evlgen.data.decoding import Frames, decode_items
-from evlgen.data.media import MISSING, MediaStore
+from evlgen.data.media import MISSING
 from evlgen.data.planning import Plan, check_room, make_plan
 from evlgen.data.store import Entry, FeatureStore, Writer
 from evlgen.errors import FileFailure
@@ -29,21 +30,17 @@ class StoreFilling:
 
     Attributes:
         store: where it is kept.
-        names: of the items.
-        media: where the files are.
-        source: its name, for progress and errors.
+        source: whose items they are.
+        names: of these items.
         known: broken items of the source that are not among `names`; they count.
-        total: items of the source.
-        max_broken_share: so many of these (0 to 1) may be of no use.
+        max_broken_share: so many of its items (0 to 1) may be of no use.
         retry: try items again whose decoding ran out of time or crashed before.
     """
 
     store: FeatureStore
+    source: ReadSource
     names: Sequence[str]
-    media: MediaStore
-    source: str
     known: Sequence[FileFailure]
-    total: int
     max_broken_share: float
     retry: bool = False
 
@@ -54,8 +51,8 @@ class StoreFilling:
             EvlgenError: they are too many.
         """
         found = [*self.known, *(broken[n] for n in sorted(broken))]
-        listed = list_broken(self.store.place, self.source, found) if self.store.place.exists() else None
-        check_share(self.source, found, self.total, self.max_broken_share, listed=listed)
+        listed = list_broken(self.store.place, self.source.name, found) if self.store.place.exists() else None
+        check_share(self.source.name, found, self.source.total, self.max_broken_share, listed=listed)
         return found
 
     def fill(
@@ -90,20 +87,22 @@ class StoreFilling:
         Raises:
             EvlgenError: too many items are broken, or the disk is or would be full. What is computed is kept.
         """
-        plan = make_plan(self.names, self.media, self.store, retry=self.retry)
+        plan = make_plan(self.names, self.source.media, self.store, retry=self.retry)
         if not (plan.todo or plan.moved):
             return plan.broken
-        if not too_many(len(plan.broken) + len(self.known), self.total, self.max_broken_share):
-            check_room(self.source, plan, self.store.place)
+        if not too_many(len(plan.broken) + len(self.known), self.source.total, self.max_broken_share):
+            check_room(self.source.name, plan, self.store.place)
         with self.store.writing(probe) as writer:
             self.check(plan.broken)
-            plan = make_plan(self.names, self.media, self.store, retry=self.retry)  # others may have worked meanwhile
+            plan = make_plan(
+                self.names, self.source.media, self.store, retry=self.retry
+            )  # others may have worked meanwhile
             for entry in plan.moved:
                 writer.add_entry(entry)
             rows = _Rows(writer, encode, batch_rows, self.store.facts["views"])
             todo, done = [self.names[n] for n in plan.todo], 0
             results = decode_items(
-                todo, self.media, work, max_frames=self.store.facts["max_frames"], side=side, backend=backend
+                todo, self.source.media, work, max_frames=self.store.facts["max_frames"], side=side, backend=backend
             )
             for done, (number, result) in enumerate(results, start=1):
                 name = todo[number]
@@ -113,7 +112,7 @@ class StoreFilling:
                     views, frames, digest = result
                     rows.add(views, Entry(name, plan.stamps[name], digest, rows.next_row, frames))
                 if report is not None:
-                    report(f"{what} of {self.source}", done, len(todo), "items")
+                    report(f"{what} of {self.source.name}", done, len(todo), "items")
                 if stop():
                     break
             rows.flush(1)

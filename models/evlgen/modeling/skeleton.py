@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import transformers
 
@@ -11,12 +9,13 @@ from evlgen.configuration import EVLGenConfig
 from evlgen.modeling.language import FrozenLanguageModel, load_config, load_tokenizer
 from evlgen.modeling.model import EVLGenForConditionalGeneration
 from evlgen.modeling.public_sizes import with_public_size
+from evlgen.system.progress import ProgressCallback
 
 
 def build_skeleton(
     config: EVLGenConfig,
     dtype: torch.dtype = torch.float32,
-    report: Callable[..., None] | None = None,
+    report: ProgressCallback | None = None,
     device: torch.device | str = "meta",
 ) -> EVLGenForConditionalGeneration:
     """The model of a configuration, every parameter on the meta device, or random on another.

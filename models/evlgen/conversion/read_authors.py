@@ -20,7 +20,8 @@ import transformers
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
-from evlgen.conversion.names import (
+from evlgen.conversion.authors_config import Assumed, infer_config, model_shapes
+from evlgen.conversion.tensor_names import (
     POSITIONS,
     POSITIONS_OF_AUTHORS,
     TIED_HEAD,
@@ -30,7 +31,6 @@ from evlgen.conversion.names import (
     sort_tensors,
     to_theirs,
 )
-from evlgen.conversion.sizes import Assumed, infer_config, model_shapes
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling.language import load_config, load_tokenizer
 from evlgen.modeling.pretrained import read_tensors, write_tensors

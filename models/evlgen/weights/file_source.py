@@ -24,7 +24,7 @@ _SHAPES = {
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """One parsed source string.
 
     Attributes:
@@ -47,7 +47,7 @@ class Source:
         return PurePosixPath(self.path).name
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
+    def parse(cls, text: str) -> "FileSource":
         """Read a source string.
 
         Raises:
