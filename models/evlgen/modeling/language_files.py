@@ -18,7 +18,7 @@ from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.gguf_header import check_gguf
 from evlgen.modeling.opening import quiet_transformers, reason_of, with_all_weights
 from evlgen.system.hashes import sha256_of
-from evlgen.weights import Source, derived, fetch
+from evlgen.weights import FileSource, derived, fetch
 
 CONVERSION = 1
 """Raise when converted files change meaning."""
@@ -75,5 +75,5 @@ def _converted(gguf: Path, source: str) -> Path:
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 
-    digest = (Source.parse(source).sha256 or sha256_of(gguf))[:16]
+    digest = (FileSource.parse(source).sha256 or sha256_of(gguf))[:16]
     return derived(f"gguf-{CONVERSION}-{digest}", build)

@@ -31,11 +31,12 @@ from evlgen.system.files import replacing
 from evlgen.system.hashes import sha256_of
 from evlgen.system.jsons import parse_json
 from evlgen.system.names import printable
+from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetch
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint, packaged_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -144,7 +145,7 @@ class PretrainedMixin:
         device: str | torch.device = "cpu",
         initialise: bool = True,
         language: LanguageModel | None = None,
-        report: Callable[[str, int, int | None], None] | None = None,
+        report: ProgressCallback | None = None,
     ) -> Self:
         """A model with its frozen parts loaded and its connector at the start of training.
 
@@ -185,7 +186,7 @@ class PretrainedMixin:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         captions_only: bool = False,
-        report: Callable[[str, int, int | None], None] | None = None,
+        report: ProgressCallback | None = None,
     ) -> Self:
         """Load a model for use.
 

@@ -1,1 +1,1 @@
-"""What all rooms stand on: whole files, bounded JSON, printable names, locks, checksums, usable CPUs. No torch here."""
+"""What all rooms stand on: files, JSON, names, locks, checksums, processes, CPUs, progress. No torch here."""

@@ -22,7 +22,7 @@ class Part:
             Bunny, the film's own.
         bytes: its size.
         needed_for: "captioning" (and training), "training" alone, or "samples".
-        source: where it comes from (see evlgen.weights.sources).
+        source: where it comes from (see evlgen.weights.file_source).
     """
 
     name: str
