@@ -236,7 +236,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: object, encode
     assert done.returncode == -signal.SIGKILL, done.stderr
     (place,) = (tmp_path / "cache" / "features").iterdir()
     lines = (place / "journal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["name"] for line in lines] == ["p.png"], "two pictures are decoded, one batch is out"
+    (kept,) = [json.loads(line)["name"] for line in lines]
+    assert kept in ("p.png", "q.png"), "two pictures are decoded, one batch is out"
     shutil.copytree(place, tmp_path / "torn")  # as a power cut may leave it: rows that no line names, and half a line
     with (tmp_path / "torn" / "rows.f16").open("ab") as rows, (tmp_path / "torn" / "journal.jsonl").open("ab") as file:
         rows.write(b"x" * 5000)
@@ -244,7 +245,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: object, encode
     for one in (place, tmp_path / "torn"):
         encoded.clear()
         cache = build(model, media, place=one)
-        assert sum(encoded) == 9, "p.png is not encoded again"
+        assert sum(encoded) == 9, "what was kept is not encoded again"
         check(cache, model, list(FILES))
 
 
