@@ -66,7 +66,7 @@ class _Output(_Stream):
 
     @property
     def buffer(self) -> "_Output":
-        """The same for bytes."""
+        """The stream of bytes behind standard output, whose refusals are seen to as well."""
         return _Output(self._stream.buffer)
 
     def _refused(self, error: OSError) -> None:

@@ -19,7 +19,7 @@ class Listener:
         """Videos were found and compared with the output."""
 
     def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        """A weight file is being downloaded; see `evlgen.system.progress.ProgressCallback`."""
+        """A weight file is being downloaded, or another step goes on; arguments as of `ProgressCallback`."""
 
     def on_start(self, videos: int) -> None:
         """The model is loaded; `videos` videos are about to be captioned."""

@@ -99,7 +99,15 @@ def describe(container: Any, stream: Any, frame: Any) -> VideoInfo:
 
 
 def describe_header(container: Any, stream: Any, width: int, height: int, rotation: int = 0) -> VideoInfo:
-    """The same for a picture of known upright size, decoded elsewhere; the codec is "unknown" if PyAV lacks it."""
+    """Collect what the header says about a stream whose pictures were decoded elsewhere.
+
+    Args:
+        container: an opened PyAV container.
+        stream: of it; its codec is "unknown" if PyAV lacks it.
+        width: pixels across of the upright picture.
+        height: pixels down.
+        rotation: see `VideoInfo`.
+    """
     context = stream.codec_context
     duration = None
     if stream.duration and stream.duration > 0:

@@ -40,7 +40,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, a: float, b: float, c: float, d: float) -> "Orientation":
-        """From the upper left 2 x 2 part of a display matrix, in the order in which files store it: a, b, c, d."""
+        """The orientation that a display matrix means by its upper left 2 x 2 part: a, b, c, d as files store them."""
         degrees = -round(math.degrees(math.atan2(b / (math.hypot(b, d) or 1), a / (math.hypot(a, c) or 1))))
         degrees = -180 if degrees == 180 else degrees
         if abs(b) + abs(c) > abs(a) + abs(d):

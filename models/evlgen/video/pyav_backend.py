@@ -70,6 +70,7 @@ def decode(path: Path, sampler: Sampler, size: Size = None, strict: bool = False
 def count(path: Path, sampler: Sampler, size: Size = None, strict: bool = False, threads: int = 1) -> ClipFrames:
     """What `decode` says of a sound file, with frames (F, 1, 1, 3) that show nothing: it counts instead of decoding.
 
+    Arguments are those of `decode`; size and strict mean nothing here.
     It costs one pass over a file's bytes and the decoding of one frame, which shows that there is something to decode.
     So damage further in is not seen; `decode` replaces such frames by their neighbours.
 

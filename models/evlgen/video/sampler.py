@@ -78,8 +78,13 @@ class Sampler:
     ) -> "Sampler":
         """Build from what a user typed; None means "not given".
 
-        Without a strategy, giving fps or times selects the strategy of that name, and "uniform" is the default.
-        `times` may be a text such as "0.5,1.2".
+        Args:
+            strategy: without one, fps or times selects the strategy of that name, and "uniform" is the default.
+            frames: number of frames of the strategies that have a fixed one.
+            fps: frames per second of video; a text may be a fraction, "30000/1001".
+            times: moments in seconds; one text may hold all, "0.5,1.2".
+            max_frames: limit of the other strategies.
+            seed: of "random-spans".
 
         Raises:
             UsageError: with every problem at once and the allowed choices.
