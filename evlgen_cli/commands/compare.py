@@ -45,7 +45,7 @@ def compare(
     changed most. Exit code 3: some references have no caption in A or B, or a score had to be skipped.
     """
     from evlgen.metrics.evaluation import BootstrapOptions
-    from evlgen.metrics.run import EvaluationRequest, compare_files
+    from evlgen.metrics.file_evaluation import EvaluationRequest, compare_files
     from evlgen.metrics.scoring import ScoringOptions, parse_metrics
 
     request = EvaluationRequest(

@@ -99,8 +99,8 @@ def check(
 
 
 def _check_set(name: str, root: Path | None, split: str | None, decode: bool, as_json: bool) -> None:
-    from evlgen.data.datasets.checking import check_set
     from evlgen.data.datasets.registry import find_set
+    from evlgen.data.datasets.set_check import check_set
     from evlgen.errors import UsageError
 
     known = find_set(name)

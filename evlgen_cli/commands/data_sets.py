@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from evlgen_cli.console import err, out, print_json, table
 
 if TYPE_CHECKING:
-    from evlgen.data.datasets.checking import SetCheck, SplitCheck
     from evlgen.data.datasets.description import PublishedSet, Split
+    from evlgen.data.datasets.set_check import SetCheck, SplitCheck
     from evlgen.data.findings import Findings
 
 

@@ -28,7 +28,7 @@ from evlgen_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from evlgen.metrics.run import FileEvaluation
+    from evlgen.metrics.file_evaluation import FileEvaluation
 
 _NAMES_SHOWN = 3
 
@@ -146,8 +146,8 @@ def evaluate(
     were left out, or a score had to be skipped; the report says which.
     """
     from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, parse_missing
+    from evlgen.metrics.file_evaluation import EvaluationRequest, evaluate_files, write_items
     from evlgen.metrics.page import write_page
-    from evlgen.metrics.run import EvaluationRequest, evaluate_files, write_items
     from evlgen.metrics.scoring import ScoringOptions, parse_metrics
 
     scoring = ScoringOptions(metrics=parse_metrics(metrics), deadline_seconds=deadline)
@@ -207,7 +207,7 @@ def _source(done: "FileEvaluation") -> str:
 
 
 def _print_json(done: "FileEvaluation", paper: bool) -> None:
-    from evlgen.metrics.published import SOURCE
+    from evlgen.metrics.paper_results import SOURCE
 
     value = {
         "predictions": str(done.predictions),
@@ -223,7 +223,7 @@ def _print_json(done: "FileEvaluation", paper: bool) -> None:
 
 def _show(done: "FileEvaluation", paper: bool) -> None:
     from evlgen.metrics.evaluation import Evaluation
-    from evlgen.metrics.published import SOURCE
+    from evlgen.metrics.paper_results import SOURCE
 
     result = done.result
     out.print(printable(f"{_source(done)}: {len(result.items)} scored"))

@@ -10,7 +10,7 @@ from evlgen.captioning.evaluation_sets import find_captioned_set
 from evlgen.captioning.prediction import caption_dataset
 from evlgen.errors import UsageError
 from evlgen.metrics.evaluation import BootstrapOptions
-from evlgen.metrics.run import EvaluationRequest, evaluate_files
+from evlgen.metrics.file_evaluation import EvaluationRequest, evaluate_files
 from evlgen.metrics.scoring import ScoringOptions
 from tests.data.published_sets import COCO_TRAIN, MSVD_TEST, MSVD_VAL, SETS, write
 

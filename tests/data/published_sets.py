@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from evlgen.data.datasets.checking import SetCheck
+from evlgen.data.datasets.set_check import SetCheck
 from tests.data.media_files import clip, jpg
 
 MSVD_TRAIN, MSVD_VAL, MSVD_TEST = "mv89psg6zh4_33_46", "-4wsuPCjDBc_5_15", "04Gt01vatkk_248_265"

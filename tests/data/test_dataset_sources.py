@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from evlgen.data.caption_sources import read_source
-from evlgen.data.datasets.finding import recognise, resolve_source
+from evlgen.data.datasets.locating import recognise, resolve_source
 from evlgen.data.recipe_check import check_data
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource

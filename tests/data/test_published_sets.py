@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.data.datasets.checking import check_set
 from evlgen.data.datasets.registry import SETS as KNOWN
 from evlgen.data.datasets.registry import find_set, find_split
+from evlgen.data.datasets.set_check import check_set
 from evlgen.errors import UsageError
 from tests.data.media_files import clip, jpg, png
 from tests.data.published_sets import COCO_VAL, MSVD_TEST, MSVD_TRAIN, SETS, VATEX_CLIPS, WHOLE, facts, faults, write

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from evlgen.data.datasets.checking import check_set
+from evlgen.data.datasets.set_check import check_set
 from tests.data.media_files import jpg
 from tests.data.published_sets import COCO_VAL, WHOLE, facts, write
 

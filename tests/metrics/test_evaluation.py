@@ -202,7 +202,7 @@ def test_options_are_checked() -> None:
 
 
 def test_published_rows_stand_apart() -> None:
-    from evlgen.metrics.published import PUBLISHED, published_tables
+    from evlgen.metrics.paper_results import PUBLISHED, published_tables
 
     assert published_tables("MSR-VTT videodatainfo") == [PUBLISHED["msrvtt"]]
     assert published_tables("coco annotations", "/data/nocaps_val.json") == [PUBLISHED["nocaps"]]

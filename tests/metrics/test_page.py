@@ -7,9 +7,9 @@ import pytest
 
 from evlgen.errors import EvlgenError
 from evlgen.metrics.diagnostics import diagnose
-from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, Group, Item, Score
+from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, Group, Score, ScoredCaption
 from evlgen.metrics.page import EXTREMES, render_page, write_page
-from evlgen.metrics.published import PUBLISHED
+from evlgen.metrics.paper_results import PUBLISHED
 
 VOID = {"meta"}
 
@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 def evaluation(count: int = 50, **changes: object) -> Evaluation:
     captions = [f"caption {i} <b>&</b>" for i in range(count)]
     items = tuple(
-        Item(
+        ScoredCaption(
             f"v{i}.mp4", text, ("one & only", "two <script>alert(1)</script>"), "in", {"CIDEr": float(i), "BLEU-4": 1.0}
         )
         for i, text in enumerate(captions)
@@ -119,7 +119,9 @@ def test_the_histogram_holds_every_caption() -> None:
 def test_few_captions_or_none_with_a_score() -> None:
     few = Reader(render_page(evaluation(3), title="t", source="s"))
     assert "Best 3 by CIDEr" in few.text
-    alike = render_page(evaluation(1, items=(Item("a", "", ("r",), None, {"CIDEr": 0.0}),)), title="t", source="s")
+    alike = render_page(
+        evaluation(1, items=(ScoredCaption("a", "", ("r",), None, {"CIDEr": 0.0}),)), title="t", source="s"
+    )
     assert "(empty caption)" in Reader(alike).text
     nothing = render_page(evaluation(2, scores=(Score("METEOR", None, None, "no Java"),)), title="t", source="s")
     assert "Best" not in Reader(nothing).text

@@ -9,7 +9,7 @@ import pytest
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.preparing import prepare_data
 from evlgen.recipes import Recipe
 from evlgen.training import train

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from evlgen.captioning import Listener
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.metrics.run import EvaluationRequest, evaluate_files
+from evlgen.metrics.file_evaluation import EvaluationRequest, evaluate_files
 from evlgen.recipes import load_recipe
 from evlgen.training import train
 from tests.workflow.conftest import STEPS, Run, write_chain

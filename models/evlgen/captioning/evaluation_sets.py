@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from evlgen.data.datasets.finding import Located, recognise
+from evlgen.data.datasets.locating import Located, recognise
 from evlgen.data.media import MediaStore
 from evlgen.errors import EvlgenError, UsageError
 

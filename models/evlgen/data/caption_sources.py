@@ -8,7 +8,7 @@ from typing import Literal
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.data.captions import CaptionedItem, read_captions
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.media import MediaStore
 from evlgen.errors import FileFailure
 from evlgen.recipes import DataSource, expand_path

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from evlgen.annotations.layouts import CaptionRow, read_caption_rows
 from evlgen.annotations.splits import chosen_splits
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource, expand_path
 

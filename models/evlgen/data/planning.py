@@ -20,7 +20,7 @@ _WORTH_ANOTHER_TRY = ("timeout", "crashed", "unreadable")
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncodingPlan:
     """What is to be done for the items of a source.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plan:
     bytes_at_most: int
 
 
-def make_plan(names: Sequence[str], media: MediaStore, store: FeatureStore, *, retry: bool = False) -> Plan:
+def make_plan(names: Sequence[str], media: MediaStore, store: FeatureStore, *, retry: bool = False) -> EncodingPlan:
     """Compare what is wanted with what is there, by the stamps of the files.
 
     Args:
@@ -47,7 +47,7 @@ def make_plan(names: Sequence[str], media: MediaStore, store: FeatureStore, *, r
         store: what is there.
         retry: try items again whose decoding ran out of time or crashed.
     """
-    plan = Plan([], {name: media.stamp(name) for name in names}, [], {}, 0)
+    plan = EncodingPlan([], {name: media.stamp(name) for name in names}, [], {}, 0)
     for number, name in enumerate(names):
         stamp, entry = plan.stamps[name], store.entries.get(name)
         if stamp == MISSING:
@@ -82,7 +82,7 @@ def free_bytes(place: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def check_room(what: str, plan: Plan, place: Path) -> None:
+def check_room(what: str, plan: EncodingPlan, place: Path) -> None:
     """Refuse before anything is encoded what would not fit.
 
     Raises:

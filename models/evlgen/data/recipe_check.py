@@ -9,7 +9,7 @@ from typing import Any, Literal
 from evlgen.data.broken_items import too_many
 from evlgen.data.caption_sources import source_name
 from evlgen.data.captions import read_captions
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.file_checks import decode_files, look_at_files
 from evlgen.data.findings import Findings, names_line
 from evlgen.data.media import MediaStore

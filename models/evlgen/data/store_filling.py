@@ -16,7 +16,7 @@ from evlgen.data.broken_items import check_share, list_broken, too_many
 from evlgen.data.caption_sources import ReadSource
 from evlgen.data.decoding import Frames, decode_items
 from evlgen.data.media import MISSING
-from evlgen.data.planning import Plan, check_room, make_plan
+from evlgen.data.planning import EncodingPlan, check_room, make_plan
 from evlgen.data.store import Entry, FeatureStore, Writer
 from evlgen.errors import FileFailure
 from evlgen.system.progress import ProgressCallback
@@ -119,7 +119,7 @@ class StoreFilling:
             writer.commit()
         return plan.broken if done == len(todo) else None
 
-    def _give_up(self, plan: Plan, number: int, broken: FileFailure, writer: Writer) -> None:
+    def _give_up(self, plan: EncodingPlan, number: int, broken: FileFailure, writer: Writer) -> None:
         plan.broken[number] = broken
         stamp = plan.stamps[broken.name]
         if stamp != MISSING:

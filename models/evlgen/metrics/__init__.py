@@ -1,7 +1,7 @@
 """Scores of captions and answers, equal to the reference implementations and without Java where possible.
 
-files/ reads what people have, pairing.py brings ids together; tokenizer/, then bleu.py, rouge.py, cider.py (on
-ngrams.py and frequencies.py), meteor.py and spice.py (through java.py), vqa.py are the scores themselves; scoring.py
-names them; bootstrap.py makes intervals; evaluation.py, answers.py and comparison.py put it together, page.py draws it;
-run.py is what the commands call.
+predictions.py and references.py take what files hold (`evlgen.annotations` reads them), pairing.py brings ids together;
+tokenizer/, then bleu.py, rouge.py, cider.py (on ngrams.py and frequencies.py), meteor.py and spice.py (through
+java.py), vqa.py are the scores themselves; scoring.py names them; bootstrap.py makes intervals; evaluation.py,
+answer_evaluation.py and comparison.py put it together, page.py draws it; file_evaluation.py is what the commands call.
 """

@@ -81,7 +81,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Item:
+class ScoredCaption:
     """One caption and its points; `values` by score name, without skipped scores."""
 
     id: str
@@ -163,7 +163,7 @@ class Evaluation(ScoredSet):
         frequencies: where CIDEr's document frequencies come from.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[ScoredCaption, ...]
     diagnostics: Diagnostics
     reference_diagnostics: Diagnostics
     frequencies: str
@@ -280,10 +280,10 @@ def _natural(name: str) -> tuple[bool, int, str]:
     return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
 
 
-def _items(paired: Paired, scored: dict[str, Scored]) -> Iterator[Item]:
+def _items(paired: Paired, scored: dict[str, Scored]) -> Iterator[ScoredCaption]:
     columns = {name: one.per_item for name, one in scored.items() if one.per_item is not None}
     for place, key in enumerate(paired.ids):
-        yield Item(
+        yield ScoredCaption(
             id=key,
             caption=paired.captions[place],
             references=tuple(paired.references[place]),

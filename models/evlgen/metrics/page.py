@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from evlgen.metrics.evaluation import Evaluation
-from evlgen.metrics.published import SOURCE, PublishedTable
+from evlgen.metrics.paper_results import SOURCE, PublishedTable
 from evlgen.system.files import write_text
 
 EXTREMES = 20

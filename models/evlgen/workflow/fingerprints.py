@@ -15,7 +15,7 @@ from typing import Any
 from evlgen.captioning.discover import find_videos
 from evlgen.captioning.evlgen_captioner import identify_model
 from evlgen.captioning.prediction import caption_request, find_data
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.shards.listing import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep

@@ -14,7 +14,7 @@ from functools import partial
 
 from evlgen.captioning.discover import find_videos
 from evlgen.captioning.prediction import find_data
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.datasets.registry import find_set
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError

@@ -8,7 +8,7 @@ from functools import partial
 from evlgen.captioning.discover import find_videos
 from evlgen.captioning.evaluation_sets import QuestionSet
 from evlgen.captioning.prediction import caption_request, find_data
-from evlgen.data.datasets.finding import resolve_source
+from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path, expand_variables

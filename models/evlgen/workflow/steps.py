@@ -18,8 +18,8 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
+from evlgen.metrics.file_evaluation import EvaluationRequest, compare_files, evaluate_files, write_items
 from evlgen.metrics.page import write_page
-from evlgen.metrics.run import EvaluationRequest, compare_files, evaluate_files, write_items
 from evlgen.metrics.scoring import METRICS, ScoringOptions
 from evlgen.recipes import Recipe, expand_path
 from evlgen.recipes.chain import (

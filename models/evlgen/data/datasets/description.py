@@ -1,7 +1,7 @@
 """What is known of a published data set: its splits, their sizes, and the layouts in which people have it on disk.
 
 Everything is relative to one folder, the root. A split may lie there in several layouts. Nothing here touches a disk:
-`finding` does.
+`locating` does.
 """
 
 from __future__ import annotations

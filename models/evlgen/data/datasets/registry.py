@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 
 from evlgen.annotations.splits import usual_name
+from evlgen.data.datasets.caption_sets import COCO, FLICKR30K, MSRVTT, MSVD, NOCAPS, VATEX
 from evlgen.data.datasets.description import PublishedSet, Split
-from evlgen.data.datasets.pictures import COCO, FLICKR30K, NOCAPS
-from evlgen.data.datasets.questions import GQA, OKVQA, VQAV2
-from evlgen.data.datasets.videos import MSRVTT, MSVD, VATEX
+from evlgen.data.datasets.question_sets import GQA, OKVQA, VQAV2
 from evlgen.errors import UsageError
 
 SETS = {one.name: one for one in (MSRVTT, MSVD, VATEX, COCO, FLICKR30K, NOCAPS, VQAV2, OKVQA, GQA)}

@@ -3,8 +3,8 @@
 import re
 from unicodedata import category
 
+from evlgen.metrics.tokenizer.characters import shape_of
 from evlgen.metrics.tokenizer.rules import rules
-from evlgen.metrics.tokenizer.shapes import shape_of
 
 _BEYOND_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from evlgen.metrics.tokenizer import words
-from evlgen.metrics.tokenizer.shapes import DIGIT, LETTER, MARK, SYMBOL, UPPER
+from evlgen.metrics.tokenizer.characters import DIGIT, LETTER, MARK, SYMBOL, UPPER
 
 LETTERS = f"A-Za-z{UPPER}{LETTER}"
 DIGITS = f"0-9{DIGIT}"

@@ -14,7 +14,7 @@ from typing import Any
 from evlgen.annotations.questions import read_questions
 from evlgen.data.captions import read_captions
 from evlgen.data.datasets.description import PublishedSet
-from evlgen.data.datasets.finding import Located, check_root, locate, shortened
+from evlgen.data.datasets.locating import Located, check_root, locate, shortened
 from evlgen.data.datasets.registry import find_set, find_split
 from evlgen.data.file_checks import decode_files, look_at_files
 from evlgen.data.findings import Findings

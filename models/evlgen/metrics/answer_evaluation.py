@@ -19,7 +19,7 @@ from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
 
 
 @dataclass(frozen=True)
-class AnswerItem:
+class ScoredAnswer:
     """One answer and its points (0 to 100)."""
 
     id: str
@@ -44,7 +44,7 @@ class AnswerEvaluation(ScoredSet):
         items: every scored answer, in the order of the questions.
     """
 
-    items: tuple[AnswerItem, ...]
+    items: tuple[ScoredAnswer, ...]
 
     @property
     def size(self) -> int:
@@ -94,7 +94,7 @@ def evaluate_answers(
         if key in predictions.captions:
             value = 100 * (gqa_accuracy(answer, humans[0]) if exact else vqa_accuracy(answer, humans))
         kind = answers.types.get(key, ("", ""))[1]
-        items.append(AnswerItem(key, answers.questions.get(key, ""), answer, humans, kind, value))
+        items.append(ScoredAnswer(key, answers.questions.get(key, ""), answer, humans, kind, value))
     values = np.array([item.value for item in items])
     return AnswerEvaluation(
         scores=(_score(name, values, bootstrap),),
@@ -121,7 +121,7 @@ def _score(name: str, values: Floats, bootstrap: BootstrapOptions) -> Score:
     return Score(name, statistics.value, interval(resampled, bootstrap.level))
 
 
-def _by_type(name: str, items: list[AnswerItem]) -> list[Group]:
+def _by_type(name: str, items: list[ScoredAnswer]) -> list[Group]:
     kinds = sorted({item.type for item in items if item.type})
     groups = []
     for kind in kinds:

@@ -1,6 +1,6 @@
 """Where the files of a published data set are below a folder, and what is not there; sources of recipes by name.
 
-Only names are looked at here, nothing is read: `checking` reads.
+Only names are looked at here, nothing is read: `set_check` reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingPart:
     """Something that a split needs and that is not there.
 
     Attributes:
@@ -71,7 +71,7 @@ class Located:
     media: Path | None
     rows: str | None
     answers: Path | None
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingPart, ...]
 
     def with_media(self, media: Path) -> Located:
         """The same with its pictures or videos elsewhere."""
@@ -110,12 +110,12 @@ def _lacks(found: Located) -> tuple[bool, int]:
 
 
 def _locate(known: PublishedSet, split: Split, layout: Layout, root: Path) -> Located:
-    missing: list[Missing] = []
+    missing: list[MissingPart] = []
 
     def first(what: Literal["captions", "questions", "answers", "splits"], names: tuple[str, ...]) -> Path | None:
         found = next((root / name for name in names if (root / name).is_file()), None)
         if found is None:
-            missing.append(Missing(what, names, known.source_of(names[0])))
+            missing.append(MissingPart(what, names, known.source_of(names[0])))
         return found
 
     captions = first(known.task, layout.captions)
@@ -126,10 +126,10 @@ def _locate(known: PublishedSet, split: Split, layout: Layout, root: Path) -> Lo
     media = next((found for place in layout.media if (found := _find_media(root, place)) is not None), None)
     if media is None:
         looked_for = tuple(str(place) for place in layout.media)
-        missing.append(Missing(known.media, looked_for, known.source_of(looked_for[0])))
+        missing.append(MissingPart(known.media, looked_for, known.source_of(looked_for[0])))
     if captions is None:  # of all layouts, not of one
         every = tuple(dict.fromkeys(name for one in split.layouts for name in one.captions))
-        missing[0] = Missing(known.task, every, known.source_of(every[0]))
+        missing[0] = MissingPart(known.task, every, known.source_of(every[0]))
     return Located(known, split, root, captions, media, layout.rows, answers, tuple(missing))
 
 

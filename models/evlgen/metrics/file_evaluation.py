@@ -8,13 +8,13 @@ from pathlib import Path
 
 from evlgen.annotations.questions import looks_like_answers, read_answers
 from evlgen.errors import UsageError
-from evlgen.metrics.answers import AnswerEvaluation, evaluate_answers
+from evlgen.metrics.answer_evaluation import AnswerEvaluation, evaluate_answers
 from evlgen.metrics.comparison import Comparison, compare
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, Missing, evaluate
 from evlgen.metrics.frequencies import DocumentFrequencies
 from evlgen.metrics.pairing import Paired, pair
+from evlgen.metrics.paper_results import PublishedTable, published_tables
 from evlgen.metrics.predictions import Predictions, read_predictions
-from evlgen.metrics.published import PublishedTable, published_tables
 from evlgen.metrics.references import References, read_references
 from evlgen.metrics.scoring import ScoringOptions, tokenize_sets
 from evlgen.system.files import write_text
