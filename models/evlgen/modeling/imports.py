@@ -1,8 +1,11 @@
-"""Import timm without torch's compiler, which is a third of the time from a command to its first caption.
+"""What is seen to before anything else of this room is imported: the interpreter, and timm without torch's compiler.
 
-timm and torchvision import the compiler (torch._dynamo, with sympy) to mark a function that it must leave alone, and
-for a question that a detection layer asks when it is called. While timm is imported a stand-in has the compiler's
-place, which fetches the real one when such a function is called, or at once where it is asked for anything else.
+transformers builds its models' signatures out of their docstrings, which `python -OO` throws away.
+
+The compiler (torch._dynamo, with sympy) is a third of the time from a command to its first caption. timm and torchvision
+import it to mark a function that it must leave alone, and for a question that a detection layer asks when it is called.
+While timm is imported a stand-in has the compiler's place, which fetches the real one when such a function is called, or
+at once where it is asked for anything else.
 """
 
 from __future__ import annotations
@@ -13,6 +16,14 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+from evlgen.errors import UsageError
+
+if sys.flags.optimize > 1:
+    raise UsageError(
+        "Python runs without docstrings (PYTHONOPTIMIZE=2, or python -OO), and transformers' models need theirs",
+        "unset PYTHONOPTIMIZE, or set it to 1",
+    )
 
 _COMPILER, _QUESTIONS = "torch._dynamo", "torch._dynamo.utils"
 
