@@ -2,10 +2,10 @@
 
 transformers builds its models' signatures out of their docstrings, which `python -OO` throws away.
 
-The compiler (torch._dynamo, with sympy) is a third of the time from a command to its first caption. timm and torchvision
-import it to mark a function that it must leave alone, and for a question that a detection layer asks when it is called.
-While timm is imported a stand-in has the compiler's place, which fetches the real one when such a function is called, or
-at once where it is asked for anything else.
+The compiler (torch._dynamo, with sympy) is a third of the time from a command to its first caption. timm and
+torchvision import it to mark a function that it must leave alone, and for a question that a detection layer asks when
+it is called. While timm is imported a stand-in has the compiler's place, which fetches the real one when such a
+function is called, or at once where it is asked for anything else.
 """
 
 from __future__ import annotations
