@@ -63,7 +63,7 @@ def main() -> None:
     side = models[0].config.vision.image_size
     frames = torch.rand(given.clips, models[0].config.temporal.frames, 3, side, side)
     features = models[0].encode(frames)
-    soft, tags = models[0].soft_prompts(features), models[0].tags(features)
+    soft, tags = models[0].look(features)
     prompts = models[0].tag_prompts(tags)
     ids = torch.zeros(given.clips, given.beams, dtype=torch.int64)
 

@@ -123,7 +123,7 @@ class Straightforward:
 
     def generate(self, visual: Tensor, is_sample: bool) -> tuple[list[list[int]], list[str]]:
         """Token ids and text of a caption of each of some videos."""
-        soft, options = self.trainer.task.soft_prompts(visual), {}
+        soft, options = self.trainer.task.look(visual)[0], {}
         if is_sample:
             options = {"do_sample": True, "temperature": self.config.temperature}
         ids = transformers_captions(self.model, soft, max_new_tokens=self.config.max_new_tokens, **options)
@@ -138,7 +138,7 @@ class Straightforward:
 
     def log_probability(self, visual: Tensor, ids: list[int]) -> Tensor:
         """Of one caption under the distribution that was sampled; logits at all positions."""
-        prefix = self.model.prefix(self.trainer.task.soft_prompts(visual))
+        prefix = self.model.prefix(self.trainer.task.look(visual)[0])
         text = torch.tensor([ids])
         embedded = torch.cat([prefix, self.model.language.embed(text)], dim=1)
         out = self.model.language.model(
@@ -185,7 +185,7 @@ def same_gradient(trainer: Trainer, loop: Straightforward) -> float:
     batch.sampling_seeds = batch.sampling_seeds[few]
     (ours,) = torch.autograd.grad(trainer.task(batch)["scst"], parameter)
     with torch.no_grad():
-        prefix = trainer.model.prefix(trainer.task.soft_prompts(batch.visual))
+        prefix = trainer.model.prefix(trainer.task.look(batch.visual)[0])
     captions, best = scst.sample(trainer.model, prefix, batch.sampling_seeds)
     total = torch.zeros(())
     for b, (s, i) in enumerate(batch.items):

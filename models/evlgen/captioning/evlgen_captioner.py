@@ -116,9 +116,9 @@ class EVLGenCaptioner:
         chosen = [place[id(clip.frames)] for clip in clips]
         with torch.inference_mode():
             features = self.model.encode(self.model.processor(list(distinct.values())))
-            tags = self.model.tags(features)
+            soft_prompts, tags = self.model.look(features)
             output = self.model.generate_from(
-                self.model.soft_prompts(features)[chosen],
+                soft_prompts[chosen],
                 tags=[tags[number] for number in chosen],
                 prompt=[clip.prompt for clip in clips],
                 on_tokens=self.on_tokens,

@@ -112,9 +112,23 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
 
     def soft_prompts(self, features_BFNC: Tensor) -> Tensor:
         """Soft prompts (B, Q, W) of frame features: fused, then LayerNorm, projection, TomeFormer, projection."""
-        batch = features_BFNC.shape[0]
-        features_BFNC = features_BFNC.to(self.device, self.lm_proj.weight.dtype)
-        tokens_BFND = self.vision.contextualize(features_BFNC)
+        return self._connect(self._tokens(features_BFNC))
+
+    def tags(self, features_BFNC: Tensor) -> list[list[Tag]]:
+        """Tags of every item, the most probable first; none without `config.tags`."""
+        return [[] for _ in features_BFNC] if self.tagger is None else self.tagger.tags(self._tokens(features_BFNC))
+
+    def look(self, features_BFNC: Tensor) -> tuple[Tensor, list[list[Tag]]]:
+        """`soft_prompts` and `tags`; the tower's head runs once for both."""
+        tokens_BFND = self._tokens(features_BFNC)
+        tags = [[] for _ in features_BFNC] if self.tagger is None else self.tagger.tags(tokens_BFND)
+        return self._connect(tokens_BFND), tags
+
+    def _tokens(self, features_BFNC: Tensor) -> Tensor:
+        return self.vision.contextualize(features_BFNC.to(self.device, self.lm_proj.weight.dtype))
+
+    def _connect(self, tokens_BFND: Tensor) -> Tensor:
+        batch = len(tokens_BFND)
         fusion = self.config.temporal.fusion
         late = fusion in ("concat", "mean-prompts")  # frames meet behind the connector
         tokens_BND = tokens_BFND.flatten(0, 1) if late else tokens_BFND.mean(dim=1)
@@ -123,12 +137,6 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         if fusion == "mean-prompts":
             return prompts.reshape(batch, -1, *prompts.shape[1:]).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
-
-    def tags(self, features_BFNC: Tensor) -> list[list[Tag]]:
-        """Tags of every item, the most probable first; none without `config.tags`."""
-        if self.tagger is None:
-            return [[] for _ in features_BFNC]
-        return self.tagger.tags(features_BFNC.to(self.device, self.lm_proj.weight.dtype))
 
     def tag_prompts(self, tags: Sequence[Sequence[Tag]]) -> list[list[int]]:
         """Token ids of every item's tags, which go in front of all other prompts; in training some are left out."""
@@ -200,9 +208,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
             features = self.encode(pixel_values)
-        return self.caption_loss(
-            self.soft_prompts(features), with_prompts(captions, self.tag_prompts(self.tags(features)))
-        )
+        soft_prompts, tags = self.look(features)
+        return self.caption_loss(soft_prompts, with_prompts(captions, self.tag_prompts(tags)))
 
     def caption_loss(
         self,
@@ -248,9 +255,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
             features = self.encode(pixel_values)
-        return self.generate_from(
-            self.soft_prompts(features), tags=self.tags(features), prompt=prompt, on_tokens=on_tokens, **options
-        )
+        soft_prompts, tags = self.look(features)
+        return self.generate_from(soft_prompts, tags=tags, prompt=prompt, on_tokens=on_tokens, **options)
 
     @torch.no_grad()
     def generate_from(

@@ -4,7 +4,7 @@ The classifier costs nothing at run time, and it knows a thousand things of whic
 stand behind the prefix: "pickup, jeep" and a line break. In training some are left out, and many are wrong, so that the
 language model learns to use them and not to rely on them. Class names are timm's.
 
-Shapes: B items, F frames, N tokens, C channels of features, V classes.
+Shapes: B items, F frames, N tokens, D width, V classes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def class_names(count: int) -> tuple[str, ...]:
 
 
 class Tagger:
-    """Reads tags off features.
+    """Reads tags off a tower's output tokens.
 
     Args:
         config: how sure the classifier must be, and how many tags there are at most.
@@ -68,9 +68,9 @@ class Tagger:
         self.names = class_names(config.classes)
 
     @torch.no_grad()
-    def tags(self, features_BFNC: Tensor) -> list[list[Tag]]:
+    def tags(self, tokens_BFND: Tensor) -> list[list[Tag]]:
         """Tags of every item, the most probable first."""
-        probabilities = self.vision.class_probabilities(self.vision.contextualize(features_BFNC))
+        probabilities = self.vision.class_probabilities(tokens_BFND)
         best, index = probabilities.topk(min(self.config.most, probabilities.shape[1]))
         rows = zip(best.tolist(), index.tolist(), strict=True)
         return [

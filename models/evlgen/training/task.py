@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import with_prompts
+from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import TrainConfig
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.self_critical import SelfCritical
@@ -101,11 +102,12 @@ class CaptionTask(nn.Module):
             visual = self.model.processor.normalise(visual.to(self.model.device))
         return self.model.encode(visual)
 
-    def soft_prompts(self, visual: Tensor) -> Tensor:
-        """float32 soft prompts (B, Q, W) of features (B, F, N, C) or pixels (B, F, 3, S, S)."""
+    def look(self, visual: Tensor) -> tuple[Tensor, list[list[Tag]]]:
+        """float32 soft prompts (B, Q, W) and tags of features (B, F, N, C) or pixels (B, F, 3, S, S)."""
         features = self.features(visual)
         with self.autocast():
-            return self.model.soft_prompts(features).float()
+            soft, tags = self.model.look(features)
+        return soft.float(), tags
 
     def forward(self, batch: MicroBatch | None, work: Callable[[CaptionTask], Any] | None = None) -> Any:
         """Sums over a micro-batch: `captions` over tokens, in nats; `words` and `precision` over items; `scst` over
@@ -120,14 +122,14 @@ class CaptionTask(nn.Module):
             return work(self)
         torch.manual_seed(batch.seed)
         features = self.features(batch.visual)
-        soft = self.soft_prompts(features)
-        tags = self.model.tag_prompts(self.model.tags(features))
+        soft, seen_tags = self.look(features)
+        tags = self.model.tag_prompts(seen_tags)
         sums: dict[str, Tensor] = {}
         if batch.captions is not None:
             captions = with_prompts(batch.captions, tags)
-            sums["captions"] = -self.model.caption_loss(
-                soft, captions, label_smoothing=self.label_smoothing
-            ).log_probabilities.sum()
+            with self.autocast():  # adapters and cross-attention are float32 parameters too
+                output = self.model.caption_loss(soft, captions, label_smoothing=self.label_smoothing)
+            sums["captions"] = -output.log_probabilities.sum()
         if batch.words is not None:
             assert self.vocabulary is not None
             loss, precision = self.vocabulary(soft, batch.words.to(soft.device))
@@ -146,7 +148,7 @@ class CaptionTask(nn.Module):
         assert self.self_critical is not None
 
         def with_prefix(task: CaptionTask) -> Tensor:
-            return work(task.model, task.model.prefix(task.soft_prompts(visual)))
+            return work(task.model, task.model.prefix(task.look(visual)[0]))
 
         made: Tensor = functional_call(self, self.self_critical.start, (None, with_prefix))
         return made

@@ -168,9 +168,9 @@ class Validator:
             for chosen, visual in zip(batches, plain_features(source, batches, self.max_frames), strict=True):
                 if self._given_up(sums):
                     return sums, texts, None
-                features = task.features(visual.to(task.model.device))
-                prompts |= zip(chosen, task.soft_prompts(features), strict=True)
-                tags |= zip(chosen, task.model.tags(features), strict=True)
+                soft, seen = task.look(visual.to(task.model.device))
+                prompts |= zip(chosen, soft, strict=True)
+                tags |= zip(chosen, seen, strict=True)
         for chosen in _batches(for_loss):
             if self._given_up(sums):
                 return sums, texts, None
