@@ -20,7 +20,7 @@ from evlgen.annotations.columns import ALL_COLUMNS, ID_COLUMNS, TEXT_LINE
 from evlgen.errors import UsageError
 
 MOST_BYTES = 2_000_000_000
-"""Of text that is read, unpacked."""
+"""The most text that is read, unpacked."""
 
 KNOWN_KINDS = "expected JSON, JSON lines, or CSV or TSV with a header, in UTF-8"
 _GZIP = b"\x1f\x8b"

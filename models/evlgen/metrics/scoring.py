@@ -62,7 +62,7 @@ class ScoringOptions:
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:
-    """ "cider,meteor" or "all" -> names in the order of METRICS.
+    """The scores that a text such as "cider,meteor" or "all" names, in the order of METRICS.
 
     Raises:
         UsageError: an unknown name.
