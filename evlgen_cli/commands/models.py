@@ -60,7 +60,7 @@ def pull(
     if whole:
         err.print(f"derived: {', '.join(whole)}, as built")
     for key in damaged:
-        err.print(f"derived: {key} is damaged, or of an earlier release, and is removed; it is built when it is needed")
+        err.print(f"derived: {key} is damaged and is removed; it is built when it is needed")
 
 
 @app.command("rm")

@@ -33,7 +33,7 @@ def source_at(source: str | None, folder: Path) -> str | None:
 
 
 def source_beside(source: str | None, folder: Path) -> str | None:
-    """The same the other way: what lies in the folder, relative to it."""
+    """A source that lies in the folder, relative to it; any other as it is: the opposite of `source_at`."""
     path, mark, rest = (source or "").partition("#")
     inside = path and Path(path).is_absolute() and Path(path).is_relative_to(folder.absolute())
     return f"{Path(path).relative_to(folder.absolute()).as_posix()}{mark}{rest}" if inside else source

@@ -51,7 +51,7 @@ class Tower:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def tokens(self, size: int) -> int:
-        """Of a frame of `size` x `size` pixels; a strip that no patch fits in is left out, as convolutions do."""
+        """Tokens of a frame of `size` x `size` pixels; what no patch fits in is left out, as convolutions do."""
         return (size // self.patch) ** 2 + self.prefix
 
     def settings(self, size: int | None = None) -> dict[str, Any]:

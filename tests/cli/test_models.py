@@ -87,7 +87,7 @@ def test_verify_covers_what_is_derived(cli: Callable[..., Result], tmp_path: Pat
     again = cli("models", "pull", "--verify")
     assert (again.exit_code, again.stderr.splitlines()[-1]) == (
         0,
-        f"derived: {KEY} is damaged, or of an earlier release, and is removed; it is built when it is needed",
+        f"derived: {KEY} is damaged and is removed; it is built when it is needed",
     )
     assert not folder.exists()
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.captions import CaptionedItem
 from evlgen.data.mixture import Mixture
+from evlgen.data.shards.shard_source import ShardSource
 from evlgen.errors import FileFailure
 
 _ORDER, _POSITION, _FRAMES = 1, 2, 3  # what a generator is for; part of its seed
@@ -58,41 +59,6 @@ def _ask(cache: VisualSource, item: int, frames: list[int], view: int) -> Callab
     return cache.ask(item, frames, view) if isinstance(cache, AheadSource) else partial(cache.get, item, frames, view)
 
 
-class Order(Protocol):
-    """The draws of a source with an order of its own."""
-
-    def __call__(self, key: tuple[int, ...], draw: int, broken: Collection[int] = ()) -> int:
-        """The item of the n-th draw; with the items that it gave before and that are broken, another in their place."""
-        ...
-
-
-class TrainingSource(Protocol):
-    """What batches are drawn from: `CaptionSource`, or a `ShardSource`, which reads its captions when they are drawn.
-
-    See `CaptionSource` for the attributes; `len` is the number of items.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def cache(self) -> VisualSource: ...
-    @property
-    def weight(self) -> float: ...
-    @property
-    def ratio(self) -> float | None: ...
-    @property
-    def caption_probabilities(self) -> Sequence[NDArray[np.float64]] | None: ...
-    @property
-    def order(self) -> Order | None:
-        """None: passes are permutations of all items."""
-
-    def captions_of(self, item: int) -> list[list[int]]:
-        """Token ids of an item's captions."""
-        ...
-
-    def __len__(self) -> int: ...
-
-
 @dataclass
 class CaptionSource:
     """Items with their visual input and tokenized captions.
@@ -118,6 +84,8 @@ class CaptionSource:
     references: list[tuple[str, ...]] = field(default_factory=list)
     caption_probabilities: list[NDArray[np.float64]] | None = None
 
+    order = None  # of its own: passes are permutations of all items
+
     def __post_init__(self) -> None:
         self.references = self.references or [item.references for item in self.items]
 
@@ -128,10 +96,9 @@ class CaptionSource:
         """Token ids of an item's captions."""
         return self.token_ids[item]
 
-    @property
-    def order(self) -> Order | None:
-        """None: see `TrainingSource`."""
-        return None
+
+TrainingSource = CaptionSource | ShardSource
+"""What batches are drawn from: captions in memory, or shards, whose captions are read when they are drawn."""
 
 
 @dataclass

@@ -39,7 +39,7 @@ class ReadSource:
 
     @property
     def names(self) -> list[str]:
-        """Of the items with captions."""
+        """The names of the items with captions."""
         return [item.name for item in self.items]
 
     @property

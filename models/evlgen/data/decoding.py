@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_CHILDREN = 8
-"""Of one look through many files."""
+"""How many children one look through many files starts at most."""
 
 WAITING = 16
 """Items that may be decoded and not yet taken."""

@@ -58,7 +58,7 @@ class FeatureCache:
 
     @property
     def bytes_used(self) -> int:
-        """Of the rows of these items, on disk."""
+        """How much the rows of these items take on the disk."""
         return sum(self.frames) * self.views * int(np.prod(self.rows.shape[1:])) * 2
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:

@@ -138,7 +138,7 @@ class FeatureStore:
 
     @property
     def bytes_used(self) -> int:
-        """Of the rows of all items, on disk."""
+        """How much the rows of all items take on the disk."""
         return sum(entry.frames for entry in self.entries.values()) * int(self.facts["views"]) * self.row_bytes
 
     def check_rows(self, wanted: Iterable[int]) -> None:

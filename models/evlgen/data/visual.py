@@ -46,7 +46,7 @@ def choose_visual(recipe: Recipe) -> Visual:
 
 @cache
 def _cacheable(vision: str, temporal: str | None) -> bool:
-    """Of configurations as JSON; building a large tower takes a second, even without its memory."""
+    """Whether such a tower's features can be cached, by configurations as JSON: building one takes up to a second."""
     with torch.device("meta"):
         tower = VisionTower(
             VisionConfig.model_validate_json(vision),

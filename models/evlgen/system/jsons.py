@@ -16,7 +16,7 @@ from evlgen.system.files import os_errors, write_text
 from evlgen.system.names import printable
 
 MOST_DIGITS = 300
-"""Of an integer: as many as a float can hold."""
+"""The longest integer that is read: as many digits as a float can hold."""
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),

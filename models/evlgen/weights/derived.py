@@ -49,8 +49,7 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
         files = sorted(p for p in work.rglob("*") if p.is_file())
         if not files:
             raise WeightsError(f"nothing was built for {key}")
-        names = {p.relative_to(work).as_posix(): p for p in files}
-        checksums = {name: checksum(p) for name, p in names.items()}
+        checksums = {p.relative_to(work).as_posix(): checksum(p) for p in files}
         write_json(work / MANIFEST, {"key": key, "checksums": checksums}, indent=2)
         mode = stat.S_IMODE((work / MANIFEST).stat().st_mode)
         for path in files:

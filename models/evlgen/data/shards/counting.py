@@ -68,7 +68,7 @@ class FoundShards:
 
     @property
     def digest(self) -> str:
-        """Of all that decides which sample every draw gives (64 bits): names and numbers; not where the shards lie."""
+        """A hash (64 bits) of what decides which sample a draw gives: names and numbers, not where the shards lie."""
         names = [shard.name for shard in self.reader.files.shards]
         return hashlib.sha256(json.dumps([names, self.samples.tolist()]).encode()).hexdigest()[:16]
 

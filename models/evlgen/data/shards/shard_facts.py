@@ -22,7 +22,7 @@ from evlgen.recipes.data import DataConfig
 from evlgen.system.progress import ProgressCallback
 
 SIDE = 64
-"""Of the pictures that a check decodes."""
+"""To which pictures are resized that a check decodes, in pixels."""
 
 THREADS = 2
 _SHOWN_CHARACTERS = 400

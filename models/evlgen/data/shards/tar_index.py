@@ -28,7 +28,7 @@ PICTURE, TEXT, META = 0, 2, 4
 """Columns of a row: offset and size in bytes of the picture, the .txt and the .json; -1 for what is not there."""
 
 MOST_TEXT_BYTES = 1 << 20
-"""Of a .txt or .json that is read: a caption has a few hundred."""
+"""The longest .txt or .json that is read: a caption has a few hundred."""
 
 _BLOCK = 512
 _BUFFER_BYTES = 8192  # captions lie between pictures: a larger buffer would read these as well
