@@ -86,6 +86,5 @@ def _relative(failure: DecodeFailure, item: Item) -> str:
     The row names the video already, so that it need not begin with it.
     """
     root = root_of(item)
-    message = failure.message.removeprefix(f"{failure.path}: ")
-    message = message.replace(str(failure.path), item.name if root else failure.path.name)
-    return message if root is None else message.replace(f"{root}{os.sep}", "")
+    reason = failure.named(item.name if root else failure.path.name).reason
+    return reason if root is None else reason.replace(f"{root}{os.sep}", "")

@@ -112,8 +112,7 @@ class FrameReader:
         clip = self._pool(whole).decode(path)
         if isinstance(clip, ClipFrames):
             return distinct_frames(clip)
-        text = clip.message.removeprefix(f"{clip.path}: ").replace(str(clip.path), name)
-        raise BrokenItemError(FileFailure(name, clip.kind, text))
+        raise BrokenItemError(clip.named(name))
 
     def _pool(self, whole: bool) -> DecodePool:
         with self._lock:

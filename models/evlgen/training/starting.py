@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.child_processes import die_with_parent
 from evlgen.system.cpus import usable_cpus
-from evlgen.system.processes import die_with_parent
 from evlgen.training.launch import joined
 
 GRACE_SECONDS = 20.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
-from evlgen.system.processes import die_with_parent
+from evlgen.system.child_processes import die_with_parent
 from evlgen.video import backends, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none

@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evlgen.errors import FileFailure
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -82,6 +84,11 @@ class DecodeFailure:
     kind: str
     message: str
     fingerprint: str | None = None
+
+    def named(self, name: str) -> FileFailure:
+        """The failure of what is called `name` elsewhere: its reason has that in place of the path."""
+        reason = self.message.removeprefix(f"{self.path}: ").replace(str(self.path), name)
+        return FileFailure(name, self.kind, reason)
 
 
 Answer = ClipFrames | DecodeFailure

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 import ffmpeg
 
 from evlgen.errors import EvlgenError, VideoError
-from evlgen.system.processes import die_with_parent
+from evlgen.system.child_processes import die_with_parent
 from evlgen.video.backends import find_ffmpeg
 from evlgen.video.clip import ClipFrames, VideoInfo
 from evlgen.video.container import (

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import EvlgenError
-from evlgen.system.processes import kill_group
+from evlgen.system.child_processes import kill_group
 from evlgen.video import wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
 

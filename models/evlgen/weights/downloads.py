@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from evlgen.errors import WeightsError
-from evlgen.system.processes import die_with_parent
+from evlgen.system.child_processes import die_with_parent
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import bytes_under
 from evlgen.weights.file_source import FileSource
