@@ -76,7 +76,7 @@ def check_data(
         report: called with (what, done, total, unit).
         stop: asked after every item, and every shard that is scanned; True ends the check early.
     """
-    checks: list[SourceCheck] = []
+    look, checks = _Look(data, decode, report, stop), list[SourceCheck]()
     trained: set[tuple[Any, str]] = set()
     roles: list[tuple[Literal["train", "validation"], DataSource]] = []
     roles += [("train", s) for s in data.train]
@@ -84,9 +84,8 @@ def check_data(
     for role, config in roles:
         check = SourceCheck(role=role, share_allowed=data.max_broken_share)
         checks.append(check)
-        look = _look_at_shards if config.shards else _look_at_captions
         try:
-            keys = look(check, config, data, decode, report, stop)
+            keys = (look.at_shards if config.shards else look.at_captions)(check, config)
         except EvlgenError as error:
             check.name = check.name or config.shards or config.captions or str(config.dataset)
             check.error = str(error)
@@ -102,54 +101,49 @@ Keys = dict[tuple[Any, str], str]
 """Media and the real name of a file there -> its name in the captions."""
 
 
-def _look_at_captions(
-    check: SourceCheck,
-    config: DataSource,
-    data: DataConfig,
-    decode: bool,
-    report: ProgressCallback | None,
-    stop: Callable[[], bool],
-) -> Keys:
-    check.name = source_name(config)
-    config = resolve_source(config)
-    read = read_captions(config, lower_case=data.lower_case)
-    media = MediaStore(config.media)
-    names = [item.name for item in read.items]
-    keys: Keys = {(media.path, media.resolve(name) or name): name for name in names}
-    check.items = len(names) + len(read.uncaptioned)
-    check.captions = sum(len(item.captions) for item in read.items)
-    check.repeated = read.repeated
-    check.broken = [FileFailure(n, "no-captions", f"{where} has no captions") for n, where in read.uncaptioned.items()]
-    if decode:
-        decode_files(check, check.name, names, media, data.frames_kept, report, stop)
-    else:
-        look_at_files(check, check.name, names, media, report, stop)
-    return keys
+@dataclass(frozen=True)
+class _Look:
+    """How sources are looked at; see `check_data`."""
 
+    data: DataConfig
+    decode: bool
+    report: ProgressCallback | None
+    stop: Callable[[], bool]
 
-def _look_at_shards(
-    check: SourceCheck,
-    config: DataSource,
-    data: DataConfig,
-    decode: bool,
-    report: ProgressCallback | None,
-    stop: Callable[[], bool],
-) -> Keys:
-    check.name = shards_name(config)
-    reader = open_reader(config, data)
-    try:
-        found = count_shards(config, reader, report=report, stop=stop)
-        if found is None:
-            check.checked = False
-            return {}
-        check.items = check.captions = int(found.samples.sum())
+    def at_captions(self, check: SourceCheck, config: DataSource) -> Keys:
+        check.name = source_name(config)
+        config = resolve_source(config)
+        read = read_captions(config, lower_case=self.data.lower_case)
+        media = MediaStore(config.media)
+        names = [item.name for item in read.items]
+        keys: Keys = {(media.path, media.resolve(name) or name): name for name in names}
+        check.items = len(names) + len(read.uncaptioned)
+        check.captions = sum(len(item.captions) for item in read.items)
+        check.repeated = read.repeated
+        bare = read.uncaptioned.items()
+        check.broken = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in bare]
+        if self.decode:
+            decode_files(check, check.name, names, media, self.data.frames_kept, self.report, self.stop)
+        else:
+            look_at_files(check, check.name, names, media, self.report, self.stop)
+        return keys
+
+    def at_shards(self, check: SourceCheck, config: DataSource) -> Keys:
+        check.name = shards_name(config)
+        reader = open_reader(config, self.data)
         try:
-            found.check_whole(data.max_broken_share)
-        except EvlgenError as error:
-            check.error = str(error)
-        if decode:
-            check.captions = decode_samples(check, found, data, report, stop)
-        check.shards = shard_facts(found)
-    finally:
-        reader.close()
-    return {}
+            found = count_shards(config, reader, report=self.report, stop=self.stop)
+            if found is None:
+                check.checked = False
+                return {}
+            check.items = check.captions = int(found.samples.sum())
+            try:
+                found.check_whole(self.data.max_broken_share)
+            except EvlgenError as error:
+                check.error = str(error)
+            if self.decode:
+                check.captions = decode_samples(check, found, self.data, self.report, self.stop)
+            check.shards = shard_facts(found)
+        finally:
+            reader.close()
+        return {}
