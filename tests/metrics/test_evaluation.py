@@ -50,10 +50,9 @@ def paired(captions: dict[str, str], groups: dict[str, str] | None = None) -> Pa
         references=[REFERENCES[key] for key in ids],
         groups=groups or {},
         without_references=["v99"],
-        without_prediction=list(absent),
+        absent=absent,
         failed={},
         rule="exact ids",
-        absent_references=absent,
     )
 
 

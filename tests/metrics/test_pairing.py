@@ -46,7 +46,7 @@ def test_rules(given: str, known: str, rule: str) -> None:
     assert paired.ids == known.split()
     assert paired.captions == [f"caption of {first}", f"caption of {second}"]
     assert paired.references == [[f"first of {key}", f"second of {key}"] for key in known.split()]
-    assert (paired.without_references, paired.without_prediction, paired.failed) == ([], [], {})
+    assert (paired.without_references, paired.absent, paired.failed) == ([], {}, {})
 
 
 @pytest.mark.parametrize(
@@ -69,20 +69,20 @@ def test_nothing_is_lost() -> None:
     assert paired.ids == ["a", "d"]
     assert paired.captions == ["caption of a", "caption of d"]
     assert paired.without_references == ["x", "y"]
-    assert paired.without_prediction == ["b", "c"]
-    assert paired.absent_references == {key: [f"first of {key}", f"second of {key}"] for key in ("b", "c")}
+    assert list(paired.absent) == ["b", "c"]
+    assert paired.absent == {key: [f"first of {key}", f"second of {key}"] for key in ("b", "c")}
     assert paired.failed == {"b": "timeout: slow"}
     assert paired.groups == {"a": "in-domain", "b": "out-domain"}
 
 
 def test_a_failed_id_is_named_as_the_references_name_it() -> None:
     paired = pair(predicted("a.mp4", failed={"b.mp4": "timeout"}), referred("a", "b"))
-    assert (paired.ids, paired.without_prediction, paired.failed) == (["a"], ["b"], {"b": "timeout"})
+    assert (paired.ids, list(paired.absent), paired.failed) == (["a"], ["b"], {"b": "timeout"})
 
 
 def test_all_failed_is_still_a_pairing() -> None:
     paired = pair(predicted(failed={"a": "timeout"}), referred("a", "b"))
-    assert (paired.ids, paired.without_prediction, paired.failed) == ([], ["a", "b"], {"a": "timeout"})
+    assert (paired.ids, list(paired.absent), paired.failed) == ([], ["a", "b"], {"a": "timeout"})
 
 
 def test_random_ids_agree_with_a_slow_loop() -> None:
@@ -97,7 +97,7 @@ def test_random_ids_agree_with_a_slow_loop() -> None:
         assert paired.ids == [f"v{k}" for k in known if k in given]
         assert paired.captions == [f"caption of {spell(k)}" for k in known if k in given]
         assert paired.without_references == [spell(g) for g in given if g not in known]
-        assert paired.without_prediction == [f"v{k}" for k in known if k not in given]
+        assert list(paired.absent) == [f"v{k}" for k in known if k not in given]
 
 
 def test_a_subset_is_no_reason_to_shout_but_a_few_matches_are() -> None:
@@ -107,7 +107,7 @@ def test_a_subset_is_no_reason_to_shout_but_a_few_matches_are() -> None:
     others = [f"w{i}" for i in range(80)]
     paired = pair(predicted("v1", "v2", *others), referred(*many))
     assert paired.rule == "exact ids; ONLY 2 MATCH, of 82 predictions and 100 references"
-    assert (paired.ids, len(paired.without_references), len(paired.without_prediction)) == (["v1", "v2"], 80, 98)
+    assert (paired.ids, len(paired.without_references), len(paired.absent)) == (["v1", "v2"], 80, 98)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import numpy as np
 
 from evlgen.annotations.questions import Answers
 from evlgen.errors import UsageError
-from evlgen.metrics.bootstrap import Floats, interval, mean_of, resample
-from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score, ScoredSet
+from evlgen.metrics.bootstrap import mean_of
+from evlgen.metrics.evaluation import BootstrapOptions, Group, Missing, Score, ScoredSet, corpus_scores
 from evlgen.metrics.predictions import Predictions
+from evlgen.metrics.scoring import Scored
 from evlgen.metrics.vqa import gqa_accuracy, vqa_accuracy
 
 
@@ -97,7 +98,7 @@ def evaluate_answers(
         items.append(ScoredAnswer(key, answers.questions.get(key, ""), answer, humans, kind, value))
     values = np.array([item.value for item in items])
     return AnswerEvaluation(
-        scores=(_score(name, values, bootstrap),),
+        scores=tuple(corpus_scores({name: Scored(name, mean_of(values))}, bootstrap)),
         groups=tuple(_by_type(name, items)),
         items=tuple(items),
         without_references=tuple(key for key in predictions.captions if key not in answers.answers),
@@ -113,18 +114,9 @@ def evaluate_answers(
     )
 
 
-def _score(name: str, values: Floats, bootstrap: BootstrapOptions) -> Score:
-    statistics = mean_of(values)
-    if not bootstrap.samples:
-        return Score(name, statistics.value)
-    resampled = resample([statistics], samples=bootstrap.samples, seed=bootstrap.seed)[0]
-    return Score(name, statistics.value, interval(resampled, bootstrap.level))
-
-
 def _by_type(name: str, items: list[ScoredAnswer]) -> list[Group]:
-    kinds = sorted({item.type for item in items if item.type})
     groups = []
-    for kind in kinds:
+    for kind in sorted({item.type for item in items if item.type}):
         values = np.array([item.value for item in items if item.type == kind])
         groups.append(Group(kind, len(values), (Score(name, mean_of(values).value),)))
     return groups

@@ -145,15 +145,16 @@ def compare(
     captions_a, captions_b = tokenize_captions(raw_a), tokenize_captions(raw_b)
     scored_a = score_captions(captions_a, references, options)
     scored_b = score_captions(captions_b, references, options)
-    known = [*a.ids, *a.without_prediction]
+    known = [*a.ids, *a.absent]
     first = next((name for name, one in scored_a.items() if one.per_item is not None), "")
+    differences = _item_differences(ids, raw_a, raw_b, sets, scored_a[first], scored_b[first]) if first else []
     return Comparison(
         items=len(ids),
-        scores=tuple(_differences(scored_a, scored_b, bootstrap)),
+        scores=tuple(_difference(name, scored_a[name], scored_b[name], bootstrap) for name in scored_a),
         diagnostics_a=diagnose(captions_a),
         diagnostics_b=diagnose(captions_b),
         sorted_by=first,
-        largest=tuple(_largest(ids, raw_a, raw_b, sets, scored_a.get(first), scored_b.get(first), largest)),
+        largest=tuple(_largest(differences, largest)),
         only_in_a=tuple(key for key in a.ids if key not in place_b),
         only_in_b=tuple(key for key in b.ids if key not in place_a),
         in_neither=tuple(key for key in known if key not in place_a and key not in place_b),
@@ -161,66 +162,41 @@ def compare(
     )
 
 
-def _differences(a: dict[str, Scored], b: dict[str, Scored], bootstrap: BootstrapOptions) -> list[Difference]:
-    names = [name for name in a if a[name].statistics is not None and b[name].statistics is not None]
-    both = [side[name].statistics for side in (a, b) for name in names]
-    statistics = [one for one in both if one is not None]
-    resampled = resample(statistics, samples=bootstrap.samples, seed=bootstrap.seed) if names else np.empty((0, 0))
-    out = []
-    for name in a:
-        if name not in names:
-            out.append(Difference(name, skipped=a[name].skipped or b[name].skipped))
-            continue
-        place = names.index(name)
-        changes = resampled[place + len(names)] - resampled[place]
-        of_a, of_b = a[name], b[name]
-        assert of_a.statistics is not None
-        assert of_b.statistics is not None
-        assert of_a.per_item is not None
-        assert of_b.per_item is not None
-        item_change = of_b.per_item - of_a.per_item
-        value_a, value_b = of_a.statistics.value, of_b.statistics.value
-        out.append(
-            Difference(
-                name=name,
-                a=value_a,
-                b=value_b,
-                change=value_b - value_a,
-                interval=interval(changes, bootstrap.level),
-                p=(p := p_value(changes)),
-                p_at_floor=p <= p_floor(bootstrap.samples),
-                wins=int(np.sum(item_change > _EQUAL_POINTS)),
-                ties=int(np.sum(np.abs(item_change) <= _EQUAL_POINTS)),
-                losses=int(np.sum(item_change < -_EQUAL_POINTS)),
-            )
-        )
-    return out
+def _difference(name: str, a: Scored, b: Scored, bootstrap: BootstrapOptions) -> Difference:
+    if a.statistics is None or b.statistics is None or a.per_item is None or b.per_item is None:
+        return Difference(name, skipped=a.skipped or b.skipped)
+    of_a, of_b = resample([a.statistics, b.statistics], samples=bootstrap.samples, seed=bootstrap.seed)
+    item_change = b.per_item - a.per_item
+    p = p_value(of_b - of_a)
+    return Difference(
+        name=name,
+        a=a.statistics.value,
+        b=b.statistics.value,
+        change=b.statistics.value - a.statistics.value,
+        interval=interval(of_b - of_a, bootstrap.level),
+        p=p,
+        p_at_floor=p <= p_floor(bootstrap.samples),
+        wins=int(np.sum(item_change > _EQUAL_POINTS)),
+        ties=int(np.sum(np.abs(item_change) <= _EQUAL_POINTS)),
+        losses=int(np.sum(item_change < -_EQUAL_POINTS)),
+    )
 
 
-def _largest(
-    ids: list[str],
-    captions_a: list[str],
-    captions_b: list[str],
-    references: list[list[str]],
-    a: Scored | None,
-    b: Scored | None,
-    count: int,
+def _largest(items: list[ItemDifference], count: int) -> list[ItemDifference]:
+    """The largest gains, then the largest losses, `count` of each at most."""
+    gains = sorted((one for one in items if one.change > _EQUAL_POINTS), key=lambda one: -one.change)
+    losses = sorted((one for one in items if one.change < -_EQUAL_POINTS), key=lambda one: one.change)
+    return [*gains[:count], *losses[:count]]
+
+
+def _item_differences(
+    ids: list[str], captions_a: list[str], captions_b: list[str], references: list[list[str]], a: Scored, b: Scored
 ) -> list[ItemDifference]:
-    if a is None or b is None or a.per_item is None or b.per_item is None:
+    """Each item's change in one score; none where that is skipped."""
+    if a.per_item is None or b.per_item is None:
         return []
-    change = b.per_item - a.per_item
-    order = np.argsort(-change, kind="stable")
-    gains = [i for i in order[:count] if change[i] > _EQUAL_POINTS]
-    losses = [i for i in order[::-1][:count] if change[i] < -_EQUAL_POINTS]
+    rows = zip(ids, a.per_item.tolist(), b.per_item.tolist(), captions_a, captions_b, references, strict=True)
     return [
-        ItemDifference(
-            id=ids[i],
-            change=float(change[i]),
-            a=float(a.per_item[i]),
-            b=float(b.per_item[i]),
-            caption_a=captions_a[i],
-            caption_b=captions_b[i],
-            references=tuple(references[i]),
-        )
-        for i in [*gains, *losses]
+        ItemDifference(key, points_b - points_a, points_a, points_b, one, other, tuple(wanted))
+        for key, points_a, points_b, one, other, wanted in rows
     ]

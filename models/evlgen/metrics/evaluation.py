@@ -214,13 +214,13 @@ def evaluate(
     references = tokenize_sets(paired.references)
     scored = score_captions(captions, references, options)
     return Evaluation(
-        scores=tuple(_corpus_scores(scored, bootstrap)),
+        scores=tuple(corpus_scores(scored, bootstrap)),
         groups=tuple(_groups(paired, captions, references, scored, options)) if by_group else (),
         diagnostics=diagnose(captions),
         reference_diagnostics=diagnose([one for many in references for one in many]),
         items=tuple(_items(paired, scored)),
         without_references=tuple(paired.without_references),
-        without_prediction=tuple(paired.without_prediction),
+        without_prediction=tuple(paired.absent),
         failed=dict(paired.failed),
         missing=missing,
         rule=paired.rule,
@@ -230,7 +230,7 @@ def evaluate(
 
 
 def _with_empty_captions(paired: Paired) -> Paired:
-    absent = paired.absent_references
+    absent = paired.absent
     return replace(
         paired,
         ids=[*paired.ids, *absent],
@@ -239,7 +239,8 @@ def _with_empty_captions(paired: Paired) -> Paired:
     )
 
 
-def _corpus_scores(scored: dict[str, Scored], bootstrap: BootstrapOptions) -> Iterator[Score]:
+def corpus_scores(scored: dict[str, Scored], bootstrap: BootstrapOptions) -> Iterator[Score]:
+    """The scores of a set by name, with their intervals over the same resamples of its items."""
     present = {name: one.statistics for name, one in scored.items() if one.statistics is not None}
     intervals: dict[str, tuple[float, float]] = {}
     if bootstrap.samples and present:
@@ -266,7 +267,7 @@ def _groups(
         if "CIDEr" in scored and options.frequencies is None:
             own = replace(options, metrics=("cider",))
             parts |= score_captions([captions[i] for i in places], [references[i] for i in places], own)
-        yield Group(name, len(places), tuple(_corpus_scores(parts, BootstrapOptions(samples=0))))
+        yield Group(name, len(places), tuple(corpus_scores(parts, BootstrapOptions(samples=0))))
 
 
 def _part(scored: Scored, places: list[int]) -> Scored:

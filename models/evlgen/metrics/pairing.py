@@ -7,7 +7,7 @@ one. Ids that are written in several ways are an error: a part of them scored al
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evlgen.annotations.columns import MEDIA_SUFFIX
 from evlgen.errors import UsageError
@@ -20,7 +20,7 @@ _MSR_VTT_NUMBER = re.compile(r"video(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Paired:
-    """Captions with their references. Every reference id is in `ids` or in `without_prediction`.
+    """Captions with their references. Every reference id is in `ids` or in `absent`.
 
     Attributes:
         ids: reference ids that have a caption, in reference order.
@@ -28,10 +28,9 @@ class Paired:
         references: the references of each, one or more.
         groups: by reference id, where the references name a domain, category or split.
         without_references: prediction ids, failed ones too, that no reference has.
-        without_prediction: reference ids without a caption, in reference order.
-        failed: those of `without_prediction` whose row in the predictions says why.
+        absent: the references of each id without a caption, in reference order.
+        failed: those of `absent` whose row in the predictions says why.
         rule: how ids were matched, in words; says it too if only a few did.
-        absent_references: the references of each of `without_prediction`.
     """
 
     ids: list[str]
@@ -39,10 +38,9 @@ class Paired:
     references: list[list[str]]
     groups: dict[str, str]
     without_references: list[str]
-    without_prediction: list[str]
+    absent: dict[str, list[str]]
     failed: dict[str, str]
     rule: str
-    absent_references: dict[str, list[str]] = field(default_factory=dict)
 
 
 def pair(predictions: Predictions, references: References) -> Paired:
@@ -68,10 +66,9 @@ def pair(predictions: Predictions, references: References) -> Paired:
         references=[references.captions[key] for key in ids],
         groups=dict(references.groups),
         without_references=[key for key in given if key not in matches],
-        without_prediction=list(absent),
+        absent=absent,
         failed={matches[key]: why for key, why in predictions.failed.items() if matches.get(key) in absent},
         rule=rule,
-        absent_references=absent,
     )
 
 
