@@ -44,7 +44,7 @@ from evlgen.recipes import load_recipe
 from evlgen.training import self_critical
 from evlgen.training.loop import Trainer
 from evlgen.training.processes import Processes
-from evlgen.training.sources import Loader
+from evlgen.training.training_sources import Loader
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 Seconds = defaultdict[str, float]
@@ -86,7 +86,7 @@ class Straightforward:
         """One optimizer step."""
         plan = self.trainer.steps.plan(number)
         self.trainer.update.start(plan.rate)
-        for batch in self.trainer.steps.micro_batches(plan):
+        for batch in [wait() for wait in self.trainer.steps.prepare(plan)]:
             items = [self.first[s] + i for s, i in batch.items]
             with timed(seconds, "sampling"):
                 samples, texts = self.sample(batch.visual)
@@ -178,7 +178,7 @@ def same_gradient(trainer: Trainer, loop: Straightforward) -> float:
     """Cosine between the engine's gradient of a few samples and that of the loop, given the engine's rewards."""
     scst, parameter = trainer.scst, trainer.model.lm_proj.weight
     assert scst is not None
-    batch = next(trainer.steps.micro_batches(trainer.steps.plan(0)))
+    batch = trainer.steps.prepare(trainer.steps.plan(0))[0]()
     few = slice(0, 2)
     batch.visual, batch.items = batch.visual[few], batch.items[few]
     assert batch.sampling_seeds is not None
@@ -254,7 +254,9 @@ def main() -> None:
         where: dict[str, Seconds] = {"straightforward": defaultdict(float), "evlgen": defaultdict(float)}
         sides = {
             "straightforward": lambda n: loop.step(n, where["straightforward"]),
-            "evlgen": lambda n: trainer._step(plan := trainer.steps.plan(n), list(trainer.steps.micro_batches(plan))),
+            "evlgen": lambda n: trainer._step(
+                plan := trainer.steps.plan(n), [wait() for wait in trainer.steps.prepare(plan)]
+            ),
         }
         for side in sides.values():  # a warm-up
             side(0)

@@ -32,9 +32,9 @@ from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.schema import Recipe
 from evlgen.training.loop import Trainer
 from evlgen.training.processes import Processes
-from evlgen.training.sources import Loader
-from evlgen.training.step import StepPlan
+from evlgen.training.steps import StepPlan
 from evlgen.training.task import PIXEL_DIMENSIONS, MicroBatch
+from evlgen.training.training_sources import Loader
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 IGNORED = -100

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, side: str, at_most: float) -> dict[str, Any]:
     while curve[-1]["cider"] < args.cider and trainer.step < recipe.train.steps and seconds < at_most:
         began = time.perf_counter()
         plan = trainer.steps.plan(trainer.step)
-        step(plan, list(trainer.steps.micro_batches(plan)))
+        step(plan, [wait() for wait in trainer.steps.prepare(plan)])
         seconds += time.perf_counter() - began
         trainer.step += 1
         if trainer.step % args.every == 0 or seconds >= at_most:

@@ -29,7 +29,7 @@ from straightforward import PairStep, make_trainer, trained_of
 from evlgen.modeling.hardware import cpu_has_fast_bfloat16, pick_dtype
 from evlgen.recipes import Recipe, load_recipe
 from evlgen.training.loop import Trainer
-from evlgen.training.step import StepPlan
+from evlgen.training.steps import StepPlan
 from evlgen.training.task import MicroBatch
 
 TOLERANCE = 1e-4
@@ -60,7 +60,7 @@ class Rung:
         self.trainer.model.language.use_attention(self.attention)
         started = time.perf_counter()
         plan = self.trainer.steps.plan(number)
-        record = self.step(plan, list(self.trainer.steps.micro_batches(plan)))
+        record = self.step(plan, [wait() for wait in self.trainer.steps.prepare(plan)])
         self.rates.append(plan.captions / (time.perf_counter() - started))
         return record
 

@@ -67,7 +67,7 @@ def run_chain_recipe(
 
 def _train_in_processes(file: Path, folder: Path, resume: bool, device: str, processes: int, stop: Event) -> bool:
     from evlgen.errors import EvlgenError
-    from evlgen.training.starting import start
+    from evlgen.training.launch import start
 
     command = [sys.executable, "-m", "evlgen_cli", "train", "--recipe", str(file), "--out", str(folder)]
     command += ["--device", device, PART, *(["--resume"] if resume else [])]

@@ -68,8 +68,11 @@ def train(
     if gpu is not None and not estimate:
         raise UsageError("--gpu is for --estimate", "--device says where a run computes")
     loaded, folder, notes = _what_to_run(recipe, out_folder, resume and not part, overrides or [])
-    from evlgen.training.launch import join_cluster  # seconds, which nobody waits for who has mistyped a key
-    from evlgen.training.starting import processes_to_start, start
+    from evlgen.training.launch import (
+        join_cluster,  # seconds, which nobody waits for who has mistyped a key
+        processes_to_start,
+        start,
+    )
 
     if estimate:
         show_estimate(loaded, folder, device, processes, gpu, as_json)
@@ -117,7 +120,7 @@ def _what_to_run(
     folder = out_folder or Path("runs") / getattr(loaded, "name", "")
     if loaded is not None and not resume:
         return loaded, folder, []
-    from evlgen.training.folder import RECIPE_FILE, resumed_recipe
+    from evlgen.training.run_folder import RECIPE_FILE, resumed_recipe
     from evlgen.workflow import kept_overrides
 
     if isinstance(loaded, Chain):
@@ -131,7 +134,7 @@ def _what_to_run(
 
 def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, again: list[str], part: bool) -> None:
     """One process of a run, or all of it."""
-    from evlgen.training.starting import leave_error
+    from evlgen.training.launch import leave_error
 
     stop = Event()
     main = os.environ.get("RANK", "0") == "0"

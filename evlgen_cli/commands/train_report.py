@@ -11,7 +11,7 @@ from evlgen_cli.human_numbers import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Recipe
-    from evlgen.training.summary import RunSummary
+    from evlgen.training.run_log import RunSummary
 
 _NAMES = {
     "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "reward": "reward",
@@ -88,7 +88,7 @@ def say_end(recipe: "Recipe", folder: Path, report: dict[str, Any], as_json: boo
         report: its last validation.
         as_json: everything as JSON instead.
     """
-    from evlgen.training.summary import summarize
+    from evlgen.training.run_log import summarize
 
     summary, best, following = summarize(folder), folder / "best", next_commands(recipe, folder)
     if as_json:

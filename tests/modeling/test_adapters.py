@@ -15,7 +15,7 @@ from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.sampling import sample_captions
 from evlgen.recipes.schema import OptimizerConfig
-from evlgen.training.schedule import parameter_groups
+from evlgen.training.optimizer import parameter_groups
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model, with_lora
 
 peft = pytest.importorskip("peft")

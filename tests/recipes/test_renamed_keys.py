@@ -11,7 +11,7 @@ from typer.testing import Result
 from evlgen.errors import RenamedWarning
 from evlgen.recipes import load_any, load_recipe
 from evlgen.recipes.renamed_keys import RENAMED
-from evlgen.training.folder import kept_recipe
+from evlgen.training.run_folder import kept_recipe
 from evlgen.workflow.fingerprints import changes
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from evlgen.recipes.schema import ScstConfig
-from evlgen.training.caption_guards import LEARN, CaptionGuard, SampleWatch
+from evlgen.training.guards import SAMPLES_LEARN, CaptionGuard, SampleWatch
 
 
 def report(*figures: tuple[float, float]) -> dict[str, Any]:
@@ -51,9 +51,9 @@ def figures(zero: float, distinct: float) -> dict[str, float]:
 
 def test_samples_without_contrast_are_named_once_until_they_have_recovered() -> None:
     watch = SampleWatch(5)
-    said = [watch.check(figures(0.8, 0.3)) for _ in range(LEARN + 3)]
-    assert [len(texts) for texts in said] == [0] * (LEARN - 1) + [2] + [0] * 3
-    assert said[LEARN - 1] == [
+    said = [watch.check(figures(0.8, 0.3)) for _ in range(SAMPLES_LEARN + 3)]
+    assert [len(texts) for texts in said] == [0] * (SAMPLES_LEARN - 1) + [2] + [0] * 3
+    assert said[SAMPLES_LEARN - 1] == [
         "80% of sampled captions have advantage 0 and teach nothing; raise scst.samples or scst.temperature",
         "only 1.5 of 5 samples of an item differ: the model says one thing only; lower optimizer.learning_rate, or "
         "raise scst.temperature or scst.kl_weight",

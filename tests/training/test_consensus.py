@@ -7,7 +7,7 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer as TheirScorer
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem
-from evlgen.training.consensus import chances, consensus
+from evlgen.training.consensus import consensus, draw_probabilities
 
 VIDEOS = [
     ["a man is singing on stage", "a man sings on a stage", "a band", "a man is singing on stage", "someone sings"],
@@ -37,12 +37,12 @@ def test_scores_are_cider_d_against_the_others_with_frequencies_of_all() -> None
 @pytest.mark.parametrize("power", [0.0, 1.0, 3.0])
 def test_chances_are_in_proportion_to_the_power_of_the_score(power: float) -> None:
     scores = np.array([0.5, 1.0, 2.0])
-    assert chances(scores, power) == pytest.approx(scores**power / (scores**power).sum())
+    assert draw_probabilities(scores, power) == pytest.approx(scores**power / (scores**power).sum())
 
 
 def test_every_caption_keeps_a_chance() -> None:
-    assert chances(np.zeros(4), 3.0).tolist() == [0.25] * 4
-    some = chances(np.array([0.0, 0.0, 5.0]), 3.0)
+    assert draw_probabilities(np.zeros(4), 3.0).tolist() == [0.25] * 4
+    some = draw_probabilities(np.array([0.0, 0.0, 5.0]), 3.0)
     assert some.min() > 0
     assert some.sum() == pytest.approx(1)
 

@@ -19,9 +19,9 @@ from evlgen.training import train
 from evlgen.training.estimate import RunEstimate, estimate_run, measure_step, measured_seconds
 from evlgen.training.loop import Trainer
 from evlgen.training.memory import activation_bytes
-from evlgen.training.records import machine_facts
+from evlgen.training.optimizer import Update, choose_trained
+from evlgen.training.run_log import machine_facts
 from evlgen.training.task import CaptionTask, MicroBatch
-from evlgen.training.update import Update, choose_trained
 from evlgen.training.validation import Validator
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config
 from tests.training import workers

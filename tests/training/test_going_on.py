@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.training import train
-from evlgen.training.folder import resumed_recipe
+from evlgen.training.run_folder import resumed_recipe
 from tests.training.conftest import make_recipe
 from tests.training.test_processes import log
 

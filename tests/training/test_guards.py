@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evlgen.training.guards import LEARN, PATIENCE, SKIPS, LossGuard
+from evlgen.training.guards import LOSS_LEARN, PATIENCE, SKIPS, LossGuard
 
 
 def feed(guard: LossGuard, losses: list[float], norm: float = 1.0) -> str:
@@ -17,7 +17,7 @@ def test_what_is_not_finite_stops_at_once() -> None:
 
 
 def test_a_loss_that_stays_high_stops_and_a_peak_does_not() -> None:
-    calm = [2.0] * LEARN
+    calm = [2.0] * LOSS_LEARN
     assert feed(LossGuard(3.0), [*calm, 9.0, 9.0, 2.0] * 5) == ""
     guard = LossGuard(3.0)
     assert feed(guard, [*calm, *[7.0] * (PATIENCE - 1)]) == ""

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from evlgen.recipes import Recipe
-from evlgen.training import checkpoints, records, train
+from evlgen.training import checkpoints, run_log, train
 from tests.training.conftest import make_recipe
 from tests.training.test_processes import log
 from tests.training.test_starting import begin, write_recipe
@@ -55,7 +55,7 @@ def die_inside(recipe: Recipe, folder: Path, what: str, number: int) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    saved, written, renamed, removed = checkpoints.write_tensors, records.RunLog.write, Path.rename, shutil.rmtree
+    saved, written, renamed, removed = checkpoints.write_tensors, run_log.RunLog.write, Path.rename, shutil.rmtree
 
     def half_a_file(tensors: Any, path: Path, *more: Any, **options: Any) -> None:
         saved(tensors, path, *more, **options)
@@ -69,7 +69,7 @@ def die_inside(recipe: Recipe, folder: Path, what: str, number: int) -> None:
             die()
         return renamed(self, target)
 
-    def half_a_line(self: records.RunLog, record: Any) -> None:
+    def half_a_line(self: run_log.RunLog, record: Any) -> None:
         if now():
             with self.path.open("a") as file:
                 file.write('{"step": 4, "lo')
@@ -86,7 +86,7 @@ def die_inside(recipe: Recipe, folder: Path, what: str, number: int) -> None:
     elif what == "rename":
         Path.rename = before_rename  # type: ignore[assignment]
     elif what == "log":
-        records.RunLog.write = half_a_line  # type: ignore[method-assign]
+        run_log.RunLog.write = half_a_line  # type: ignore[method-assign]
     elif what == "removal":
         shutil.rmtree = before_removal  # type: ignore[assignment]
     stop = (lambda: bool(now() and die())) if what == "step" else (lambda: False)

@@ -15,9 +15,9 @@ from evlgen.recipes import Recipe
 from evlgen.recipes.schema import ScstConfig
 from evlgen.training import train
 from evlgen.training.estimate import estimate_run, ways_to_run
+from evlgen.training.optimizer import choose_trained
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
-from evlgen.training.update import choose_trained
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model, with_lora
 from tests.training.conftest import make_recipe
 from tests.training.test_processes import BY_LOSS, close, same, state

@@ -8,7 +8,7 @@ import torch
 from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.training.objectives import VocabularyObjective
-from evlgen.training.schedule import learning_rate
+from evlgen.training.optimizer import learning_rate
 from tests.modeling.conftest import tiny_model
 
 ITEMS = [CaptionedItem("1", ("a dog", "a dog runs")), CaptionedItem("2", ("the cat", "a cat"))]

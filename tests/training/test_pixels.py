@@ -17,8 +17,8 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.vision import VisionTower
 from evlgen.recipes import Recipe
 from evlgen.training import train
-from evlgen.training.ahead import ASKED_AHEAD, StepsAhead
-from evlgen.training.run import Trainer
+from evlgen.training.steps import PREFETCHED_STEPS, PrefetchedSteps
+from evlgen.training.training_run import Trainer
 from tests.data.media_files import clip, decode_frames
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
@@ -271,10 +271,10 @@ def test_no_more_is_decoded_ahead_than_two_steps(clips: Path) -> None:
             asked.append(plan.step)
             return [lambda: plan.step]
 
-    with StepsAhead(Noted(), 1) as ahead:  # type: ignore[arg-type]
+    with PrefetchedSteps(Noted(), 1) as ahead:  # type: ignore[arg-type]
         for step in range(1, 6):
             time.sleep(0.05)
             assert ahead.take(step)[1] == [step]
             time.sleep(0.05)
-            assert max(asked) == min(step + ASKED_AHEAD, 5)
+            assert max(asked) == min(step + PREFETCHED_STEPS, 5)
     assert asked == [1, 2, 3, 4, 5]

@@ -16,8 +16,8 @@ from evlgen.modeling.language import _byte_tokenizer
 from evlgen.recipes.schema import ValidationConfig
 from evlgen.training import train
 from evlgen.training.processes import Processes
-from evlgen.training.sources import Loader
 from evlgen.training.task import CaptionTask
+from evlgen.training.training_sources import Loader
 from evlgen.training.validation import CaptionScores, Validator
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model
 from tests.training.conftest import COLOURS, make_recipe

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.training import train
-from evlgen.training.checkpoints import replace_folder, save_state, settle, state_tensors
+from evlgen.training.checkpoints import finish_rename, replace_folder, save_state, state_tensors
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config
 from tests.training.conftest import make_recipe
 
@@ -148,10 +148,10 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
 
     replace_folder(tmp_path / "last", fill("one"))
     (tmp_path / "last").rename(tmp_path / ".last.old")
-    settle(tmp_path / "last")
+    finish_rename(tmp_path / "last")
     assert (tmp_path / "last" / "x").read_text() == "one"
     replace_folder(tmp_path / "last", fill("two"))
-    settle(tmp_path / "last")
+    finish_rename(tmp_path / "last")
     assert (tmp_path / "last" / "x").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
 

@@ -17,7 +17,7 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Recipe
 from evlgen.training import train
 from evlgen.training.estimate import estimate_run
-from evlgen.training.run import Trainer
+from evlgen.training.training_run import Trainer
 from tests.data.shards.tars import picture, with_tarfile, write_shard
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 from tests.training.conftest import make_recipe

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from evlgen.errors import UsageError
-from evlgen.training.launch import first_node, join_cluster
-from evlgen.training.starting import processes_to_start
+from evlgen.training.launch import first_node, join_cluster, processes_to_start
 from tests.training.test_processes import recipe_of, same
 
 

@@ -17,8 +17,8 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import ValidationConfig
 from evlgen.training import train
 from evlgen.training.processes import Processes
-from evlgen.training.sources import Loader
 from evlgen.training.task import CaptionTask
+from evlgen.training.training_sources import Loader
 from evlgen.training.validation import CaptionScores, Validator
 from evlgen.video import ClipFrames, DecodePool, Sampler
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
@@ -110,7 +110,7 @@ def test_loss_and_gap_are_those_of_the_model() -> None:
     assert figures["captions"] == model.generate(**greedy, repetition_penalty=5.0).texts
     assert figures["captions"] != model.generate(**greedy).texts
     listened = model.vision.after.attention(features.float()).mean(dim=(0, 1, 2))
-    assert torch.tensor(figures["frames_listen"]) == pytest.approx(listened, abs=1e-4)
+    assert torch.tensor(figures["frame_attention"]) == pytest.approx(listened, abs=1e-4)
 
 
 def test_the_best_is_best_by_the_metric_that_was_named() -> None:

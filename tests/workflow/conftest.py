@@ -10,7 +10,7 @@ import yaml
 
 from evlgen.recipes import Recipe, load_chain
 from evlgen.training import train
-from evlgen.training.folder import RECIPE_FILE
+from evlgen.training.run_folder import RECIPE_FILE
 from evlgen.workflow import ChainResult, Hands, StepEvent, run_chain
 from tests.training.conftest import _own_cache, make_recipe, pictures  # noqa: F401 - fixtures
 

@@ -1,5 +1,5 @@
 """Training: objectives, the loop, validation, checkpoints."""
 
-from evlgen.training.run import train
+from evlgen.training.training_run import train
 
 __all__ = ["train"]

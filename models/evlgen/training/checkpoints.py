@@ -53,7 +53,7 @@ def replace_folder(target: Path, fill: Callable[[Path], None]) -> None:
         raise EvlgenError(f"checkpoint {target} cannot be written: {what}", "free some disk, then --resume") from None
 
 
-def settle(target: Path) -> None:
+def finish_rename(target: Path) -> None:
     """Put back a folder that a kill between two renames left under its old name."""
     old = target.with_name(f".{target.name}.old")
     if old.exists() and not target.exists():

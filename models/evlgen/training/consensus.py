@@ -1,8 +1,8 @@
 """Which of the captions of a video say what most of them say: the consensus of Phan et al. (arXiv 1712.09532).
 
 Twenty people describe a video in twenty ways, some of them beside the point. The paper weights the caption loss of each
-caption with its CIDEr-D against the other captions of its video (there: WXE). Here captions are drawn with
-chances in proportion to that score: the same gradient on average, and no work for captions that weigh little.
+caption with its CIDEr-D against the other captions of its video (there: WXE). Here captions are drawn in
+proportion to that score: the same gradient on average, and no work for captions that weigh little.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evlgen.metrics.tokenizer import tokenize_captions
 Floats = NDArray[np.float64]
 
 LEAST_SHARE = 1e-3
-"""A caption that agrees with none of the others keeps this share of the mean chance of its video."""
+"""A caption that agrees with none of the others keeps this share of the mean probability of its video."""
 
 
 def consensus(references: Sequence[Sequence[str]]) -> list[Floats]:
@@ -47,7 +47,7 @@ def consensus(references: Sequence[Sequence[str]]) -> list[Floats]:
     return [np.asarray(part) for part in np.split(others, ends[:-1])]
 
 
-def chances(scores: Floats, power: float) -> Floats:
+def draw_probabilities(scores: Floats, power: float) -> Floats:
     """(K,) how likely each caption of an item is drawn: in proportion to score ** power; they sum to 1.
 
     Args:

@@ -26,12 +26,12 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
-from evlgen.training.folder import may_go_on
 from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
-from evlgen.training.records import RunLog, machine_facts, memory_bytes
-from evlgen.training.step import micro_batches_of_a_step
+from evlgen.training.optimizer import Update, choose_trained
+from evlgen.training.run_folder import may_go_on
+from evlgen.training.run_log import RunLog, machine_facts, memory_bytes
+from evlgen.training.steps import micro_batches_of_a_step
 from evlgen.training.task import CaptionTask, MicroBatch
-from evlgen.training.update import Update, choose_trained
 
 FEATURE_BYTES = 2  # float16
 DEFAULT_PROCESSES = 2

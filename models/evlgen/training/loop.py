@@ -23,23 +23,20 @@ from evlgen.data.broken_items import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
-from evlgen.training.ahead import StepsAhead
-from evlgen.training.caption_guards import CaptionGuard, SampleWatch
+from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_layers
 from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
-from evlgen.training.guards import LossGuard
-from evlgen.training.listening import gates
+from evlgen.training.guards import CaptionGuard, LossGuard, SampleWatch
 from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.processes import Processes
-from evlgen.training.records import RunLog, machine_facts, memory_bytes
+from evlgen.training.run_log import RunLog, machine_facts, memory_bytes
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
-from evlgen.training.step import StepPlan, Steps
-from evlgen.training.stopping import StoppedError, asked_at_every_layer
+from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
 from evlgen.training.task import CaptionTask
+from evlgen.training.temporal_attention import gates
 from evlgen.training.trackers import Trackers
-from evlgen.training.update import Update, choose_trained
 from evlgen.training.validation import Validator
-from evlgen.training.watch import Watch
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 
 
@@ -65,7 +62,7 @@ class Trainer:
     folder: Path
     precision: torch.dtype
     processes: Processes
-    watch: Watch
+    watch: Callbacks
 
     def __post_init__(self) -> None:
         recipe, model, processes = self.recipe, self.model, self.processes
@@ -135,8 +132,8 @@ class Trainer:
             if self.scst is not None:
                 stack.callback(self.scst.close)
             if self.processes.count == 1:
-                stack.enter_context(asked_at_every_layer(self.model, self.watch.interrupt))
-            ahead = stack.enter_context(StepsAhead(self.steps, self.step))
+                stack.enter_context(interruptible_layers(self.model, self.watch.interrupt))
+            ahead = stack.enter_context(PrefetchedSteps(self.steps, self.step))
             try:
                 if self.due:  # what it starts from is what it must not fall behind
                     self.watch.say(f"validating at step {self.step}, by {self.recipe.validation.metric}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.files import os_errors, replacing
-from evlgen.training.records import RunLog
+from evlgen.training.run_log import RunLog
 
 PANELS = (
     ("loss", "nats per token"), ("vocabulary_loss", "vocabulary loss"), ("reward", "reward of samples"),

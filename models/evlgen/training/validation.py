@@ -19,10 +19,10 @@ from evlgen.data.batches import CaptionSource, plain_features
 from evlgen.modeling.packing import with_prompts
 from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import ValidationConfig
-from evlgen.training.listening import frames_that_listen
+from evlgen.training.callbacks import StoppedError
 from evlgen.training.processes import Processes
-from evlgen.training.stopping import StoppedError
 from evlgen.training.task import CaptionTask
+from evlgen.training.temporal_attention import recorded_attention
 
 LOSS_CAPTIONS = 2
 BATCH_ITEMS = 25
@@ -144,7 +144,7 @@ class Validator:
         if texts:
             figures |= self.processes.on_main(lambda: self._score(source, texts, self._counts(source)[1]))
         if listened is not None:
-            figures["frames_listen"] = [[round(p, 4) for p in row] for row in listened.tolist()]
+            figures["frame_attention"] = [[round(p, 4) for p in row] for row in listened.tolist()]
         return figures | ({"captions": texts[:SHOWN]} if texts else {})
 
     def _score(self, source: CaptionSource, texts: list[str], count: int) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Validator:
         tags: dict[int, list[Tag]] = {}
         sums = {"matched": 0.0, "shuffled": 0.0, "tokens": 0.0, "stopped": 0.0}
         texts: list[str] = []
-        with frames_that_listen(task.model) as heard:
+        with recorded_attention(task.model) as heard:
             batches = _batches(needed)
             for chosen, visual in zip(batches, plain_features(source, batches, self.max_frames), strict=True):
                 if self._given_up(sums):

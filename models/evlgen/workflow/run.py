@@ -21,8 +21,8 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.system.files import write_text
-from evlgen.training.folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.training.launch import joined
+from evlgen.training.run_folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord

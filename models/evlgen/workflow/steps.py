@@ -33,7 +33,7 @@ from evlgen.recipes.chain import (
 )
 from evlgen.system.jsons import write_json
 from evlgen.system.progress import ProgressCallback
-from evlgen.training.records import RunLog
+from evlgen.training.run_log import RunLog
 from evlgen.weights.checkpoints import WEIGHTS_FILE
 
 BEST = "best"

@@ -3,13 +3,21 @@
 A step covers a range of the item stream. The range is cut into processes x accumulation micro-batches; each knows its
 global index, from which its dropout seed comes, and the tokens of the whole step, which losses are divided by. So two
 processes give what one process gives with twice the accumulation.
+
+The data of the next step is made by a thread while this one computes: decoders and memory maps let go of Python's lock,
+so this hides most of their time. One thread, one step ahead: what is drawn does not depend on it. Pixels are decoded by
+the threads of their source; they are asked for one step earlier, so that no decoder rests while the last item of a step
+is waited for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,7 +28,7 @@ from evlgen.data.captions import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
 from evlgen.training.objectives import VocabularyObjective
-from evlgen.training.schedule import learning_rate
+from evlgen.training.optimizer import learning_rate
 from evlgen.training.scst import mixed_loss
 from evlgen.training.task import MicroBatch
 
@@ -126,22 +134,17 @@ class Steps:
     def _captions(self, start: int, items: int) -> list[list[list[int]]]:
         return self.batches.captions_at(start, items, self.recipe.data.captions_per_item)
 
-    def micro_batches(self, plan: StepPlan) -> Iterator[MicroBatch]:
-        """This process's share of a step, in order."""
-        for wait in self.ask(plan):
-            yield wait()
-
-    def ask(self, plan: StepPlan) -> list[Callable[[], MicroBatch]]:
-        """Begin with this process's share of a step; each micro-batch is there when it is called for."""
+    def prepare(self, plan: StepPlan) -> list[Callable[[], MicroBatch]]:
+        """Begin with this process's share of a step; each micro-batch, in order, is there when it is called for."""
         own = self.recipe.train.accumulation_steps
-        asked: list[Callable[[], MicroBatch]] = []
+        begun: list[Callable[[], MicroBatch]] = []
         for part in range(self.rank * own, (self.rank + 1) * own):
             first, end = (plan.items * k // self.parts for k in (part, part + 1))
             batch = self.batches.ask(
                 plan.start + first, end - first, self.recipe.data.captions_per_item, frames=plan.frames
             )
-            asked.append(partial(self._micro_batch, plan, part, range(first, end), batch))
-        return asked
+            begun.append(partial(self._micro_batch, plan, part, range(first, end), batch))
+        return begun
 
     def _micro_batch(self, plan: StepPlan, part: int, positions: range, wait: Callable[[], Batch]) -> MicroBatch:
         batch = wait()
@@ -175,3 +178,52 @@ def rate(recipe: Recipe, step: int) -> float:
         step - phase.steps, recipe.train.steps, warmup_start=optimizer.warmup_start_lr, peak=optimizer.learning_rate,
         minimum=optimizer.min_lr, warmup=optimizer.warmup_steps,
     )  # fmt: skip
+
+
+Made = tuple[StepPlan, list[MicroBatch]]
+
+PREFETCHED_STEPS = 2
+"""Steps whose pixels may be there, or under way, beside those of the step that computes."""
+
+
+class PrefetchedSteps:
+    """Steps with their micro-batches, in order.
+
+    Args:
+        steps: of the run.
+        first: the step to begin with.
+    """
+
+    def __init__(self, steps: Steps, first: int) -> None:
+        self.steps = steps
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="data")
+        self._begun: deque[tuple[StepPlan, list[Callable[[], MicroBatch]]]] = deque()
+        self._next = self._begin(first)
+
+    def _begin(self, step: int) -> Future[Made]:
+        return self._thread.submit(self._make, step)
+
+    def _make(self, step: int) -> Made:
+        while len(self._begun) < min(PREFETCHED_STEPS, self.steps.total - step):
+            plan = self.steps.plan(step + len(self._begun))
+            self._begun.append((plan, self.steps.prepare(plan)))
+        plan, batches = self._begun.popleft()
+        return plan, [wait() for wait in batches]
+
+    def take(self, step: int) -> Made:
+        """Step number `step`, which must be the one after the last.
+
+        Raises:
+            EvlgenError: an item cannot be read or decoded.
+        """
+        plan, batches = self._next.result()
+        assert plan.step == step, "steps are taken in order"
+        if step + 1 < self.steps.total:
+            self._next = self._begin(step + 1)
+        return plan, batches
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,7 +1,8 @@
-"""The folder of a run: which recipe it was started with, what may be changed when it goes on, and who works in it.
+"""The folder of a run: its recipe, what may be changed when it goes on, which shards it draws from, who works in it.
 
 `recipe.json` has every setting of the run, so that `--resume` needs none of them again. A run that goes on keeps what
-decides its results; how it is watched, saved and spread over processes may change.
+decides its results; how it is watched, saved and spread over processes may change. With other shards than those that
+`shards.json` names it would draw other samples.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evlgen.data.shards import FoundShards
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.loading import override_recipe
 from evlgen.recipes.renamed_keys import use_new_keys
 from evlgen.recipes.schema import KEPT, Recipe
 from evlgen.system.files import write_text
-from evlgen.system.jsons import read_json
+from evlgen.system.jsons import parse_json, read_json, write_json
 from evlgen.system.locks import held_alone
-from evlgen.training.checkpoints import STATE_FILE, settle
-from evlgen.training.records import RunLog
+from evlgen.training.checkpoints import STATE_FILE, finish_rename
+from evlgen.training.run_log import RunLog
 
 RECIPE_FILE = "recipe.json"
 LOCK_FILE = ".lock"
@@ -110,7 +112,7 @@ def check_folder(recipe: Recipe, folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, expected the folder of a run", "choose another --out")
     for name in (LAST, BEST):
-        settle(folder / name)
+        finish_rename(folder / name)
     if not (folder / RECIPE_FILE).is_file():
         if resume:
             raise UsageError(f"{folder} holds no run to resume", "start without --resume")
@@ -179,3 +181,66 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     with held_alone(folder / LOCK_FILE, f"the folder {folder}", hint="wait for its end, or choose another --out"):
         yield
+
+
+SHARDS_FILE = "shards.json"
+
+
+def keep_shards(found: Sequence[FoundShards], folder: Path, resume: bool) -> None:
+    """Write down the shards of a new run; of a resumed one, look whether they are still the same.
+
+    Args:
+        found: the sources of shards, in the order of the recipe; none: nothing is done.
+        folder: of the run.
+        resume: whether it goes on.
+
+    Raises:
+        UsageError: the run was started on other shards.
+        EvlgenError: the folder cannot be written, or what was kept is damaged.
+    """
+    if not found:
+        return
+    path = folder / SHARDS_FILE
+    now = [
+        {"shards": len(one.samples), "samples": int(one.samples.sum()), "digest": one.digest, "name": one.name}
+        for one in found
+    ]
+    if resume and path.is_file():
+        for before, here in zip(_kept(path), now, strict=False):
+            if before["digest"] != here["digest"]:
+                raise UsageError(
+                    f"{folder} was started on other shards: {here['name']} has {here['samples']} samples in "
+                    f"{here['shards']} shards, it had {before['samples']} in {before['shards']}",
+                    "bring back the shards and the files with their numbers, or start a new run in another --out",
+                )
+        return
+    write_json(path, now, indent=2, hint="free some disk, or choose another --out")
+
+
+def check_alike(digests: Sequence[str], processes: int) -> None:
+    """See that all processes found the same shards: on disks of their own some may lack what others have.
+
+    Args:
+        digests: of every source, process after process.
+        processes: how many there are.
+
+    Raises:
+        UsageError: they differ.
+    """
+    each = len(digests) // processes
+    if any(digests[n] != digests[n % each] for n in range(len(digests))):
+        raise UsageError(
+            "the processes of this run find different shards",
+            "every machine needs all of them, or none of a missing one",
+        )
+
+
+def _kept(path: Path) -> list[dict[str, Any]]:
+    try:
+        kept: list[dict[str, Any]] = parse_json(path.read_bytes(), "it")
+        if not all({"digest", "samples", "shards"} <= one.keys() for one in kept):
+            raise ValueError("it does not say which shards there were")
+    except (OSError, UsageError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise EvlgenError(f"{path} is damaged: {reason}", "start a new run in another --out") from None
+    return kept

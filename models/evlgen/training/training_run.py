@@ -17,17 +17,15 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.loading import expand_path
 from evlgen.recipes.schema import Recipe
-from evlgen.training.folder import alone_in, check_folder, keep_recipe
+from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_progress
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
 from evlgen.training.processes import Processes
-from evlgen.training.records import RunLog
-from evlgen.training.shard_record import check_alike, keep_shards
+from evlgen.training.run_folder import alone_in, check_alike, check_folder, keep_recipe, keep_shards
+from evlgen.training.run_log import RunLog
 from evlgen.training.sharding import choose_sharding
-from evlgen.training.sources import Loader
-from evlgen.training.stopping import StoppedError, asked_while
 from evlgen.training.trackers import check_trackers
-from evlgen.training.watch import Watch
+from evlgen.training.training_sources import Loader
 from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
 
 
@@ -42,7 +40,7 @@ def train(recipe: Recipe, *, folder: Path, resume: bool = False, device: str = "
         folder: of the run, on a disk that all processes see; it keeps the recipe, the log and the checkpoints.
         resume: go on from `folder`/last, with the same recipe.
         device: "auto", "cpu", "cuda" or "mps".
-        watch: see `Watch`.
+        watch: see `Callbacks`.
 
     Returns:
         The last validation report; see `Trainer.run`.
@@ -57,7 +55,7 @@ def train(recipe: Recipe, *, folder: Path, resume: bool = False, device: str = "
     join_cluster()
     keep_large_allocations()
     processes = Processes(device)
-    seen = Watch(**watch)
+    seen = Callbacks(**watch)
     if not processes.main:
         seen = replace(seen, progress=None, report=lambda _: None, say=lambda _: None)
     try:
@@ -78,7 +76,7 @@ def train(recipe: Recipe, *, folder: Path, resume: bool = False, device: str = "
 
 
 def _train(
-    recipe: Recipe, folder: Path, resume: bool, processes: Processes, watch: Watch, held: ExitStack
+    recipe: Recipe, folder: Path, resume: bool, processes: Processes, watch: Callbacks, held: ExitStack
 ) -> dict[str, Any]:
     def enter() -> None:
         """Be the only run in the folder, from when it is there."""
@@ -94,7 +92,7 @@ def _train(
     choose_sharding(recipe.train.sharding, processes.count, dtype)
     start = recipe.train.start_from
     begin_with = None if start is None else find_checkpoint(str(expand_path(start))) / WEIGHTS_FILE
-    interruptible = asked_while(watch.interrupt, watch.progress) if processes.count == 1 else watch.progress
+    interruptible = interruptible_progress(watch.interrupt, watch.progress) if processes.count == 1 else watch.progress
     with closing(Loader(recipe, watch.progress, watch.stop, retry=not resume)) as loader:
         watch.say(f"loading the model, in {str(dtype).removeprefix('torch.')} on {processes.device}")
         torch.manual_seed(recipe.train.seed)  # new weights are the same in every process

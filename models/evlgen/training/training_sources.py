@@ -18,7 +18,7 @@ from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
-from evlgen.training.consensus import Floats, chances, consensus
+from evlgen.training.consensus import Floats, consensus, draw_probabilities
 
 
 class Loader:
@@ -118,7 +118,7 @@ class Loader:
                     source.config.weight,
                     source.config.ratio,
                     [item.references for item in usable],
-                    self._chances(items) if drawn else None,
+                    self._draw_probabilities(items) if drawn else None,
                 )
             )
         count = len(both) - len(self.read[1])
@@ -146,8 +146,10 @@ class Loader:
         for _, shards in self._shards:
             shards.close()
 
-    def _chances(self, items: Sequence[CaptionedItem]) -> list[Floats]:
-        return [chances(scores, self.data.consensus) for scores in consensus([item.captions for item in items])]
+    def _draw_probabilities(self, items: Sequence[CaptionedItem]) -> list[Floats]:
+        return [
+            draw_probabilities(scores, self.data.consensus) for scores in consensus([item.captions for item in items])
+        ]
 
     def trained_on(self, items: Sequence[CaptionedItem]) -> list[CaptionedItem]:
         """Items with their captions cleaned; captions of which nothing would be left stay as they are."""

@@ -20,7 +20,7 @@ def gates(model: nn.Module) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def frames_that_listen(model: nn.Module) -> Iterator[list[Tensor]]:
+def recorded_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     """While this is open, every call of a temporal module on several frames adds its attention (F, F) to the list.
 
     Averages over items, positions and heads; row i says how much frame i takes from each frame.

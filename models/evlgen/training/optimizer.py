@@ -1,10 +1,16 @@
-"""How gradients change the trained parameters: AdamW, clipping, the gradient scaler of float16, the moving average.
+"""How gradients change the trained parameters: AdamW, learning rates, clipping, float16's gradient scaler, the average.
 
 Parameters are float32 in every precision. The names listed here, and no others, are what a resumable checkpoint holds.
+The moving average (Polyak averaging) is smoother than the last weights when batches are small. At the start its decay
+rises as (1 + n) / (10 + n) with the steps n, so that it does not stick to random initial weights; this is how most
+toolkits do it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.errors import EvlgenError
-from evlgen.recipes.schema import Recipe
+from evlgen.recipes.schema import OptimizerConfig, Recipe
 from evlgen.training.checkpoints import CheckpointFacts, load_state, state_tensors
-from evlgen.training.ema import MovingAverage
-from evlgen.training.schedule import parameter_groups
 from evlgen.training.sharding import like, whole, whole_on_cpu
 from evlgen.training.task import CaptionTask
 
@@ -114,3 +118,66 @@ class Update:
         if self.scaler.is_enabled() and facts.scaler:
             self.scaler.load_state_dict(facts.scaler)
         return facts
+
+
+def learning_rate(step: int, total: int, *, warmup_start: float, peak: float, minimum: float, warmup: int) -> float:
+    """Linear from `warmup_start` to `peak` over `warmup` optimizer steps, then cosine to `minimum` at `total`."""
+    if step < warmup:
+        return warmup_start + (peak - warmup_start) * step / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def parameter_groups(named: dict[str, nn.Parameter], config: OptimizerConfig) -> list[dict[str, object]]:
+    """Matrices decay; biases, norms, embeddings and gates do not; prompts, gates and LoRA have their own rates."""
+    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "others": [], "prompts": [], "gates": [], "lora": []}
+    for name, parameter in named.items():
+        if name.startswith("prompt_"):
+            group = "prompts"
+        elif name.endswith(".alpha"):
+            group = "gates"
+        elif ".lora_" in name:
+            group = "lora"
+        else:
+            group = "decayed" if parameter.dim() > 1 and "embeddings" not in name else "others"
+        groups[group].append(parameter)
+    return [
+        {"params": groups["decayed"], "weight_decay": config.weight_decay, "multiplier": 1.0},
+        {"params": groups["others"], "weight_decay": 0.0, "multiplier": 1.0},
+        {"params": groups["prompts"], "weight_decay": 0.0, "multiplier": config.prompt_multiplier},
+        {"params": groups["gates"], "weight_decay": 0.0, "multiplier": config.gate_multiplier},
+        {"params": groups["lora"], "weight_decay": config.weight_decay, "multiplier": config.lora_multiplier},
+    ]
+
+
+class MovingAverage:
+    """Averages of named parameters; with FSDP2, of this process's shards.
+
+    Args:
+        named: the parameters, at the start of the run.
+        decay: share of the old average that stays at a step.
+    """
+
+    def __init__(self, named: dict[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.values = {name: parameter.detach().clone() for name, parameter in named.items()}
+
+    @torch.no_grad()
+    def update(self, named: dict[str, Tensor], step: int) -> None:
+        """Take in the parameters after optimizer step number `step`, from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in self.values.items():
+            value.lerp_(named[name].detach(), 1 - decay)
+
+    @contextlib.contextmanager
+    def in_place_of(self, named: dict[str, Tensor]) -> Iterator[None]:
+        """While this is open the parameters hold their averages."""
+        with torch.no_grad():
+            before = {name: named[name].detach().clone() for name in self.values}
+            for name, value in self.values.items():
+                named[name].copy_(value)
+            try:
+                yield
+            finally:
+                for name, value in before.items():
+                    named[name].copy_(value)
