@@ -42,7 +42,7 @@ def run_chain_recipe(
         as_json: results as JSON.
         again: the command's arguments, without --resume.
     """
-    from evlgen.workflow import Hands, run_chain
+    from evlgen.workflow import ChainTools, run_chain
 
     stop = Event()
     if resume and chain.overrides:
@@ -55,8 +55,8 @@ def run_chain_recipe(
         return not stop.is_set()
 
     with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
-        hands = Hands(train_step, device, stop, talk.report, lambda: _Captions(talk), lambda: _Answers(talk))
-        result = run_chain(chain, folder=folder, hands=hands, resume=resume, tell=talk.tell)
+        tools = ChainTools(train_step, device, stop, talk.report, lambda: _Captions(talk), lambda: _Answers(talk))
+        result = run_chain(chain, folder=folder, tools=tools, resume=resume, tell=talk.tell)
     if result.interrupted:
         err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
         raise typer.Exit(Exit.INTERRUPTED)

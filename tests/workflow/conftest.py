@@ -11,7 +11,7 @@ import yaml
 from evlgen.recipes import Recipe, load_chain
 from evlgen.training import train
 from evlgen.training.run_folder import RECIPE_FILE
-from evlgen.workflow import ChainResult, Hands, StepEvent, run_chain
+from evlgen.workflow import ChainResult, ChainTools, StepEvent, run_chain
 from tests.training.conftest import _own_cache, make_recipe, pictures  # noqa: F401 - fixtures
 
 SHORT = {
@@ -55,21 +55,21 @@ class Run:
         self.trained: list[tuple[str, bool]] = []
         self.chain, self.out, self.resume = load_chain(str(chain), overrides), out, resume
         self.stop_train: Callable[[], bool] = lambda: False
-        self.hands = Hands(self.train, "cpu")
+        self.tools = ChainTools(self.train, "cpu")
 
     def train(self, recipe: Recipe, file: Path, folder: Path, resume: bool) -> bool:
         self.trained.append((folder.name, resume))
 
         def stop() -> bool:
             if (folder / RECIPE_FILE).exists() and self.stop_train():
-                self.hands.stop.set()
-            return self.hands.stop.is_set()
+                self.tools.stop.set()
+            return self.tools.stop.is_set()
 
         train(recipe, folder=folder, resume=resume, device="cpu", stop=stop)
-        return not self.hands.stop.is_set()
+        return not self.tools.stop.is_set()
 
     def __call__(self) -> ChainResult:
-        return run_chain(self.chain, folder=self.out, hands=self.hands, resume=self.resume, tell=self.events.append)
+        return run_chain(self.chain, folder=self.out, tools=self.tools, resume=self.resume, tell=self.events.append)
 
     @property
     def said(self) -> dict[str, str]:

@@ -172,9 +172,9 @@ def test_stopped_while_captioning_goes_on_there(pictures: Path) -> None:
 
     class Stopper(Listener):
         def on_row(self, row: object) -> None:
-            part.hands.stop.set()
+            part.tools.stop.set()
 
-    part.hands.captions = Stopper
+    part.tools.captions = Stopper
     for number in range(40):  # more than one batch
         (pictures / "media" / f"more{number}.png").write_bytes((pictures / "media" / "red.png").read_bytes())
     rows = [json.dumps({"image": f"more{n}.png", "captions": ["a red box"]}) for n in range(40)]

@@ -13,7 +13,7 @@ from evlgen.captioning.prediction import ANSWER_DECODING, caption_request, find_
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import EvalStep
-from evlgen.workflow import Hands
+from evlgen.workflow import ChainTools
 from evlgen.workflow.fingerprints import changes, settings_of
 from evlgen.workflow.steps import prediction_of
 from tests.captioning import fakes
@@ -59,7 +59,7 @@ def test_questions_are_answered_and_scored_once(tmp_path: Path, answerer: Answer
     chain = chain_of(tmp_path, {"name": "vqa", "dataset": str(root), "split": "val"})
     run = Run(chain, tmp_path / "out")
     heard: list[str] = []
-    run.hands = Hands(run.train, "cpu", answers=lambda: heard.append("answers") or Listener())  # type: ignore[func-returns-value]
+    run.tools = ChainTools(run.train, "cpu", answers=lambda: heard.append("answers") or Listener())  # type: ignore[func-returns-value]
     run()
     # net, net: (1/3 + 1/3) / 2, as each person is compared with the one other; fun, joy: (0 + 1/3) / 2
     assert run.text("vqa", "done") == "VQA accuracy 25.0 (2 items)"

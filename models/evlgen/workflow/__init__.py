@@ -4,16 +4,16 @@
 depends on; steps.py, what each kind of step does.
 """
 
+from evlgen.workflow.chain_run import ChainResult, StepEvent, StepReport, run_chain, training_runs
 from evlgen.workflow.preflight import check_chain_inputs
-from evlgen.workflow.run import ChainResult, StepEvent, StepReport, run_chain, training_runs
 from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord, kept_overrides
-from evlgen.workflow.steps import Hands
+from evlgen.workflow.steps import ChainTools
 
 __all__ = [
     "STATE_FILE",
     "ChainResult",
     "ChainState",
-    "Hands",
+    "ChainTools",
     "StepEvent",
     "StepRecord",
     "StepReport",

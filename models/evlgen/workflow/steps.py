@@ -49,7 +49,7 @@ Train = Callable[[Recipe, Path, Path, bool], bool]
 
 
 @dataclass
-class Hands:
+class ChainTools:
     """What a chain is given to work with.
 
     Attributes:
@@ -100,7 +100,7 @@ class Outcome:
     complete: bool = True
 
 
-def run_step(step: AnyStep, place: Place, hands: Hands) -> Outcome | None:
+def run_step(step: AnyStep, place: Place, tools: ChainTools) -> Outcome | None:
     """Do what a step says; None when it was interrupted.
 
     Raises:
@@ -108,23 +108,23 @@ def run_step(step: AnyStep, place: Place, hands: Hands) -> Outcome | None:
     """
     place.folder.mkdir(parents=True, exist_ok=True)
     if isinstance(step, CheckStep):
-        return _check(step, place, hands)
+        return _check(step, place, tools)
     if isinstance(step, PrepareStep):
-        return _prepare(place, hands)
+        return _prepare(place, tools)
     if isinstance(step, TrainStep):
-        return _train(place, hands)
+        return _train(place, tools)
     if isinstance(step, EvalStep):
-        return _evaluate(step, place, hands)
+        return _evaluate(step, place, tools)
     if isinstance(step, CaptionStep):
-        return _caption(step, place, hands)
+        return _caption(step, place, tools)
     return _compare(step, place)
 
 
-def _check(step: CheckStep, place: Place, hands: Hands) -> Outcome | None:
+def _check(step: CheckStep, place: Place, tools: ChainTools) -> Outcome | None:
     assert place.recipe is not None
     data = place.recipe.data
-    checks = check_data(data, decode=step.decode, report=hands.progress, stop=hands.stop.is_set)
-    if hands.stop.is_set():
+    checks = check_data(data, decode=step.decode, report=tools.progress, stop=tools.stop.is_set)
+    if tools.stop.is_set():
         return None
     report = _write_json(place.folder / "check.json", [c.row() for c in checks])
     if refused := [c for c in checks if c.stops_a_run]:
@@ -143,30 +143,30 @@ def _check(step: CheckStep, place: Place, hands: Hands) -> Outcome | None:
     return Outcome((report,), figures, text)
 
 
-def _prepare(place: Place, hands: Hands) -> Outcome | None:
+def _prepare(place: Place, tools: ChainTools) -> Outcome | None:
     assert place.recipe is not None
     if place.recipe.data.has_shards:
-        return _prepare_shards(place, place.recipe, hands)
-    done = prepare_data(place.recipe, device=hands.device, report=hands.progress, stop=hands.stop.is_set)
-    if hands.stop.is_set():
+        return _prepare_shards(place, place.recipe, tools)
+    done = prepare_data(place.recipe, device=tools.device, report=tools.progress, stop=tools.stop.is_set)
+    if tools.stop.is_set():
         return None
     report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(len(one.items) for one in done), "bytes": sum(one.cache.bytes_used for one in done)}
     return Outcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
 
 
-def _prepare_shards(place: Place, recipe: Recipe, hands: Hands) -> Outcome | None:
-    done = prepare_all_shards(recipe, report=hands.progress, stop=hands.stop.is_set)
-    if hands.stop.is_set():
+def _prepare_shards(place: Place, recipe: Recipe, tools: ChainTools) -> Outcome | None:
+    done = prepare_all_shards(recipe, report=tools.progress, stop=tools.stop.is_set)
+    if tools.stop.is_set():
         return None
     report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(one.samples for one in done), "shards": sum(one.facts.shards for one in done)}
     return Outcome((report,), figures, f"index of {figures['items']} samples in {figures['shards']} shards")
 
 
-def _train(place: Place, hands: Hands) -> Outcome | None:
+def _train(place: Place, tools: ChainTools) -> Outcome | None:
     assert place.recipe is not None
-    if not hands.train(place.recipe, place.recipe_file, place.folder, place.resume):
+    if not tools.train(place.recipe, place.recipe_file, place.folder, place.resume):
         return None
     best = place.folder / BEST
     if not (best / WEIGHTS_FILE).is_file():
@@ -181,12 +181,12 @@ def _train(place: Place, hands: Hands) -> Outcome | None:
     return Outcome((best / WEIGHTS_FILE, best / CONFIG_FILE), figures, text)
 
 
-def _evaluate(step: EvalStep, place: Place, hands: Hands) -> Outcome | None:
-    asked = prediction_of(step, place.folder, place.model, hands.device)
+def _evaluate(step: EvalStep, place: Place, tools: ChainTools) -> Outcome | None:
+    asked = prediction_of(step, place.folder, place.model, tools.device)
     data = find_data(asked)
-    listener = hands.answers() if isinstance(data, QuestionSet) else hands.captions()
-    made = predict(asked, data, listener, hands.stop)
-    if made.summary.interrupted or hands.stop.is_set():
+    listener = tools.answers() if isinstance(data, QuestionSet) else tools.captions()
+    made = predict(asked, data, listener, tools.stop)
+    if made.summary.interrupted or tools.stop.is_set():
         return None
     if made.references is None:
         total = made.answered + made.unanswered
@@ -243,7 +243,7 @@ def prediction_of(
     )
 
 
-def _caption(step: CaptionStep, place: Place, hands: Hands) -> Outcome | None:
+def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | None:
     out = place.folder / expand_path(step.out)  # an absolute one stays as it is
     request = CaptionRequest(
         sources=[str(expand_path(text)) for text in step.videos],
@@ -251,11 +251,11 @@ def _caption(step: CaptionStep, place: Place, hands: Hands) -> Outcome | None:
         model=place.model,
         decoding=DecodingOptions(num_beams=step.num_beams),
         frames=step.frames,
-        device=hands.device,
+        device=tools.device,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    summary: Summary = caption_videos(request, hands.captions(), hands.stop)
-    if summary.interrupted or hands.stop.is_set():
+    summary: Summary = caption_videos(request, tools.captions(), tools.stop)
+    if summary.interrupted or tools.stop.is_set():
         return None
     figures = {"videos": summary.done_before + summary.ok + summary.partial, "failed": summary.without_caption}
     text = f"{figures['videos']} captions in {out}"

@@ -26,7 +26,7 @@ from evlgen.training.run_folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
 from evlgen.workflow.preflight import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord
-from evlgen.workflow.steps import BEST, PREDICTIONS, Hands, Outcome, Place, run_step
+from evlgen.workflow.steps import BEST, PREDICTIONS, ChainTools, Outcome, Place, run_step
 
 What = Literal["started", "resumed", "skipped", "done", "failed", "interrupted"]
 
@@ -86,7 +86,7 @@ def run_chain(
     chain: Chain,
     *,
     folder: Path,
-    hands: Hands,
+    tools: ChainTools,
     resume: bool = False,
     tell: Callable[[StepEvent], None] = lambda _: None,
 ) -> ChainResult:
@@ -95,7 +95,7 @@ def run_chain(
     Args:
         chain: a valid one.
         folder: every step has its own below it; the state file is in it.
-        hands: what to work with.
+        tools: what to work with.
         resume: go on in a folder that holds a run of this chain.
         tell: told what happens.
 
@@ -113,11 +113,11 @@ def run_chain(
         state.overrides = list(chain.overrides)
         check_chain_inputs(chain)
         state.write()
-        run = _Run(chain, folder, hands, state, tell)
+        run = _Run(chain, folder, tools, state, tell)
         threads = torch.get_num_threads()
         reports: list[StepReport] = []
         for position, step in enumerate(chain.steps, start=1):
-            if hands.stop.is_set():
+            if tools.stop.is_set():
                 return ChainResult(folder, tuple(reports), True)
             reports.append(run.step(step, position))
             if not reports[-1].skipped and isinstance(step, TrainStep | EvalStep | CaptionStep):
@@ -168,7 +168,7 @@ def _open(chain: Chain, folder: Path, resume: bool) -> ChainState:
 class _Run:
     chain: Chain
     folder: Path
-    hands: Hands
+    tools: ChainTools
     state: ChainState
     tell: Callable[[StepEvent], None]
 
@@ -199,7 +199,7 @@ class _Run:
         event("resumed" if resumes else "started", why, record)
         began, spent = time.monotonic(), record.seconds
         try:
-            outcome = run_step(step, self._place(step, recipe, resumes), self.hands)
+            outcome = run_step(step, self._place(step, recipe, resumes), self.tools)
         except BaseException as error:
             record.seconds = round(spent + time.monotonic() - began, 1)
             record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
