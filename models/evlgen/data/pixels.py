@@ -2,7 +2,7 @@
 
 Which frames, and how they are cropped, is what the feature cache would have encoded (decoding.py, views.py). Items are
 asked for ahead of time and decoded by threads, videos in killable children; how many are asked for, the training
-loop bounds (training/ahead.py). Pixels stay bytes until they are on the device.
+loop bounds (training/steps.py). Pixels stay bytes until they are on the device.
 
 Shapes: F frames, S image side in pixels.
 """
