@@ -33,7 +33,7 @@ def lora_recipe(pictures: Path, **train_keys: Any) -> Recipe:
         model=model.model_dump(),
         validation=BY_LOSS,
         vocabulary={"steps": 2, "weight": 0.3},
-        optimizer={"learning_rate": 3e-3, "warmup_steps": 1, "start": 1e-5, "lora_multiplier": 2.0},
+        optimizer={"learning_rate": 3e-3, "warmup_steps": 1, "warmup_start_lr": 1e-5, "lora_multiplier": 2.0},
         train={"steps": 4, "precision": "float32", "log_every": 1, **train_keys},
     )
 

@@ -267,7 +267,7 @@ def test_no_more_is_decoded_ahead_than_two_steps(clips: Path) -> None:
         def plan(self, step: int) -> Any:
             return SimpleNamespace(step=step)
 
-        def ask(self, plan: Any) -> list[Any]:
+        def prepare(self, plan: Any) -> list[Any]:
             asked.append(plan.step)
             return [lambda: plan.step]
 
