@@ -214,22 +214,22 @@ class LlamaDecoder(nn.Module):
         def read(size: torch.Size, *names: str) -> nn.Parameter:
             parts = []
             for name in names:
-                if (part := tensor(name)) is None:
-                    raise KeyError(name)
+                if (part := tensor(f"{name}.weight")) is None:
+                    raise KeyError(f"{name}.weight")
                 parts.append(part.to(dtype))
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             if whole.shape != size:
-                raise KeyError(names[0])
+                raise KeyError(f"{names[0]}.weight")
             return nn.Parameter(whole, requires_grad=False)
 
-        decoder.embeddings = read(decoder.embeddings.shape, "model.embed_tokens.weight")
-        decoder.norm = read(decoder.norm.shape, "model.norm.weight")
+        body = "model"
+        decoder.embeddings = read(decoder.embeddings.shape, f"{body}.embed_tokens")
+        decoder.norm = read(decoder.norm.shape, f"{body}.norm")
         untied = tensor("lm_head.weight") is not None
-        decoder.head = read(decoder.embeddings.shape, "lm_head.weight") if untied else decoder.embeddings
+        decoder.head = read(decoder.embeddings.shape, "lm_head") if untied else decoder.embeddings
         for layer, number in zip(decoder.layers, shape.layers, strict=True):
             for own, names in _NAMES.items():
-                full = [f"model.layers.{number}.{name}.weight" for name in names]
-                setattr(layer, own, read(getattr(layer, own).shape, *full))
+                setattr(layer, own, read(getattr(layer, own).shape, *(f"{body}.layers.{number}.{n}" for n in names)))
         half = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
         decoder.frequencies = 1.0 / shape.rope_theta**half
         return decoder.eval()
