@@ -87,7 +87,7 @@ def caption(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            show_default="16; 4 on a CPU",
+            show_default="16, the first batch 4",
             help="Videos that go through the model together; halved when memory runs out.",
         ),
     ] = CaptionRequest.batch_size,

@@ -209,7 +209,7 @@ def test_ctrl_c_ends_after_the_batch_and_the_same_command_goes_on(
     assert done.stderr.endswith(
         "interrupted; answers so far are in q-tiny.jsonl, run the same command again to go on\n"
     )
-    assert len(fakes.rows_of(Path("q-tiny.jsonl"))) == 16
+    assert len(fakes.rows_of(Path("q-tiny.jsonl"))) == 4
     assert not Path("q-tiny.json").exists()
     monkeypatch.setattr(answerer, "caption", caption)
     done = evlgen("--questions", "q.json")

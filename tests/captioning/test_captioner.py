@@ -28,11 +28,8 @@ class Model:
         assert torch.is_inference_mode_enabled()
         return pixel_values
 
-    def soft_prompts(self, features: torch.Tensor) -> torch.Tensor:
-        return features
-
-    def tags(self, features: torch.Tensor) -> list[list[Tag]]:
-        return [[Tag("jeep", 0.5)] if clip.any() else [] for clip in features]
+    def look(self, features: torch.Tensor) -> tuple[torch.Tensor, list[list[Tag]]]:
+        return features, [[Tag("jeep", 0.5)] if clip.any() else [] for clip in features]
 
     def generate_from(self, soft_prompts: torch.Tensor, tags: list[list[Tag]], **options: Any) -> SimpleNamespace:
         options.pop("on_tokens")(len(soft_prompts))
@@ -59,7 +56,7 @@ def test_captions_keep_the_order_of_the_clips() -> None:
     first, second = captioner.caption(clips, DecodingOptions(2, 9, 1, -1.0, 2, 1.5, num_captions=2))
     assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),), (("jeep", 0.5),))
     assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
-    assert (heard, captioner.batch_size) == ([2], 4)
+    assert (heard, captioner.batch_size) == ([2], 16)
     captioner.release_memory()
 
 

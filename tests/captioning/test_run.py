@@ -195,6 +195,15 @@ def test_a_missing_entry_of_a_list_is_one_error_and_is_done_once_it_is_there(
     assert caption_videos(request).ok == 1
 
 
+def test_the_first_batch_is_small_so_that_captions_are_seen_early(
+    tmp_path: Path, out: Path, captioner: fakes.FakeCaptioner
+) -> None:
+    for number in range(40):
+        fakes.write_video(tmp_path / "v" / f"{number:02}.mp4")
+    caption_videos(CaptionRequest([str(tmp_path / "v")], out))
+    assert [len(batch) for batch in captioner.batches] == [4, 16, 16, 4]
+
+
 def test_the_culprit_of_a_batch_is_found(videos: Path, out: Path, captioner: fakes.FakeCaptioner) -> None:
     fakes.write_video(videos / "clip3.mp4", **{"raise": "device fault"})
     summary = caption_videos(CaptionRequest([str(videos)], out))

@@ -19,11 +19,11 @@ from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
 from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError, Status
 from evlgen.captioning.captioner import Caption, ModelIdentity
-from evlgen.captioning.clip_pipeline import Outcome, run_pipeline
+from evlgen.captioning.clip_pipeline import FIRST_BATCH, Outcome, run_pipeline
 from evlgen.captioning.clip_warnings import warnings_about
 from evlgen.captioning.delivery import Decoder, deliver
 from evlgen.captioning.discover import Unreadable, find_videos
-from evlgen.captioning.evlgen_captioner import GPU_BATCH_SIZE
+from evlgen.captioning.evlgen_captioner import BATCH_SIZE
 from evlgen.captioning.items import Item, PictureQuestion, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
@@ -141,6 +141,7 @@ def _caption(
                 captioner,
                 stop,
                 clock,
+                first_batch=request.batch_size or FIRST_BATCH,
             )
         ) as outcomes,
     ):
@@ -179,7 +180,7 @@ def open_decoder(
 
     return DecodePool(
         workers=request.workers or default_workers(),
-        look_ahead=2 * (request.batch_size or GPU_BATCH_SIZE),
+        look_ahead=2 * (request.batch_size or BATCH_SIZE),
         timeout_seconds=request.timeout_seconds,
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),

@@ -17,6 +17,9 @@ from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.captioner import Caption, PromptedClip
 from evlgen.captioning.delivery import Delivered
 
+FIRST_BATCH = 4
+"""A batch is written down when all of it is done. The first is small, so that captions are seen early; those behind it
+are as large as is fast."""
 LINGER_SECONDS = 1.0
 """When decoding delivers nothing for so long, the idle model takes the batch as it is."""
 
@@ -67,6 +70,8 @@ def run_pipeline(
     captioner: CarefulCaptioner,
     stop: threading.Event,
     clock: Clock,
+    *,
+    first_batch: int = FIRST_BATCH,
 ) -> Generator[Outcome, None, None]:
     """Outcomes in the order in which they are known; ends early after `stop` is set, with no batch half done.
 
@@ -76,12 +81,13 @@ def run_pipeline(
         captioner: the model; its batch size may shrink on the way.
         stop: set to take no new work.
         clock: filled in on the way.
+        first_batch: clips of the first batch, where the captioner takes more.
 
     Raises:
         ModelBrokenError: the model fails on everything.
         Exception: whatever `delivered` raises.
     """
-    batcher = _Batcher(captioner.batch_size)
+    batcher = _Batcher(min(first_batch, captioner.batch_size))
     waiting_since = idle_since = time.monotonic()
     for item in delivered:
         now = time.monotonic()
@@ -100,6 +106,7 @@ def run_pipeline(
             return
         if batch:
             yield from _caption(batch, captioner, clock)
+            batcher.batch_size = captioner.batch_size
         waiting_since = time.monotonic()
         if batch or item is not None:
             idle_since = waiting_since
@@ -123,11 +130,11 @@ class _Batcher:
     """Collects clips by frame count.
 
     Args:
-        batch_size: clips that make a batch full.
+        batch_size: clips that make a batch full; it may be changed between batches.
     """
 
     def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._groups: dict[int, list[_Ready]] = {}
 
     def add(self, ready: _Ready) -> list[_Ready] | None:
@@ -138,9 +145,9 @@ class _Batcher:
         frames = len(ready[1].frames)
         group = self._groups.setdefault(frames, [])
         group.append(ready)
-        if len(group) >= self._batch_size:
+        if len(group) >= self.batch_size:
             return self._groups.pop(frames)
-        if sum(map(len, self._groups.values())) >= 2 * self._batch_size:
+        if sum(map(len, self._groups.values())) >= 2 * self.batch_size:
             return self.pop_largest()
         return None
 

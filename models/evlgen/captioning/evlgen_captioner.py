@@ -15,9 +15,7 @@ from evlgen.system.cpus import usable_cpus
 from evlgen.system.hashes import sha256_of
 from evlgen.system.progress import ProgressCallback
 
-GPU_BATCH_SIZE = 16
-CPU_BATCH_SIZE = 4
-"""A batch is written down when all of it is done: on a CPU that must happen while somebody looks."""
+BATCH_SIZE = 16
 
 
 def identify_model(model: str) -> ModelIdentity:
@@ -101,7 +99,7 @@ class EVLGenCaptioner:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.batch_size = CPU_BATCH_SIZE if model.device.type == "cpu" else GPU_BATCH_SIZE
+        self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
 
     def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
