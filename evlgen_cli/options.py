@@ -105,6 +105,32 @@ NumCaptionsOption = Annotated[
     ),
 ]
 
+NumSamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--num-samples",
+        show_default="0",
+        help="Samples of each video beside the captions of the search; the same in every run.",
+    ),
+]
+
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature", show_default="1", help="Of --num-samples; below 1 they keep nearer to the likeliest words."
+    ),
+]
+
+RerankOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        show_default="none",
+        help="consensus: of all captions of a video, the one nearest to the others (by CIDEr) stands in its row, with "
+        "its agreement; none: the most likely one.",
+    ),
+]
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe: optimizer.learning_rate=1e-4."),

@@ -26,8 +26,11 @@ from evlgen_cli.options import (
     ModelOption,
     NoRepeatOption,
     NumCaptionsOption,
+    NumSamplesOption,
     PromptOption,
     RepetitionOption,
+    RerankOption,
+    TemperatureOption,
     out_file,
 )
 from evlgen_cli.signals import stop_on_signals, tell
@@ -65,6 +68,9 @@ def caption(
     repetition_penalty: RepetitionOption = None,
     length_penalty: LengthPenaltyOption = None,
     num_captions: NumCaptionsOption = None,
+    num_samples: NumSamplesOption = None,
+    temperature: TemperatureOption = None,
+    rerank: RerankOption = None,
     prompt: PromptOption = CaptionRequest.prompt,
     frames: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
@@ -124,6 +130,9 @@ def caption(
             repetition_penalty=repetition_penalty,
             length_penalty=length_penalty,
             num_captions=num_captions,
+            num_samples=num_samples,
+            temperature=temperature,
+            rerank=rerank,
         ),
         prompt=prompt,
         frames=frames,

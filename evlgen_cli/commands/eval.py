@@ -21,9 +21,12 @@ from evlgen_cli.options import (
     LevelOption,
     MetricsOption,
     NoRepeatOption,
+    NumSamplesOption,
     RepetitionOption,
+    RerankOption,
     ResampleSeedOption,
     SplitOption,
+    TemperatureOption,
     out_file,
 )
 
@@ -109,6 +112,9 @@ def evaluate(
     no_repeat_ngram: NoRepeatOption = None,
     repetition_penalty: RepetitionOption = None,
     length_penalty: LengthPenaltyOption = None,
+    num_samples: NumSamplesOption = None,
+    temperature: TemperatureOption = None,
+    rerank: RerankOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in --out before.")
     ] = False,
@@ -157,7 +163,7 @@ def evaluate(
         decoding = {
             "num_beams": num_beams, "min_new_tokens": min_new_tokens, "max_new_tokens": max_new_tokens,
             "no_repeat_ngram": no_repeat_ngram, "repetition_penalty": repetition_penalty,
-            "length_penalty": length_penalty,
+            "length_penalty": length_penalty, "num_samples": num_samples, "temperature": temperature, "rerank": rerank,
         }  # fmt: skip
         asked = prediction_request(
             model=model, questions=questions, predictions=predictions, references=references, dataset=dataset,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "num_beams": (1, 1000),
     "num_captions": (1, 1000),
+    "num_samples": (0, 1000),
+    "temperature": (0.01, 100),
     "max_new_tokens": (1, 10_000),
     "min_new_tokens": (0, 10_000),
     "length_penalty": (-100, 100),
@@ -19,6 +21,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 100),
 }
 """What no machine does, or no caption needs, is refused: it would end in a hang or without memory."""
+
+RERANKINGS = ("none", "consensus")
+LEAST_FOR_CONSENSUS = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class DecodingOptions:
         do_sample: draw tokens instead of searching.
         temperature: divides the logits that samples are drawn from.
         top_p: samples are drawn from the likeliest tokens that have this probability together (arXiv 1904.09751).
-        seed: makes sampling repeatable.
+        seed: makes sampling repeatable; every item has random numbers of its own, the same in whatever batch it is.
+        num_samples: samples of every item beside the captions of the search, for captioners (`do_sample` replaces it).
+        rerank: "none": the most likely caption is the best; "consensus": the one nearest to the others by CIDEr is.
     """
 
     num_beams: int = 3
@@ -51,6 +58,8 @@ class DecodingOptions:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
+    num_samples: int = 0
+    rerank: Literal["none", "consensus"] = "none"
 
     def with_given(self, **options: Any) -> DecodingOptions:
         """The same with those of `options` that are not None."""
@@ -63,6 +72,13 @@ class DecodingOptions:
             yield f"--min-new-tokens {self.min_new_tokens} is more than --max-new-tokens {self.max_new_tokens}"
         if self.num_captions > max(self.num_beams, 1) and not self.do_sample:
             yield f"--num-captions {self.num_captions} is more than --num-beams {self.num_beams}"
+        if self.rerank not in RERANKINGS:
+            yield f"--rerank {self.rerank} is unknown: there is {', '.join(RERANKINGS)}"
+        if self.rerank == "consensus" and self.num_captions + self.num_samples < LEAST_FOR_CONSENSUS:
+            yield (
+                f"--rerank consensus needs {LEAST_FOR_CONSENSUS} captions or more to compare: --num-samples "
+                f"{LEAST_FOR_CONSENSUS - 1} or more, or --num-captions"
+            )
 
 
 def out_of_bounds(values: object, bounds: Mapping[str, tuple[float, float]]) -> Iterator[str]:

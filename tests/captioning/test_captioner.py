@@ -14,6 +14,7 @@ from evlgen.captioning.evlgen_captioner import EVLGenCaptioner, identify_model
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tags import Tag
+from tests.modeling.conftest import TINY_LLAMA, tiny_config, tiny_model
 
 
 class Model:
@@ -36,7 +37,7 @@ class Model:
         assert options == {
             "num_beams": 2, "max_new_tokens": 9, "min_new_tokens": 1, "length_penalty": -1.0,
             "prompt": ["a video of", "a film of"], "no_repeat_ngram": 2, "repetition_penalty": 1.5, "num_captions": 2,
-            "do_sample": False, "temperature": 1.0, "top_p": 1.0, "seed": None,
+            "do_sample": False, "temperature": 1.0, "top_p": 1.0, "seed": None, "num_samples": 0, "rerank": "none",
         }  # fmt: skip
         count, frames = 2 * len(soft_prompts), soft_prompts.shape[1]
         return SimpleNamespace(
@@ -58,6 +59,21 @@ def test_captions_keep_the_order_of_the_clips() -> None:
     assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
     assert (heard, captioner.batch_size) == ([2], 16)
     captioner.release_memory()
+
+
+def test_samples_stand_behind_the_search_and_depend_on_no_other_clip() -> None:
+    captioner = EVLGenCaptioner(tiny_model(tiny_config(llm={**TINY_LLAMA, "initializer_range": 0.3})).eval())
+    rng = np.random.default_rng(0)
+    clips = [PromptedClip(rng.integers(0, 255, (1, 48, 48, 3), dtype=np.uint8), (0.0,), "") for _ in range(3)]
+    options = DecodingOptions(num_beams=2, max_new_tokens=6, num_samples=4)
+    together = captioner.caption(clips, options)
+    for clip, one in zip(clips, together, strict=True):
+        (alone,) = captioner.caption([clip], options)
+        assert [sample.text for sample in alone.alternatives] == [sample.text for sample in one.alternatives]
+    searched = captioner.caption(clips, DecodingOptions(num_beams=2, max_new_tokens=6))
+    assert [one.text for one in together] == [one.text for one in searched]
+    assert all(len(one.alternatives) == 4 for one in together)
+    assert len({sample.text for one in together for sample in one.alternatives}) > 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.captioner import Caption, Captioner, PromptedClip
+from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 
@@ -65,6 +66,8 @@ class CarefulCaptioner:
             captions = self._captioner.caption(clips, self._options)
             if len(captions) != len(clips):
                 raise ValueError(f"the model gave {len(captions)} captions for {len(clips)} clips")
+            if self._options.rerank == "consensus":
+                captions = by_consensus(captions)
             return captions, RowError("", "")
         except Exception as error:
             out_of_memory = is_out_of_memory(error)

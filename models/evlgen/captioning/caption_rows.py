@@ -48,6 +48,7 @@ class _Row:
         log_probability: natural logarithm of the text's probability, summed over its tokens, end token included.
         token_count: tokens that the sum runs over.
         alternatives: the other captions, where several were asked for.
+        agreement: how much the text has in common with the alternatives, from 0 to 1; with --rerank consensus.
         tags: what the model's vision tower sees by itself, with probabilities; of models with tags.
         frame_indices: frames that the model saw, counted from 0.
         timestamps_seconds: their presentation times.
@@ -68,6 +69,7 @@ class _Row:
     log_probability: float | None
     token_count: int | None
     alternatives: tuple[Caption, ...]
+    agreement: float | None
     tags: tuple[tuple[str, float], ...]
     frame_indices: tuple[int, ...]
     timestamps_seconds: tuple[float, ...]
@@ -86,13 +88,11 @@ class _Row:
         """Plain values in the order in which they are written."""
         values = dict(vars(self))
         values["log_probability"] = _finite(self.log_probability, 5)
-        values["alternatives"] = [
-            {"caption": c.text, "log_probability": _finite(c.log_probability, 5), "token_count": c.token_count}
-            for c in self.alternatives
-        ]
+        values["alternatives"] = [_alternative(one) for one in self.alternatives]
+        values["agreement"] = _finite(self.agreement, 4)
         values["tags"] = [{"name": name, "probability": _finite(p, 4)} for name, p in self.tags]
-        for name in ("alternatives", "tags", "root"):
-            if not values[name]:
+        for name in ("alternatives", "agreement", "tags", "root"):
+            if values[name] in (None, []):
                 del values[name]
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
@@ -165,6 +165,16 @@ class AnswerRow(_Row):
 
 
 Row = CaptionRow | AnswerRow
+
+
+def _alternative(caption: Caption) -> dict[str, Any]:
+    values = {
+        "caption": caption.text,
+        "log_probability": _finite(caption.log_probability, 5),
+        "token_count": caption.token_count,
+        "agreement": _finite(caption.agreement, 4),
+    }
+    return {name: value for name, value in values.items() if value is not None or name != "agreement"}
 
 
 def _finite(value: float | None, digits: int) -> float | None:

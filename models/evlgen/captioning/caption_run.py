@@ -217,6 +217,7 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
         "log_probability": caption.log_probability if caption else None,
         "token_count": caption.token_count if caption else None,
         "alternatives": caption.alternatives if caption else (),
+        "agreement": caption.agreement if caption else None,
         "tags": caption.tags if caption else (),
         "frame_indices": tuple(int(index) for index in clip.indices) if clip else (),
         "timestamps_seconds": tuple(float(time) for time in clip.timestamps) if clip else (),

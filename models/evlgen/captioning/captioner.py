@@ -39,8 +39,10 @@ class Caption:
         text: what follows the prompt.
         log_probability: natural logarithm of its probability, summed over tokens, end token included.
         token_count: tokens in that sum.
-        alternatives: the other captions that were asked for, best first.
+        alternatives: the other captions that were asked for, best first; samples of `num_samples` follow the others.
         tags: what the vision tower's classifier sees, with probabilities, where the model has tags.
+        agreement: how much it has in common with the alternatives, from 0 to 1: its mean CIDEr against them, divided
+            by 10; None where nobody asked.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Caption:
     token_count: int
     alternatives: tuple[Caption, ...] = ()
     tags: tuple[tuple[str, float], ...] = ()
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

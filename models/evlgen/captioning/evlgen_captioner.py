@@ -115,14 +115,27 @@ class EVLGenCaptioner:
         with torch.inference_mode():
             features = self.model.encode(self.model.processor(list(distinct.values())))
             soft_prompts, tags = self.model.look(features)
-            output = self.model.generate_from(
-                soft_prompts[chosen],
-                tags=[tags[number] for number in chosen],
-                prompt=[clip.prompt for clip in clips],
-                on_tokens=self.on_tokens,
-                **asdict(options),
+
+            def decoded(how: DecodingOptions) -> list[Caption]:
+                output = self.model.generate_from(
+                    soft_prompts[chosen],
+                    tags=[tags[number] for number in chosen],
+                    prompt=[clip.prompt for clip in clips],
+                    on_tokens=self.on_tokens,
+                    **asdict(how),
+                )
+                return _captions(output, how.num_captions)
+
+            found = decoded(options)
+            if not options.num_samples:
+                return found
+            sampled = decoded(
+                replace(options, num_beams=1, do_sample=True, num_captions=options.num_samples, seed=options.seed or 0)
             )
-        return _captions(output, options.num_captions)
+        return [
+            replace(best, alternatives=(*best.alternatives, sample, *sample.alternatives))
+            for best, sample in zip(found, sampled, strict=True)
+        ]
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""

@@ -78,7 +78,8 @@ def generate_captions(
     if sampled:
         found, _ = sample_captions(
             language, prefix_BPW, samples=count, min_new_tokens=options.min_new_tokens,
-            temperature=options.temperature, top_p=options.top_p, seed=options.seed, **common,
+            temperature=options.temperature, top_p=options.top_p,
+            seed=None if options.seed is None else [options.seed] * len(prefix_BPW), **common,
         )  # fmt: skip
     else:
         found = beam_captions(

@@ -16,9 +16,9 @@ from evlgen.data.pixels import decoders_here, open_pixels
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
+from evlgen.metrics.consensus import Floats, consensus, draw_probabilities
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe
-from evlgen.training.consensus import Floats, consensus, draw_probabilities
 
 
 class Loader:

@@ -7,7 +7,7 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer as TheirScorer
 
 from evlgen.data.batches import BatchMaker, CaptionSource
 from evlgen.data.captions import CaptionedItem
-from evlgen.training.consensus import consensus, draw_probabilities
+from evlgen.metrics.consensus import consensus, draw_probabilities
 
 VIDEOS = [
     ["a man is singing on stage", "a man sings on a stage", "a band", "a man is singing on stage", "someone sings"],
