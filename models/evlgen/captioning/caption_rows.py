@@ -69,7 +69,7 @@ class _Row:
     log_probability: float | None
     token_count: int | None
     alternatives: tuple[Caption, ...]
-    agreement: float | None
+    agreement: float | None = None
     tags: tuple[tuple[str, float], ...]
     frame_indices: tuple[int, ...]
     timestamps_seconds: tuple[float, ...]
