@@ -13,6 +13,7 @@ from evlgen.captioning import (
     ModelBrokenError,
     Plan,
     caption_videos,
+    evlgen_captioner,
     plan_captions,
 )
 from evlgen.captioning import clip_pipeline as pipeline_module
@@ -202,6 +203,21 @@ def test_the_first_batch_is_small_so_that_captions_are_seen_early(
         fakes.write_video(tmp_path / "v" / f"{number:02}.mp4")
     caption_videos(CaptionRequest([str(tmp_path / "v")], out))
     assert [len(batch) for batch in captioner.batches] == [4, 16, 16, 4]
+
+
+def test_files_are_decoded_while_the_model_is_loaded(
+    videos: Path, out: Path, captioner: fakes.FakeCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    decode, load = captioner.decoder.map, evlgen_captioner.load_captioner
+    monkeypatch.setattr(captioner.decoder, "map", lambda *args: (begun.append("decoding"), decode(*args))[1])
+    monkeypatch.setattr(
+        evlgen_captioner,
+        "load_captioner",
+        lambda *args, **options: (begun.append("loading"), load(*args, **options))[1],
+    )
+    assert caption_videos(CaptionRequest([str(videos)], out)).ok == 6
+    assert begun == ["decoding", "loading"]
 
 
 def test_the_culprit_of_a_batch_is_found(videos: Path, out: Path, captioner: fakes.FakeCaptioner) -> None:

@@ -114,8 +114,35 @@ def _caption(
     stop: threading.Event,
 ) -> None:
     """Do the work of a plan; `summary` is filled in."""
-    settings = _with_dtype(plan.settings, request, listener)
-    decoder = open_decoder(request, identity, settings)  # its settings are checked before the model is loaded
+    with open_decoder(request, identity, plan.settings) as decoder:
+        delivered = deliver(plan.work, decoder, stop)  # children decode the first files while the model is loaded
+        settings = _with_dtype(plan.settings, request, listener)
+        captioner = _load(request, settings, summary, listener)
+        listener.on_start(len(plan.work))
+        started = time.monotonic()
+        outcomes = run_pipeline(
+            delivered,
+            lambda one: prompt_of(one.item, request.prompt),
+            captioner,
+            stop,
+            summary.clock,
+            first_batch=request.batch_size or FIRST_BATCH,
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                row = make_row(outcome, settings)
+                if request.out is not None and request.root is None:  # a root that is given is that of a data set
+                    row = replace(row, root=root_in_row(outcome.source.item, request.out))
+                if journal is not None:
+                    journal.append(row)
+                summary.add(row)
+                listener.on_row(row)
+    summary.seconds = time.monotonic() - started
+    summary.batch_size = captioner.batch_size
+
+
+def _load(request: CaptionRequest, settings: CaptionSettings, summary: Summary, listener: Listener) -> CarefulCaptioner:
+    """The model, and what tells of its tokens; `summary` gets the time that it takes."""
     started = time.monotonic()
     model = evlgen_captioner.load_captioner(
         request.model,
@@ -126,35 +153,10 @@ def _caption(
         max_new_tokens=request.decoding.max_new_tokens,
     )
     summary.load_seconds = time.monotonic() - started
-    captioner = CarefulCaptioner(model, request.decoding, request.batch_size or model.batch_size, listener.on_note)
     clock = summary.clock
     clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
     model.on_tokens = lambda tokens: clock.count(tokens=tokens)
-    listener.on_start(len(plan.work))
-    started = time.monotonic()
-    with (
-        decoder as decoding,
-        closing(
-            run_pipeline(
-                deliver(plan.work, decoding, stop),
-                lambda delivered: prompt_of(delivered.item, request.prompt),
-                captioner,
-                stop,
-                clock,
-                first_batch=request.batch_size or FIRST_BATCH,
-            )
-        ) as outcomes,
-    ):
-        for outcome in outcomes:
-            row = make_row(outcome, settings)
-            if request.out is not None and request.root is None:  # a root that is given is that of a data set
-                row = replace(row, root=root_in_row(outcome.source.item, request.out))
-            if journal is not None:
-                journal.append(row)
-            summary.add(row)
-            listener.on_row(row)
-    summary.seconds = time.monotonic() - started
-    summary.batch_size = captioner.batch_size
+    return CarefulCaptioner(model, request.decoding, request.batch_size or model.batch_size, listener.on_note)
 
 
 def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:

@@ -32,7 +32,8 @@ class Delivered:
         item: which one.
         fingerprint: of the file, taken just before it was decoded; None when it could not be read.
         clip: its frames, or why there are none.
-        seconds: from the moment the decoder was given the file; a wait for a free decoding process is included.
+        seconds: from the moment the decoder was given the file, or from the first look at what it delivers if that is
+            later; a wait for a free decoding process is included.
     """
 
     item: Item
@@ -48,7 +49,8 @@ POLL_SECONDS = 0.1
 def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> Iterator[Delivered | None]:
     """Decode the files of items, each once, however many items (questions) are about it; these follow each other.
 
-    None comes whenever nothing else has come for POLL_SECONDS.
+    Decoding begins at once, before anybody looks at the result. None comes whenever nothing else has come for
+    POLL_SECONDS.
 
     Args:
         items: what to decode.
@@ -69,15 +71,24 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
             begun[path] = time.monotonic()
             yield path
 
-    for result in decoder.map(feed(), POLL_SECONDS):
-        if result is None:
-            yield None
-            continue
-        asked = about[Path(result.path)]
-        seconds = (time.monotonic() - begun[Path(result.path)]) / len(asked)
-        for item in asked:
-            clip = RowError.of(result.kind, _relative(result, item)) if isinstance(result, DecodeFailure) else result
-            yield Delivered(item, result.fingerprint, clip, seconds)
+    results = decoder.map(feed(), POLL_SECONDS)
+
+    def delivered() -> Iterator[Delivered | None]:
+        looked = time.monotonic()
+        for result in results:
+            if result is None:
+                yield None
+                continue
+            asked = about[Path(result.path)]
+            seconds = (time.monotonic() - max(begun[Path(result.path)], looked)) / len(asked)
+            for item in asked:
+                if isinstance(result, DecodeFailure):
+                    error = RowError.of(result.kind, _relative(result, item))
+                    yield Delivered(item, result.fingerprint, error, seconds)
+                else:
+                    yield Delivered(item, result.fingerprint, result, seconds)
+
+    return delivered()
 
 
 def _relative(failure: DecodeFailure, item: Item) -> str:

@@ -136,6 +136,8 @@ class DecodePool:
     ) -> Iterator[ClipFrames | DecodeFailure | None]:
         """Decode `paths`, in the order in which they get done; the results carry their path.
 
+        The first files are given to the children at once, before anybody looks at a result.
+
         Args:
             paths: files; read only as far as there is room for results.
             idle_seconds: gives None whenever no result came for so long; None: waits.
@@ -147,25 +149,32 @@ class DecodePool:
         results: Results = queue.SimpleQueue()
         cancelled = threading.Event()
         remaining = iter(paths)
-        pending = 0
-        try:
-            while True:
-                while pending < self._limit and (path := next(remaining, None)) is not None:
-                    self._jobs.put(_Job(Path(path), results, cancelled))
-                    pending += 1
-                if not pending:
-                    return
-                try:
-                    result = results.get(timeout=idle_seconds)
-                except queue.Empty:
-                    yield None
-                    continue
-                pending -= 1
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
-        finally:
-            cancelled.set()  # a consumer that stops early leaves no work behind
+
+        def submit(pending: int) -> int:
+            while pending < self._limit and (path := next(remaining, None)) is not None:
+                self._jobs.put(_Job(Path(path), results, cancelled))
+                pending += 1
+            return pending
+
+        begun = submit(0)
+
+        def collect() -> Iterator[ClipFrames | DecodeFailure | None]:
+            pending = begun
+            try:
+                while pending := submit(pending):
+                    try:
+                        result = results.get(timeout=idle_seconds)
+                    except queue.Empty:
+                        yield None
+                        continue
+                    pending -= 1
+                    if isinstance(result, BaseException):
+                        raise result
+                    yield result
+            finally:
+                cancelled.set()  # a consumer that stops early leaves no work behind
+
+        return collect()
 
     def decode(self, path: str | PathLike[str]) -> ClipFrames | DecodeFailure:
         """Decode one file; may be called from several threads at once, each waits for its own.
