@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from itertools import groupby, islice
+from itertools import groupby
 
 from braceexpand import braceexpand
 
 from evlgen.errors import UsageError
 
 MOST_SHARDS = 1_000_000
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)")
+_TOKEN = re.compile(r"\{(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?\}|([{},])")
 _SHOWN_CHARACTERS = 200
 
 
@@ -23,17 +24,36 @@ def expand_braces(pattern: str) -> list[str]:
     """
     shown = pattern if len(pattern) <= _SHOWN_CHARACTERS else f"{pattern[:_SHOWN_CHARACTERS]}..."
     try:
-        # looked at before: braceexpand makes a list of every range
-        small = all(abs(int(last) - int(first)) < MOST_SHARDS for first, last in _RANGE.findall(pattern))
-        names = list(islice(braceexpand(pattern, escape=False), MOST_SHARDS + 1)) if small else []
+        # counted before: braceexpand makes a list of every range
+        names = list(braceexpand(pattern, escape=False)) if _number_of_names(pattern) <= MOST_SHARDS else []
     except ValueError:  # braces, or numbers of thousands of digits
         raise UsageError(
             f"shards {shown}: a brace that is not closed, or a range that is none",
             "write {00000..00099} or {train,extra}; several patterns are several sources",
         ) from None
-    if not 0 < len(names) <= MOST_SHARDS:
+    if not names:
         raise UsageError(f"shards {shown} stands for more than {MOST_SHARDS} shards")
     return names
+
+
+def _number_of_names(pattern: str) -> int:
+    """How many names a pattern stands for: lists add, what stands side by side multiplies."""
+    open_braces = [(0, 1)]  # of each: names of the alternatives before the last comma, and of the one behind it
+    for first, last, step, sign in _TOKEN.findall(pattern):
+        before, here = open_braces.pop()
+        if first:
+            low, high = (int(end) if end.lstrip("-").isdigit() else ord(end) for end in (first, last))
+            open_braces.append((before, here * (abs(high - low) // (abs(int(step or 1)) or 1) + 1)))
+        elif sign == "{":
+            open_braces += [(before, here), (0, 1)]
+        elif not open_braces:  # a comma outside, or a brace too many, which braceexpand refuses
+            open_braces.append((before, here))
+        elif sign == ",":
+            open_braces.append((before + here, 1))
+        else:
+            outer, beside = open_braces.pop()
+            open_braces.append((outer, beside * (before + here)))
+    return math.prod(before + here for before, here in open_braces)
 
 
 def has_wildcards(name: str) -> bool:
