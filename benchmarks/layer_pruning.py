@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling.language import load_language_model
-from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.weights.named_models import find_checkpoint
 
 TRIED = 7
 

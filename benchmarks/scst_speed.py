@@ -45,7 +45,7 @@ from evlgen.training import self_critical
 from evlgen.training.loop import Trainer
 from evlgen.training.processes import Processes
 from evlgen.training.training_sources import Loader
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
 Seconds = defaultdict[str, float]
 LEAST_COSINE = 0.99

@@ -35,7 +35,7 @@ from evlgen.training.processes import Processes
 from evlgen.training.steps import StepPlan
 from evlgen.training.task import PIXEL_DIMENSIONS, MicroBatch
 from evlgen.training.training_sources import Loader
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
 IGNORED = -100
 """The label at which transformers computes no loss."""

@@ -10,7 +10,7 @@ def recipe(incomplete: str) -> list[str]:
 
 def model(incomplete: str) -> list[str]:
     """Models that come with evlgen; where none fits the shell goes on with folders."""
-    from evlgen.weights.checkpoints import packaged_models
+    from evlgen.weights.named_models import packaged_models
 
     return [name for name in packaged_models() if name.startswith(incomplete)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evlgen.annotations import opening
+from evlgen.annotations import annotation_file
 from evlgen.annotations.questions import read_answers
 from evlgen.errors import UsageError
 from evlgen.metrics.predictions import read_predictions
@@ -179,7 +179,7 @@ def test_a_huge_file_of_another_kind_is_refused_at_once(tmp_path: Path, start: s
 
 
 def test_more_text_than_is_read_may_be_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(annotation_file, "MOST_BYTES", 2_000_000)
     path = write(tmp_path, {f"{i}": "x" * 1000 for i in range(3000)})
     path.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(UsageError, match=r"holds more than 0\.002 GB of text"):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from evlgen.data.datasets import registry
 from evlgen.errors import UsageError
 from evlgen.recipes import Recipe, load_any, recipe_names
-from evlgen.weights.checkpoints import packaged_models
+from evlgen.weights.named_models import packaged_models
 from evlgen_cli.main import app
 from evlgen_cli.options import RENAMED
 

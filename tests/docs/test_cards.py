@@ -4,7 +4,7 @@ import re
 
 from safetensors import safe_open
 
-from evlgen.weights.checkpoints import WEIGHTS_FILE, packaged_models
+from evlgen.weights.named_models import WEIGHTS_FILE, packaged_models
 
 
 def test_gates_are_those_of_the_file() -> None:

@@ -21,7 +21,7 @@ from evlgen.modeling.gguf_header import check_gguf
 from evlgen.modeling.language import _byte_tokenizer, load_config, load_language_model, load_tokenizer
 from evlgen.modeling.pretrained import read_tensors
 from evlgen.system.hashes import sha256_of
-from evlgen.weights.checkpoints import packaged_models, packaged_sha256
+from evlgen.weights.named_models import packaged_models, packaged_sha256
 from tests.modeling.conftest import TINY_LLAMA, tiny_model
 
 
@@ -147,7 +147,7 @@ def test_a_packaged_model_that_is_damaged_does_not_caption(
         assert packaged_sha256(packaged / "model.safetensors") == sha256_of(packaged / "model.safetensors"), name
     mini = tmp_path / "evlgen-mini"
     folder.rename(mini)  # a whole model, but not the one of this name
-    monkeypatch.setattr("evlgen.weights.checkpoints.packaged_models", lambda: {"evlgen-mini": mini})
+    monkeypatch.setattr("evlgen.weights.named_models.packaged_models", lambda: {"evlgen-mini": mini})
     line = one_line(lambda: EVLGenForConditionalGeneration.from_pretrained("evlgen-mini"))
     assert line == f"{mini / 'model.safetensors'} is not the file that evlgen came with (install evlgen again)"
 

@@ -13,7 +13,7 @@ from evlgen.modeling.pretrained import frozen_sources
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.recipes import load_recipe
 from evlgen.weights.catalogue import CONNECTOR_START, LANGUAGE, VISION
-from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.weights.named_models import find_checkpoint
 
 
 @pytest.fixture(scope="module")

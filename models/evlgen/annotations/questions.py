@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.annotations.annotation_file import open_annotations
 from evlgen.annotations.columns import (
     ANSWER_COLUMNS,
     QUESTION_ID_COLUMNS,
@@ -23,7 +24,6 @@ from evlgen.annotations.columns import (
     shown_keys,
     texts,
 )
-from evlgen.annotations.opening import open_annotations
 from evlgen.annotations.records import Record, json_value, list_records, records
 from evlgen.errors import EvlgenError, UsageError
 

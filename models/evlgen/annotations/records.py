@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from evlgen.annotations.annotation_file import AnnotationFile
 from evlgen.annotations.columns import ID_COLUMNS, TEXT_LINE, shown
-from evlgen.annotations.opening import AnnotationFile
 from evlgen.errors import UsageError
 from evlgen.system.jsons import parse_json
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from evlgen.configuration import CONFIG_FILE, EVLGenConfig
 from evlgen.errors import UsageError
 from evlgen.recipes import load_recipe, recipe_names
-from evlgen.weights.checkpoints import packaged_models
+from evlgen.weights.named_models import packaged_models
 
 
 @dataclass(frozen=True)

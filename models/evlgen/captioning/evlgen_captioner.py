@@ -25,7 +25,7 @@ def identify_model(model: str) -> ModelIdentity:
         UsageError: there is no such model, or its configuration is not readable.
     """
     from evlgen.configuration import CONFIG_FILE, EVLGenConfig
-    from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+    from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
     folder = find_checkpoint(model)
     try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.annotations.layouts import QUESTION_PROMPT
+from evlgen.annotations.caption_layouts import QUESTION_PROMPT
 from evlgen.annotations.questions import Question, looks_like_answers, read_questions
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, run_items

@@ -36,7 +36,7 @@ from evlgen.modeling.language import load_config, load_tokenizer
 from evlgen.modeling.pretrained import read_tensors, write_tensors
 from evlgen.system.files import os_errors
 from evlgen.system.hashes import sha256_of
-from evlgen.weights.checkpoints import WEIGHTS_FILE
+from evlgen.weights.named_models import WEIGHTS_FILE
 
 VISION_FILE, LANGUAGE_FOLDER, UNUSED_FILE = "vision.safetensors", "language", "unused.safetensors"
 LANGUAGE_FILE = "model.safetensors"

@@ -18,7 +18,7 @@ from evlgen.modeling.language import load_config
 from evlgen.modeling.pretrained import read_tensors, write_tensors
 from evlgen.system.jsons import parse_json
 from evlgen.weights import fetch
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evlgen.annotations.layouts import CaptionRow, read_caption_rows
+from evlgen.annotations.caption_layouts import AnnotationRow, read_caption_rows
 from evlgen.annotations.splits import chosen_splits
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.errors import UsageError
@@ -84,7 +84,7 @@ def read_captions(source: DataSource, *, lower_case: bool) -> CaptionFile:
                 names.setdefault(row.split, set()).add(row.name)
         wanted = chosen_splits(path, source.split, {split: len(found) for split, found in names.items()})
         read = [row for row in read if row.split in wanted]
-    rows: dict[str, list[CaptionRow]] = {}
+    rows: dict[str, list[AnnotationRow]] = {}
     for row in read:
         rows.setdefault(row.name, []).append(row)
     items: list[CaptionedItem] = []

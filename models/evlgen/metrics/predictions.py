@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from evlgen.annotations.annotation_file import AnnotationFile, open_annotations
+from evlgen.annotations.caption_layouts import OWN_CAPTIONS, is_own
 from evlgen.annotations.columns import (
     PREDICTION_COLUMNS,
     counted,
@@ -22,8 +24,6 @@ from evlgen.annotations.columns import (
     texts,
     wrapped_rows,
 )
-from evlgen.annotations.layouts import OWN_CAPTIONS, is_own
-from evlgen.annotations.opening import AnnotationFile, open_annotations
 from evlgen.annotations.records import Record, json_value, list_records, records
 from evlgen.errors import UsageError
 

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evlgen.annotations.caption_layouts import OWN_CAPTIONS, read_caption_rows
 from evlgen.annotations.columns import counted
-from evlgen.annotations.layouts import OWN_CAPTIONS, read_caption_rows
 from evlgen.annotations.splits import chosen_splits
 from evlgen.errors import UsageError
 

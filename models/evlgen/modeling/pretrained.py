@@ -33,7 +33,7 @@ from evlgen.system.jsons import parse_json
 from evlgen.system.names import printable
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetch
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint, packaged_sha256
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint, packaged_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

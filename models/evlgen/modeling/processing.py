@@ -19,7 +19,7 @@ from torch import Tensor
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.language_model import end_token
-from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.weights.named_models import find_checkpoint
 
 
 class EVLGenProcessor:

@@ -30,7 +30,7 @@ from evlgen.recipes.loading import (
     set_key,
 )
 from evlgen.recipes.schema import Recipe
-from evlgen.weights.checkpoints import packaged_models
+from evlgen.weights.named_models import packaged_models
 
 _HEADER = {"name", "summary", CHAIN}
 

@@ -37,7 +37,7 @@ from evlgen.training.task import CaptionTask
 from evlgen.training.temporal_attention import gates
 from evlgen.training.trackers import Trackers
 from evlgen.training.validation import Validator
-from evlgen.weights.checkpoints import WEIGHTS_FILE
+from evlgen.weights.named_models import WEIGHTS_FILE
 
 
 @dataclass

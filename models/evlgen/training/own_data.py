@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.annotations.layouts import CaptionRow, read_caption_rows
+from evlgen.annotations.caption_layouts import AnnotationRow, read_caption_rows
 from evlgen.annotations.splits import same_splits
 from evlgen.data.media import MediaStore
 from evlgen.errors import UsageError
@@ -45,7 +45,7 @@ class OwnData:
     train: list[str]
     validation: list[str]
     validation_split: str
-    rows: list[CaptionRow]
+    rows: list[AnnotationRow]
     missing: list[str]
 
     @property

@@ -26,7 +26,7 @@ from evlgen.training.run_log import RunLog
 from evlgen.training.sharding import choose_sharding
 from evlgen.training.trackers import check_trackers
 from evlgen.training.training_sources import Loader
-from evlgen.weights.checkpoints import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
 
 def train(recipe: Recipe, *, folder: Path, resume: bool = False, device: str = "auto", **watch: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, DataSource, Recipe, expand_path, recipe_names
 from evlgen.recipes.chain import CaptionStep, EvalStep, TrainStep
-from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.weights.named_models import find_checkpoint
 from evlgen.workflow.steps import prediction_of
 
 _VARIABLES = {

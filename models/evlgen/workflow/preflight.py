@@ -14,7 +14,7 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.trackers import check_trackers
-from evlgen.weights.checkpoints import find_checkpoint
+from evlgen.weights.named_models import find_checkpoint
 from evlgen.workflow.steps import prediction_of
 
 

@@ -34,7 +34,7 @@ from evlgen.recipes.chain import (
 from evlgen.system.jsons import write_json
 from evlgen.system.progress import ProgressCallback
 from evlgen.training.run_log import RunLog
-from evlgen.weights.checkpoints import WEIGHTS_FILE
+from evlgen.weights.named_models import WEIGHTS_FILE
 
 BEST = "best"
 PREDICTIONS = "predictions.jsonl"

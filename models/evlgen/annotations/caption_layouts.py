@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from evlgen.annotations.annotation_file import AnnotationFile, open_annotations
 from evlgen.annotations.columns import (
     ANSWER_COLUMNS,
     CAPTION_COLUMNS,
@@ -33,7 +34,6 @@ from evlgen.annotations.columns import (
     texts,
     wrapped_rows,
 )
-from evlgen.annotations.opening import AnnotationFile, open_annotations
 from evlgen.annotations.records import Record, json_value, list_records, records
 from evlgen.annotations.splits import listed_splits
 from evlgen.errors import UsageError
@@ -51,7 +51,7 @@ _LAYOUTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionRow:
+class AnnotationRow:
     """Some captions of one picture or video.
 
     Attributes:
@@ -78,7 +78,7 @@ class CaptionRow:
 
 
 @dataclass
-class CaptionRows:
+class AnnotationRows:
     """The rows of a file.
 
     Attributes:
@@ -90,11 +90,11 @@ class CaptionRows:
 
     path: Path
     layout: str
-    rows: Iterator[CaptionRow]
+    rows: Iterator[AnnotationRow]
     notes: list[str] = field(default_factory=list)
 
 
-def read_caption_rows(path: Path, *, answers: bool = False) -> CaptionRows:
+def read_caption_rows(path: Path, *, answers: bool = False) -> AnnotationRows:
     """Read the captions of a file in any known layout.
 
     Args:
@@ -123,31 +123,31 @@ def is_own(row: Mapping[str, Any]) -> bool:
     return row.get("status") in ("ok", "partial", "empty", "error") and "video" in row and "caption" in row
 
 
-def _published_rows(file: AnnotationFile, value: dict[str, Any], answers: bool) -> CaptionRows:
+def _published_rows(file: AnnotationFile, value: dict[str, Any], answers: bool) -> AnnotationRows:
     """The rows of a JSON object: of a data set as it is published, one row, or captions by id."""
     path = file.path
     images, annotations = _objects(path, value, "images"), _objects(path, value, "annotations")
     videos, sentences = _objects(path, value, "videos"), _objects(path, value, "sentences")
     if images and "sentences" in images[0]:
-        return CaptionRows(path, "Karpathy's splits", _karpathy_rows(path, images))
+        return AnnotationRows(path, "Karpathy's splits", _karpathy_rows(path, images))
     if annotations and ("question_id" in annotations[0] or "answers" in annotations[0]):
         raise UsageError(f"{path} holds answers to questions, expected captions")
     if annotations and "image_id" in annotations[0]:
         layout = "NoCaps annotations" if any("domain" in image for image in images) else "COCO annotations"
         listed = (("images", images, "id"), ("annotations", annotations, "image_id"))
-        return CaptionRows(path, layout, iter(_joined(path, *listed)))
+        return AnnotationRows(path, layout, iter(_joined(path, *listed)))
     if sentences and "video_id" in sentences[0]:
         listed = (("videos", videos, "video_id"), ("sentences", sentences, "video_id"))
-        return CaptionRows(path, "MSR-VTT videodatainfo", iter(_joined(path, *listed)))
+        return AnnotationRows(path, "MSR-VTT videodatainfo", iter(_joined(path, *listed)))
     if len(value) <= _MOST_COLUMNS and find(tuple(value), NAME_COLUMNS):
         return _plain_rows(replace(file, form="lines"), [("line 1", value)], answers)
     if is_mapping(value):
         rows = (
-            CaptionRow(f"id {shown(key)}", key, key, _captions(path, f"id {shown(key)}", found, "the caption"),
+            AnnotationRow(f"id {shown(key)}", key, key, _captions(path, f"id {shown(key)}", found, "the caption"),
                        whole=isinstance(found, list))
             for key, found in value.items()
         )  # fmt: skip
-        return CaptionRows(path, "JSON object {id: captions}", rows)
+        return AnnotationRows(path, "JSON object {id: captions}", rows)
     raise UsageError(f"{path} is JSON of no known layout: it has {shown_keys(value)}", _LAYOUTS)
 
 
@@ -155,7 +155,7 @@ _Listed = tuple[str, list[dict[str, Any]], str]
 """A list of a JSON object: its name, its entries, and the column of the id by which entries of two lists meet."""
 
 
-def _joined(path: Path, media: _Listed, captions: _Listed) -> list[CaptionRow]:
+def _joined(path: Path, media: _Listed, captions: _Listed) -> list[AnnotationRow]:
     """Captions that point at their media by id (MSR-VTT, COCO); in the order of the media."""
     found: dict[str, list[str]] = {}
     known: dict[str, dict[str, Any]] = {}
@@ -175,12 +175,12 @@ def _joined(path: Path, media: _Listed, captions: _Listed) -> list[CaptionRow]:
         alias = _text_or_none(entry.get("file_name"))
         where = f"{captions[2]} {key}"
         rows.append(
-            CaptionRow(where, alias or key, key, tuple(texts_of_key), *_split_and_group(entry), alias, whole=True)
+            AnnotationRow(where, alias or key, key, tuple(texts_of_key), *_split_and_group(entry), alias, whole=True)
         )
     return rows
 
 
-def _karpathy_rows(path: Path, images: list[dict[str, Any]]) -> Iterator[CaptionRow]:
+def _karpathy_rows(path: Path, images: list[dict[str, Any]]) -> Iterator[AnnotationRow]:
     for number, image in enumerate(images, start=1):
         where = f"images entry {number}"
         # people number COCO's images by COCO's own ids, and call Flickr's by file name
@@ -190,10 +190,10 @@ def _karpathy_rows(path: Path, images: list[dict[str, Any]]) -> Iterator[Caption
         file = _text_or_none(image.get("filename")) or key
         name = f"{image['filepath']}/{file}" if image.get("filepath") else file
         captions = _captions(path, where, image.get("sentences"), "sentences")
-        yield CaptionRow(where, name, key, captions, *_split_and_group(image), alias, whole=True)
+        yield AnnotationRow(where, name, key, captions, *_split_and_group(image), alias, whole=True)
 
 
-def _plain_rows(file: AnnotationFile, read: Iterable[Record], answers: bool) -> CaptionRows:
+def _plain_rows(file: AnnotationFile, read: Iterable[Record], answers: bool) -> AnnotationRows:
     """Rows with their columns; MSVD's table, VATEX and Flickr30k's are read by theirs."""
     stream = iter(read)
     first = next(stream, None)
@@ -203,17 +203,17 @@ def _plain_rows(file: AnnotationFile, read: Iterable[Record], answers: bool) -> 
     # MSVD's table has one row a caption in many languages, and a clip is a video with a start and an end in seconds
     msvd = file.form == "table" and all(find(columns, (c,)) for c in ("videoid", "start", "end", "description"))
     if msvd:
-        done = CaptionRows(file.path, "MSVD table", iter(()))
+        done = AnnotationRows(file.path, "MSVD table", iter(()))
         done.rows = _with_listed_splits(file.path, _msvd_rows(done, chain([first], stream)))
         return done
     layout = OWN_CAPTIONS if is_own(first[1]) else "VATEX" if find(columns, ("encap",)) else file.rows_layout
-    rows: Iterator[CaptionRow] = (_row(file.path, where, row, answers) for where, row in chain([first], stream))
+    rows: Iterator[AnnotationRow] = (_row(file.path, where, row, answers) for where, row in chain([first], stream))
     if file.form == "text" or file.delimiter == "|":
         rows = _with_listed_splits(file.path, rows)
-    return CaptionRows(file.path, layout, rows, id_note(first[1], NAME_COLUMNS))
+    return AnnotationRows(file.path, layout, rows, id_note(first[1], NAME_COLUMNS))
 
 
-def _with_listed_splits(path: Path, rows: Iterator[CaptionRow]) -> Iterator[CaptionRow]:
+def _with_listed_splits(path: Path, rows: Iterator[AnnotationRow]) -> Iterator[AnnotationRow]:
     """The rows of a file that names no splits, with those that lists beside it tell."""
     splits: dict[str, str] | None = None
     for row in rows:
@@ -221,7 +221,7 @@ def _with_listed_splits(path: Path, rows: Iterator[CaptionRow]) -> Iterator[Capt
         yield replace(row, split=splits[row.name]) if row.name in splits else row
 
 
-def _msvd_rows(done: CaptionRows, read: Iterator[Record]) -> Iterator[CaptionRow]:
+def _msvd_rows(done: AnnotationRows, read: Iterator[Record]) -> Iterator[AnnotationRow]:
     foreign = 0
     for where, row in read:
         plain = {key.casefold(): value for key, value in row.items()}
@@ -229,12 +229,12 @@ def _msvd_rows(done: CaptionRows, read: Iterator[Record]) -> Iterator[CaptionRow
         if plain.get("language", "English").strip() != "English":
             foreign += 1
             continue
-        yield CaptionRow(where, name, name, (plain["description"],))
+        yield AnnotationRow(where, name, name, (plain["description"],))
     if foreign:
         done.notes.append(f"{counted(foreign, 'caption', 'captions')} in languages other than English left out")
 
 
-def _row(path: Path, where: str, row: dict[str, Any], answers: bool) -> CaptionRow:
+def _row(path: Path, where: str, row: dict[str, Any], answers: bool) -> AnnotationRow:
     name = row_id(path, where, row, NAME_COLUMNS)
     keys = tuple(row)
     column = find(keys, CAPTION_COLUMNS[:2])
@@ -250,7 +250,7 @@ def _row(path: Path, where: str, row: dict[str, Any], answers: bool) -> CaptionR
         captions = tuple(one for key in numbered for one in texts(path, where, row[key], key))
     prompt = _prompt(path, where, row, asked)
     whole = not asked and not prompt and (column is None or isinstance(row[column], list))
-    return CaptionRow(where, name, name, captions, *_split_and_group(row), second_id(row), whole, prompt)
+    return AnnotationRow(where, name, name, captions, *_split_and_group(row), second_id(row), whole, prompt)
 
 
 def _prompt(path: Path, where: str, row: Mapping[str, Any], asked: bool) -> str:
