@@ -4,6 +4,7 @@
 only. Errors are handled in one place (handler.py).
 """
 
+import gc
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -85,5 +86,8 @@ for _name, _command in COMMANDS.items():
 def main() -> None:
     """The entry point of the `evlgen` program."""
     streams.prepare()
-    with whole_output():
-        app(prog_name="evlgen")
+    try:
+        with whole_output():
+            app(prog_name="evlgen")
+    finally:
+        gc.freeze()  # what is left goes with the process: looking for rings in a loaded model takes half a second
