@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evlgen.data.batches import CaptionSource, tokenize
-from evlgen.data.caption_sources import ReadSource
-from evlgen.data.captions import CaptionedItem, clean_caption
+from evlgen.data.caption_sources import CaptionedItem, ReadSource, clean_caption
 from evlgen.data.decoding import decode_items
 from evlgen.data.views import make_views
 from evlgen.errors import FileFailure

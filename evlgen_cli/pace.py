@@ -45,7 +45,14 @@ class Pace:
         return (total - self.done) * (now - since) / (self.done - first)
 
     def describe(self, total: int | None, now: float, *, unit: str, in_bytes: bool = False) -> str:
-        """The rate and the time left in words, or the time that it took when all is done; empty before there is any."""
+        """Return the rate and the time left in words, or the time that it took; empty before there is any.
+
+        Args:
+            total: of what is counted; None where nobody knows.
+            now: seconds of the clock that `record` was given.
+            unit: what is counted.
+            in_bytes: the rate is one of bytes.
+        """
         words = []
         if (rate := self.rate(now)) is not None:
             words.append(f"{human_bytes(rate)}/s" if in_bytes else f"{_short(rate)} {unit}/s")

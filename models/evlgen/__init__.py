@@ -3,6 +3,11 @@
 The rooms, in the order in which data walks through them: errors, system, configuration, decoding_options, annotations,
 recipes, weights, video, modeling, data, training, captioning, workflow. Importing this package imports none of them, so
 that `evlgen --help` stays fast.
+
+    >>> from evlgen import EVLGenForConditionalGeneration
+    >>> model = EVLGenForConditionalGeneration.from_pretrained("evlgen-mini")
+    >>> model.config.soft_prompt_tokens(frames=4) > 0
+    True
 """
 
 from typing import Any

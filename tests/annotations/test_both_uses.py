@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.data.captions import read_captions
+from evlgen.data.caption_sources import read_captions
 from evlgen.errors import UsageError
 from evlgen.metrics.references import read_references
 from evlgen.recipes import DataSource

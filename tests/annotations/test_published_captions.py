@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evlgen.data.captions import read_captions, read_items
+from evlgen.data.caption_sources import read_captions, read_items
 from evlgen.data.datasets.registry import SETS as KNOWN
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource

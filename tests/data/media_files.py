@@ -12,8 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from evlgen.data.caption_sources import ReadSource, Role
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem, ReadSource, Role
 from evlgen.data.decoding import decode_picture, distinct_frames
 from evlgen.data.media import MediaStore
 from evlgen.errors import FileFailure

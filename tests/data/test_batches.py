@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from evlgen.data.batches import BatchMaker, CaptionSource, plain_features
-from evlgen.data.broken_items import BrokenItemError
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.data.features import FeatureCache
+from evlgen.data.findings import BrokenItemError
 from evlgen.errors import FileFailure
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.data.captions import CaptionedItem, clean_caption, read_captions, read_items
+from evlgen.data.caption_sources import CaptionedItem, clean_caption, read_captions, read_items
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
 

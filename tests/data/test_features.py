@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from evlgen.data import features
-from evlgen.data.caption_sources import ReadSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem, ReadSource
 from evlgen.data.encoder import FrozenTower, encode_rows
 from evlgen.data.features import FeatureCache, PreparedSource, feature_store, prepare_source
 from evlgen.data.media import MediaStore

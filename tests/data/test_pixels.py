@@ -10,9 +10,9 @@ import torch
 
 from evlgen.configuration import VisionConfig
 from evlgen.data import store_filling
-from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.decoding import FrameReader, decode_items
 from evlgen.data.features import prepare_source
+from evlgen.data.findings import BrokenItemError
 from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.media import MediaStore
 from evlgen.data.pixels import PixelSource

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from pycocoevalcap.cider.cider_scorer import CiderScorer as TheirScorer
 
 from evlgen.data.batches import BatchMaker, CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.metrics.consensus import consensus, draw_probabilities
 
 VIDEOS = [

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from evlgen.data.batches import CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes import Recipe
 from evlgen.recipes.schema import ScstConfig

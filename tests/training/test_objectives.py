@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.optimizer import learning_rate

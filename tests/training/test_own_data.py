@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from evlgen.data.captions import read_items
+from evlgen.data.caption_sources import read_items
 from evlgen.errors import UsageError
 from evlgen.recipes import load_recipe
 from evlgen.training.own_data import held_out, look_at

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from evlgen.data.batches import CaptionSource, tokenize
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.modeling.language import _byte_tokenizer
 from evlgen.recipes.schema import ValidationConfig

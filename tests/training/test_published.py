@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evlgen.data.batches import BatchMaker, CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.preparing import prepare_data
 from evlgen.recipes import Recipe

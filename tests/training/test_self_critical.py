@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from evlgen.data.batches import CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.sampling import sample_captions
 from evlgen.recipes import Recipe

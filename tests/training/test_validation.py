@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from evlgen.data.batches import CaptionSource, plain_features
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import ValidationConfig

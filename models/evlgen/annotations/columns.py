@@ -74,7 +74,13 @@ def _is_text(value: object) -> bool:
 
 
 def row_id(path: Path, where: str, row: Mapping[str, Any], columns: tuple[str, ...] = ID_COLUMNS) -> str:
-    """The id of a row: of the first of the columns that it has.
+    """Return the id of a row, that of the first of the columns that it has.
+
+    Args:
+        path: of the file, for errors.
+        where: the place in it, e.g. "line 3".
+        row: its values by the names of its columns.
+        columns: that may hold the id, the best first.
 
     Raises:
         UsageError: it has none, or its id is not one.
@@ -89,7 +95,13 @@ def row_id(path: Path, where: str, row: Mapping[str, Any], columns: tuple[str, .
 
 
 def id_text(path: Path, where: str, value: object, column: str) -> str:
-    """An id as text.
+    """Return an id as text.
+
+    Args:
+        path: of the file, for errors.
+        where: the place in it, e.g. "line 3".
+        value: the id: text, or a whole number.
+        column: that holds it, for errors.
 
     Raises:
         UsageError: it is neither text nor a whole number.
@@ -118,7 +130,14 @@ def id_note(row: Mapping[str, Any], columns: tuple[str, ...] = ID_COLUMNS) -> li
 
 
 def no_captions(path: Path, where: str, row: Mapping[str, Any], columns: tuple[str, ...]) -> UsageError:
-    """The error of a row that has none of the columns of captions."""
+    """Return the error of a row that has none of the columns of captions.
+
+    Args:
+        path: of the file, for errors.
+        where: the place in it, e.g. "line 3".
+        row: its values by the names of its columns.
+        columns: that were looked for.
+    """
     return UsageError(
         f"{path} {where}: no caption column, only {shown_keys(row)}{_near(row, columns)}",
         f"expected one of {', '.join(columns)}",
@@ -126,7 +145,13 @@ def no_captions(path: Path, where: str, row: Mapping[str, Any], columns: tuple[s
 
 
 def texts(path: Path, where: str, value: object, column: str) -> list[str]:
-    """One text, or a list of texts, or of objects that hold one, as a list.
+    """Return one text, or a list of texts, or of objects that hold one, as a list.
+
+    Args:
+        path: of the file, for errors.
+        where: the place in it, e.g. "line 3".
+        value: what the column holds.
+        column: its name, for errors.
 
     Raises:
         UsageError: it is something else, such as null or a number.

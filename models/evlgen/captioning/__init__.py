@@ -3,6 +3,11 @@
 `caption_videos` is the whole of it (caption_run.py); `plan_captions` says what it would do; `read_captions` reads what
 it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; captioner.py says what
 a model must do; prediction.py captions a data set, or answers questions, to be scored.
+
+    >>> from evlgen.captioning import CaptionRequest, plan_captions
+    >>> plan = plan_captions(CaptionRequest(sources=["clips"]))
+    >>> [(one.item.name, one.decision.value) for one in plan.items]
+    [('a.mp4', 'new')]
 """
 
 from evlgen.captioning.backoff import ModelBrokenError

@@ -6,7 +6,6 @@ recipes); or the folder of a published set (MSR-VTT, COCO, ...: evlgen data ls).
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,21 +205,18 @@ def unpacked(media: Path, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
         if store.is_folder:
             yield media.absolute(), files
             return
-        folder = Path(tempfile.mkdtemp(prefix="evlgen-dataset-"))
-        try:
+        with tempfile.TemporaryDirectory(prefix="evlgen-dataset-", ignore_cleanup_errors=True) as folder:
             for name, file in zip(names, files, strict=True):
-                target = folder / file
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target = Path(folder, file)
                 try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(store.read(name))
                 except OSError as error:
                     raise EvlgenError(
                         f"cannot unpack {name} of {media}: {error.strerror}",
                         "unpack the archive yourself, give --media",
                     ) from error
-            yield folder, files
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            yield Path(folder), files
 
 
 def _with_suffix(name: str, real: str | None) -> str:

@@ -31,7 +31,7 @@ from evlgen.captioning.evaluation_sets import (
 from evlgen.captioning.items import PictureQuestion
 from evlgen.captioning.journal import ANSWERS, check_regular, read_captions
 from evlgen.captioning.run_report import Listener, Summary
-from evlgen.data.captions import read_items
+from evlgen.data.caption_sources import read_items
 from evlgen.data.media import MediaStore
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, UsageError

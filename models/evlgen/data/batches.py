@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evlgen.data.broken_items import BrokenItemError
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
+from evlgen.data.findings import BrokenItemError
 from evlgen.data.mixture import Mixture
 from evlgen.data.shards.shard_source import ShardSource
 from evlgen.errors import FileFailure
@@ -217,7 +217,14 @@ class BatchMaker:
         return self.ask(start, count, captions_per_item, frames)()
 
     def ask(self, start: int, count: int, captions_per_item: int, frames: int | None = None) -> Callable[[], Batch]:
-        """Begin with a batch; it is there when the result is called."""
+        """Begin with a batch; it is there when the result is called.
+
+        Args:
+            start: first position.
+            count: items.
+            captions_per_item: as for `batch`.
+            frames: as for `batch`.
+        """
         chosen = self.items_at(start, count)
         frames = self.frames_at(start) if frames is None else frames
         asked = [self._begin(start + k, at, captions_per_item, frames) for k, at in enumerate(chosen)]

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken_items import BrokenItemError
+from evlgen.data.findings import BrokenItemError
 from evlgen.data.media import MediaStore, file_path, is_picture
 from evlgen.errors import EvlgenError, FileFailure
 from evlgen.system.cpus import usable_cpus

@@ -52,6 +52,12 @@ class FrozenTower:
     ) -> Self:
         """Load the tower, as `EVLGenForConditionalGeneration.from_config` does: features and fingerprint are the same.
 
+        Args:
+            config: of the whole model.
+            dtype: of the tower's weights.
+            device: where it computes.
+            report: told of downloads.
+
         Raises:
             WeightsError: a file is missing, damaged, or not the pinned one.
         """

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.caption_sources import ReadSource, frames_of
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem, ReadSource, frames_of
 from evlgen.data.decoding import Frames
 from evlgen.data.encoder import Encoder, encode_rows, fingerprint, probe
 from evlgen.data.planning import content_hash

@@ -75,7 +75,17 @@ def decode_files(
     report: ProgressCallback | None,
     stop: Callable[[], bool],
 ) -> None:
-    """Decode files and count their frames; `max_frames` of a video, the rest as for `look_at_files`."""
+    """Decode files and count their frames.
+
+    Args:
+        found: gets what is broken, the frames, and whether all files were looked at.
+        what: is checked, for progress.
+        names: of the files.
+        media: where they are.
+        max_frames: of a video.
+        report: told of progress.
+        stop: asked after every file.
+    """
     found.frames = done = 0
     results = decode_items(names, media, lambda _, frames: len(frames), max_frames=max_frames, side=64)
     for done, (_, result) in enumerate(results, start=1):

@@ -16,10 +16,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken_items import BrokenItemError, check_share
-from evlgen.data.caption_sources import ReadSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem, ReadSource
 from evlgen.data.decoding import FrameReader
+from evlgen.data.findings import BrokenItemError, check_share
 from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.views import draw_crops, make_view
 from evlgen.errors import FileFailure

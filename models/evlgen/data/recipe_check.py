@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from evlgen.data.broken_items import too_many
-from evlgen.data.caption_sources import source_name
-from evlgen.data.captions import read_captions
+from evlgen.data.caption_sources import read_captions, source_name
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.file_checks import decode_files, look_at_files
-from evlgen.data.findings import Findings, names_line
+from evlgen.data.findings import Findings, names_line, too_many
 from evlgen.data.media import MediaStore
 from evlgen.data.shards import count_shards, open_reader
 from evlgen.data.shards.counting import shards_name

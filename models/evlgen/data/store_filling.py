@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken_items import check_share, list_broken, too_many
 from evlgen.data.caption_sources import ReadSource
 from evlgen.data.decoding import Frames, decode_items
+from evlgen.data.findings import check_share, list_broken, too_many
 from evlgen.data.media import MISSING
 from evlgen.data.planning import EncodingPlan, check_room, make_plan
 from evlgen.data.store import Entry, FeatureStore, Writer

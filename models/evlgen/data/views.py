@@ -67,6 +67,16 @@ def make_view(frame: NDArray[np.uint8], crop: Crop | None, side: int) -> NDArray
 
 
 def make_views(name: str, frames: list[NDArray[np.uint8]], views: int, side: int) -> list[NDArray[np.uint8]]:
-    """Every frame (H, W, 3) in every view (side, side, 3), views fastest; view 0 is the plain one."""
+    """Return every frame in every view, views fastest; view 0 is the plain one.
+
+    Args:
+        name: of the item, which decides the crops.
+        frames: uint8 (H, W, 3) each.
+        views: V; the plain one counts.
+        side: S, of the square that a view is.
+
+    Returns:
+        F x V pictures, uint8 (S, S, 3).
+    """
     crops = draw_crops(name, views)
     return [make_view(frame, crop, side) for frame in frames for crop in crops]

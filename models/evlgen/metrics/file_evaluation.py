@@ -101,7 +101,13 @@ def evaluate_files(predictions: Path, request: EvaluationRequest) -> FileEvaluat
 
 
 def compare_files(a: Path, b: Path, request: EvaluationRequest, *, largest: int = 10) -> tuple[Comparison, list[str]]:
-    """Compare two files of predictions on the references that both have captions for; with notes about the files.
+    """Compare two files of predictions on the references that both have captions for; returns notes on the files, too.
+
+    Args:
+        a: the first file of predictions.
+        b: the second, whose gain over the first is told.
+        request: references, split and scores; its predictions do not count.
+        largest: how many gains and how many losses to keep.
 
     Raises:
         UsageError: see `evaluate_files`; the references are answers.

@@ -65,7 +65,14 @@ def write_page(
 
 
 def render_page(evaluation: Evaluation, *, title: str, source: str, published: Sequence[PublishedTable] = ()) -> str:
-    """The page as text; see `write_page`."""
+    """Return the page as text.
+
+    Args:
+        evaluation: what to show.
+        title: heading, for instance the model's name.
+        source: one line: what was scored against what.
+        published: tables of the paper to show in a section of their own.
+    """
     by = sorting_score(evaluation)
     ranked = sorted(evaluation.items, key=lambda item: -item.values[by]) if by else []
     count = min(EXTREMES, len(ranked))

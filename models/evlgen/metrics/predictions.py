@@ -168,7 +168,18 @@ class _Collected:
         self._partial: set[str] = set()
 
     def add(self, where: str, key: str, value: object, column: str, row: Mapping[str, Any] | None = None) -> None:
-        """A row with a caption, or with null instead of one."""
+        """Take a row with a caption, or with null instead of one.
+
+        Args:
+            where: the place in the file, for errors.
+            key: the id.
+            value: the caption: text, or a list of one.
+            column: that holds it.
+            row: the whole row, of which settings and status are noted; None where there is none.
+
+        Raises:
+            UsageError: the value is no text, or several.
+        """
         if value is None:
             self.fail(where, key, f"{column} is null", row)
             return
@@ -182,7 +193,14 @@ class _Collected:
         self.failed.pop(key, None)
 
     def fail(self, where: str, key: str, reason: str, row: Mapping[str, Any] | None = None) -> None:
-        """A row that says that there is no caption."""
+        """Take a row that says that there is no caption.
+
+        Args:
+            where: the place in the file, for errors.
+            key: the id.
+            reason: why there is none.
+            row: the whole row, of which settings and status are noted; None where there is none.
+        """
         self._take(where, key, None, row)
         self.failed[key] = reason
 

@@ -50,7 +50,17 @@ def read_json(path: str | Path, what: str = "", *, pairs: Pairs | None = None) -
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = None, hint: str = "") -> None:
-    """Replace the content of `path` by a value as JSON; see `evlgen.system.files.replacing`."""
+    """Replace the content of a file by a value as JSON, as a whole or not at all.
+
+    Args:
+        path: the file; it may be missing.
+        value: what `json.dumps` takes.
+        indent: spaces a level; None puts all into one line.
+        hint: what to try where the file cannot be written.
+
+    Raises:
+        EvlgenError: it cannot be written.
+    """
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", hint=hint)
 
 

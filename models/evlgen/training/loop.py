@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, TrainingSource
-from evlgen.data.broken_items import SHOWN
+from evlgen.data.findings import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.recipes.schema import Recipe

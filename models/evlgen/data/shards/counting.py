@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken_items import too_many
+from evlgen.data.findings import too_many
 from evlgen.data.shards.reader import ShardReader
 from evlgen.data.shards.shard_names import name_spans
 from evlgen.errors import EvlgenError, FileFailure, UsageError

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from evlgen.data.broken_items import too_many
+from evlgen.data.findings import too_many
 from evlgen.data.shards.fetched import FetchedShards
 from evlgen.data.shards.listing import Shard, ShardFiles
 from evlgen.data.shards.shard_names import name_spans

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evlgen.data.broken_items import BrokenItemError
 from evlgen.data.decoding import as_they_get_done
-from evlgen.data.findings import Findings
+from evlgen.data.findings import BrokenItemError, Findings
 from evlgen.data.shards.counting import FoundShards, count_shards
 from evlgen.data.shards.reader import ShardReader, open_reader
 from evlgen.data.shards.shard_names import name_spans, numbering_gaps

@@ -18,9 +18,9 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from evlgen.data.broken_items import SHOWN, BrokenItemError, check_share
-from evlgen.data.captions import clean_caption
+from evlgen.data.caption_sources import clean_caption
 from evlgen.data.decoding import broken_picture, decode_picture
+from evlgen.data.findings import SHOWN, BrokenItemError, check_share
 from evlgen.data.shards.counting import FoundShards
 from evlgen.data.shards.shard_order import Key, ShardOrder
 from evlgen.data.shards.tar_index import META, MOST_TEXT_BYTES, PICTURE, TEXT
