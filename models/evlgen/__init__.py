@@ -5,8 +5,8 @@ recipes, weights, video, modeling, data, training, captioning, workflow. Importi
 that `evlgen --help` stays fast.
 
     >>> from evlgen import EVLGenForConditionalGeneration
-    >>> model = EVLGenForConditionalGeneration.from_pretrained("evlgen-mini")
-    >>> model.config.soft_prompt_tokens(frames=4) > 0
+    >>> mini = EVLGenForConditionalGeneration.from_pretrained("evlgen-mini")
+    >>> mini.config.soft_prompt_tokens(frames=4) > 0
     True
 """
 
