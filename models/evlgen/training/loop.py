@@ -33,6 +33,7 @@ from evlgen.training.run_log import RunLog, machine_facts, memory_bytes
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
 from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
+from evlgen.training.tag_swaps import TagSwapper
 from evlgen.training.task import CaptionTask
 from evlgen.training.temporal_attention import gates
 from evlgen.training.trackers import Trackers
@@ -78,7 +79,15 @@ class Trainer:
         )
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
         self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
-        self.task = CaptionTask(model, vocabulary, self.precision, self.scst, recipe.train.label_smoothing)
+        swaps, tags = recipe.train.tag_swaps, recipe.model.tags
+        self.task = CaptionTask(
+            model,
+            vocabulary,
+            self.precision,
+            self.scst,
+            recipe.train.label_smoothing,
+            TagSwapper(swaps, model.language, tags.classes) if swaps and tags is not None else None,
+        )
         self.task.prepare(recipe.train)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
         if self.scst is not None:
