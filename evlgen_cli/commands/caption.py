@@ -173,11 +173,18 @@ class Wording:
 
 
 class CaptionView(Listener):
-    """Shows a run on standard error while it goes on."""
+    """Shows a run on standard error while it goes on.
+
+    Args:
+        stack: ends the bars.
+        stop: set on signals; None: they are another's business.
+        quiet: shows nothing.
+        rows_to_stdout: writes rows to standard output.
+    """
 
     wording = Wording()
 
-    def __init__(self, stack: ExitStack, stop: Event, *, quiet: bool, rows_to_stdout: bool) -> None:
+    def __init__(self, stack: ExitStack, stop: Event | None, *, quiet: bool, rows_to_stdout: bool) -> None:
         self._stack, self._stop = stack, stop
         self._quiet, self._rows_to_stdout = quiet, rows_to_stdout
         self._downloads = ExitStack()
@@ -198,7 +205,8 @@ class CaptionView(Listener):
         self._downloads.close()
         if not self._quiet:
             self._bar = self._stack.enter_context(progress(self.wording.doing, videos, unit=self.wording.items))
-        self._stack.enter_context(stop_on_signals(self._stop, _say_stopping, STOP_SECONDS))
+        if self._stop is not None:
+            self._stack.enter_context(stop_on_signals(self._stop, _say_stopping, STOP_SECONDS))
 
     def on_progress(self, frames: int, tokens: int) -> None:
         if self._bar is not None:

@@ -4,17 +4,19 @@ import shlex
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from evlgen.captioning import Listener, Row
 from evlgen.system.names import printable
 from evlgen.system.progress import ProgressCallback
+from evlgen_cli.commands.caption import CaptionView
+from evlgen_cli.commands.predict import AnswerView
 from evlgen_cli.commands.train_report import train_and_tell
-from evlgen_cli.console import Bar, download_progress, err, print_json, progress, table
+from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_seconds
 from evlgen_cli.signals import stop_on_signals, tell
@@ -55,7 +57,9 @@ def run_chain_recipe(
         return not stop.is_set()
 
     with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
-        tools = ChainTools(train_step, device, stop, talk.report, lambda: _Captions(talk), lambda: _Answers(talk))
+        tools = ChainTools(
+            train_step, device, stop, talk.report, partial(talk.view, CaptionView), partial(talk.view, AnswerView)
+        )
         result = run_chain(chain, folder=folder, tools=tools, resume=resume, tell=talk.tell)
     if result.interrupted:
         err.print(f"stopped and saved; go on with: {shlex.join(['evlgen', *again, '--resume'])}")
@@ -111,48 +115,15 @@ class _Talk:
             text = event.what + (f": {event.text}" if event.text and event.text != "new" else "")
         err.print(printable(f"{start}: {text}"))
 
+    def view(self, kind: type[CaptionView]) -> CaptionView:
+        """What is shown of the captions or answers of a step; signals are the chain's."""
+        return kind(self.bars(), None, quiet=False, rows_to_stdout=False)
+
     def close(self) -> None:
         """End all bars."""
         if self._bars is not None:
             self._bars.close()
         self._bars = self._report = None
-
-
-class _Captions(Listener):
-    """A bar for the captions of a step, and lines for the videos that failed."""
-
-    words = ("captioning", "videos")
-
-    def __init__(self, talk: _Talk) -> None:
-        self._talk = talk
-        self._bar: Bar | None = None
-
-    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        self._talk.report(name, done, total, unit)
-
-    def on_start(self, videos: int) -> None:
-        self._talk.close()
-        self._bar = self._talk.bars().enter_context(progress(self.words[0], videos, unit=self.words[1]))
-
-    def on_progress(self, frames: int, tokens: int) -> None:
-        if self._bar is not None:
-            self._bar.detail(f"{frames} frames read, {tokens} tokens written")
-
-    def on_row(self, row: Row) -> None:
-        if self._bar is None:
-            return
-        if row.error is not None:
-            self._bar.note(printable(f"{row.label}: {row.error.kind}: {row.error.message}"))
-        self._bar.advance()
-
-    def on_note(self, text: str) -> None:
-        err.print(text)
-
-
-class _Answers(_Captions):
-    """The same for questions."""
-
-    words = ("answering", "questions")
 
 
 def _say_stopping() -> None:

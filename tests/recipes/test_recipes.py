@@ -53,7 +53,7 @@ def test_all_mistakes_at_once_with_the_nearest_name() -> None:
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate: Input should be a finite number"),
         ("model.vision.std=[.inf, 0.5, 0.5]", "model.vision.std.0: Input should be a finite number"),
         ("train.accumulation_steps=10000000", "train.accumulation_steps: Input should be less than or equal to 100000"),
-        ("validation.beams=1000000", "validation.beams: Input should be less than or equal to 1000"),
+        ("validation.num_beams=1000000", "validation.num_beams: Input should be less than or equal to 1000"),
         (f"train.steps={10**30}", "train.steps: Input should be less than or equal to 1000000000"),
     ],
 )

@@ -17,7 +17,7 @@ from tests.cli.conftest import cli  # noqa: F401 - a fixture
 
 OLD = {
     "optimizer.floor": 2e-6, "optimizer.start": 3e-7,
-    "train.checkpoint_language": True, "train.checkpoint_vision": False,
+    "train.checkpoint_language": True, "train.checkpoint_vision": False, "validation.beams": 4,
 }  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def test_a_file_overrides_and_steps_of_a_chain(old_file: Path, tmp_path: Path) -
     with pytest.warns(RenamedWarning, match=r"called train.gradient_checkpointing.language now"):
         assert values_of(load_recipe("mini-pretrain", overrides)) == OLD
     step = {"name": "a", "kind": "train", "recipe": "mini-pretrain"}
-    for settings in (OLD, {"optimizer": {"floor": 2e-6, "start": 3e-7}, "train": {"checkpoint_language": True}}):
+    sections = {"optimizer": {"floor": 2e-6, "start": 3e-7}, "train": {"checkpoint_language": True}}
+    for settings in (OLD, {**sections, "validation": {"beams": 4}}):
         chain = tmp_path / "chain.yaml"
         chain.write_text(yaml.safe_dump({"name": "c", "summary": "s", "chain": [{**step, "set": settings}]}))
         with pytest.warns(RenamedWarning):
@@ -83,6 +84,7 @@ def test_runs_and_chains_that_are_there_go_on_without_a_word(tmp_path: Path) -> 
     content = recipe.model_dump(mode="json")
     content["optimizer"]["floor"] = content["optimizer"].pop("min_lr")
     content["optimizer"]["start"] = content["optimizer"].pop("warmup_start_lr")
+    content["validation"]["beams"] = content["validation"].pop("num_beams")
     content["train"].pop("gradient_checkpointing")
     content["train"] |= {"checkpoint_language": False, "checkpoint_vision": False}
     (tmp_path / "recipe.json").write_text(json.dumps(content))

@@ -28,7 +28,7 @@ def test_bad_endings_are_compared_with_the_start_even_if_cider_rises() -> None:
     assert one.check(report((20.0, 0.25))) == ""
     assert one.check(report((30.0, 0.34))) == ""
     assert one.check(report((40.0, 0.36))) == ""
-    assert one.failed == 1, "not to become the best"
+    assert one.state.failed == 1, "not to become the best"
     assert one.check(report((50.0, 0.5))) == (
         "50% of captions end badly, 25% at the start (2 failed validations in a row)"
     )
@@ -37,9 +37,9 @@ def test_bad_endings_are_compared_with_the_start_even_if_cider_rises() -> None:
 def test_sources_are_averaged() -> None:
     one = guard()
     one.check(report((10.0, 0.0), (30.0, 0.2)))
-    assert (one.best_cider, one.start_endings) == (20.0, 0.1)
+    assert (one.state.best_cider, one.state.start_endings) == (20.0, 0.1)
     one.check(report((4.0, 0.3), (30.0, 0.2)))
-    assert one.failed == 1
+    assert one.state.failed == 1
     for _ in range(2):
         said = one.check(report((4.0, 0.3), (30.0, 0.2)))
     assert said.startswith("validation CIDEr 17.0 has fallen from 20.0 and 25% of captions end badly, 10% at the start")
@@ -78,8 +78,8 @@ def test_a_resumed_run_decides_as_one_that_never_stopped(cut: int) -> None:
     for r, s in zip(reports[:cut], steps[:cut], strict=True):
         part.check(r)
         before.check(s)
-    rest.restore(part.state())
-    after.restore(before.state())
+    rest.state = type(rest.state)(**part.state.model_dump())
+    after.state = type(after.state)(**before.state.model_dump())
     answers = [(rest.check(r), after.check(s)) for r, s in zip(reports[cut:], steps[cut:], strict=True)]
     assert answers == expected[cut:]
     assert any(texts for _, texts in expected)

@@ -12,6 +12,7 @@ import torch
 from evlgen.configuration import LanguageConfig
 from evlgen.data.store import ROWS
 from evlgen.errors import UsageError
+from evlgen.modeling.hardware import machine_facts
 from evlgen.modeling.model import EVLGenForConditionalGeneration
 from evlgen.recipes import Recipe
 from evlgen.training import estimate as estimating
@@ -20,7 +21,6 @@ from evlgen.training.estimate import RunEstimate, estimate_run, measure_step, me
 from evlgen.training.loop import Trainer
 from evlgen.training.memory import activation_bytes
 from evlgen.training.optimizer import Update, choose_trained
-from evlgen.training.run_log import machine_facts
 from evlgen.training.task import CaptionTask, MicroBatch
 from evlgen.training.validation import Validator
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config

@@ -44,8 +44,8 @@ def test_a_resumed_guard_decides_as_one_that_never_stopped() -> None:
     for cut in (3, 25, 33):
         whole, part, rest = LossGuard(3.0), LossGuard(3.0), LossGuard(3.0)
         feed(part, losses[:cut])
-        rest.restore(part.state())
+        rest.state = type(rest.state)(**part.state.model_dump())
         answers = [[g.check(x, 1.0) for x in losses[cut:]] for g in (rest,)]
         expected = [whole.check(x, 1.0) for x in losses][cut:]
         assert answers == [expected]
-        assert pytest.approx(rest.losses) == whole.losses
+        assert pytest.approx(rest.state.losses) == whole.state.losses

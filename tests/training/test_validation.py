@@ -1,5 +1,6 @@
 """Figures of a validation against the reference implementation, by hand, and against the model called directly."""
 
+import importlib.util
 import json
 import sys
 from contextlib import closing
@@ -155,7 +156,8 @@ def test_figures_reach_a_tracker_and_a_missing_one_is_named(pictures: Path, monk
     monkeypatch.undo()
     monkeypatch.setenv("EVLGEN_CACHE", str(pictures / "cache"))
     monkeypatch.setitem(sys.modules, "tensorboard", sys)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    find = importlib.util.find_spec  # others look for packages of their own while it is patched
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *of: name == "tensorboard" or find(name, *of))
     monkeypatch.setitem(__import__("accelerate.tracking").tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Tracker)
     train(recipe, folder=pictures / "run", device="cpu")
     assert told[0] == (-1, {"name": "tensorboard", "folder": str(pictures / "run")})
@@ -193,7 +195,7 @@ def test_validation_decodes_as_it_is_told() -> None:
     model = tiny_model(tiny_config(TINY_CNN))
     source = source_of(model, 3)
     decoding: dict[str, Any] = {"min_new_tokens": 5, "max_new_tokens": 9, "length_penalty": 2.0}
-    config = ValidationConfig(loss_items=4, caption_items=4, beams=2, **decoding)
+    config = ValidationConfig(loss_items=4, caption_items=4, num_beams=2, **decoding)
     task = CaptionTask(model, None, torch.float32)
     figures = Validator([source], config, 3, Processes("cpu")).run(task, task)
     visual = next(iter(plain_features(source, [[0, 1, 2]], 3)))

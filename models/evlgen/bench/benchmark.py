@@ -12,10 +12,10 @@ from evlgen import __version__
 from evlgen.bench.flops import ConnectorReport, count_model
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
-from evlgen.bench.timing import CaptionTimes, ConnectorTimes, Limits, machine_facts, time_captions, time_connectors
+from evlgen.bench.timing import CaptionTimes, ConnectorTimes, Limits, time_captions, time_connectors
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.modeling.hardware import keep_large_allocations, machine_facts, pick_device, pick_dtype
 from evlgen.modeling.quantization import saved_bytes
 from evlgen.modeling.skeleton import build_skeleton
 

@@ -48,7 +48,7 @@ class Work:
 
     @property
     def total(self) -> int:
-        """Of all parts."""
+        """FLOPs of all parts."""
         return self.vision + self.connector + self.language
 
 
@@ -132,7 +132,7 @@ def count(work: Callable[[], object]) -> int:
 
 
 def count_tower(tower: VisionTower, frames: int, *, training: bool) -> int:
-    """Of the frames of one item; backward, too, where something inside is trained."""
+    """Return the FLOPs of the frames of one item; backward, too, where something inside is trained."""
     side = tower.config.image_size
     pixels = torch.empty(1, frames, 3, side, side, device="meta")
 
@@ -146,7 +146,7 @@ def count_tower(tower: VisionTower, frames: int, *, training: bool) -> int:
 
 
 def count_connector(connector: nn.Module, tokens: int, width: int, *, passes: int, training: bool) -> int:
-    """Of a connector; to be called with the FakeTensorMode of its parameters open.
+    """Return the FLOPs of a connector; to be called with the FakeTensorMode of its parameters open.
 
     Args:
         connector: maps (B, N, D) to soft prompts.
@@ -167,7 +167,7 @@ def count_connector(connector: nn.Module, tokens: int, width: int, *, passes: in
 
 
 def count_language_step(language: LanguageModel, prefix: int, text_tokens: int) -> int:
-    """Of a training step with one caption behind P tokens whose gradients are wanted."""
+    """Return the FLOPs of a training step with one caption behind P tokens whose gradients are wanted."""
     soft = torch.empty(1, prefix, language.config.width, device="meta", requires_grad=True)
 
     def work() -> None:
@@ -177,7 +177,7 @@ def count_language_step(language: LanguageModel, prefix: int, text_tokens: int) 
 
 
 def count_language_caption(language: LanguageModel, prefix: int, new_tokens: int) -> int:
-    """Of a greedy caption, whose log-probability the search knows: the prefix, then a token a step with its cache.
+    """Return the FLOPs of a greedy caption: the prefix, then a token a step with its cache; it knows log-probabilities.
 
     The steps between the first and the last are not run: each costs as much more than the one before it.
     """

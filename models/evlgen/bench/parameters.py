@@ -10,10 +10,10 @@ from torch import nn
 from evlgen.modeling.adapters import MARK
 
 FROZEN_BYTES = 2
-"""Of a frozen parameter: bfloat16."""
+"""Bytes of a frozen parameter: bfloat16."""
 
 TRAINED_BYTES, MOMENTS = 4, 2
-"""Of a trained parameter, float32, and of its gradient; AdamW keeps two moments like it."""
+"""Bytes of a trained parameter, float32, and of its gradient; AdamW keeps two moments like it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class PartParameters:
 
 @dataclass(frozen=True)
 class MemoryBytes:
-    """Of one GPU that holds the whole model (DDP); activations are not in it."""
+    """Memory of one GPU that holds the whole model (DDP); activations are not in it."""
 
     frozen: int
     trained: int

@@ -17,7 +17,7 @@ from torch import nn
 from evlgen.bench.connectors import Connector, QFormer, with_r
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.system.cpus import usable_cpus
+from evlgen.modeling.hardware import device_seconds
 
 Tell = Callable[[str, int, int], None]
 """Called with what is timed, rounds done, and rounds in all."""
@@ -25,7 +25,7 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one measurement.
+    """How long one measurement may go on.
 
     Attributes:
         rounds: so many are measured at most.
@@ -38,7 +38,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Times:
-    """Of one variant.
+    """Times of one variant.
 
     Attributes:
         median_seconds, fastest_seconds, slowest_seconds: of a round.
@@ -97,7 +97,7 @@ def _phases(first: list[Sequence[float]], own: list[Sequence[float]]) -> list[Ti
 
 @dataclass(frozen=True)
 class ConnectorTimes:
-    """Of a connector in training mode, one batch.
+    """Times of a connector in training mode, one batch.
 
     Attributes:
         name: "r=N", or "q-former".
@@ -129,12 +129,12 @@ def time_connectors(
     x = torch.randn(batch, config.vision.tokens, config.vision.width, device=device)
 
     def once(module: nn.Module) -> list[float]:
-        started = _now(device)
+        started = device_seconds(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             prompts = module(x)
-        between = _now(device)
+        between = device_seconds(device)
         prompts.float().square().mean().backward()
-        ended = _now(device)
+        ended = device_seconds(device)
         module.zero_grad(set_to_none=True)
         return [between - started, ended - between, ended - started]
 
@@ -150,7 +150,7 @@ def time_connectors(
 
 @dataclass(frozen=True)
 class CaptionTimes:
-    """Of whole captions, frames to text with their log-probabilities, of one batch of videos."""
+    """Times of whole captions, frames to text with their log-probabilities, of one batch of videos."""
 
     name: str
     batch: int
@@ -179,9 +179,9 @@ def time_captions(
     def caption(r: int) -> list[float]:
         for layer in layers:
             layer.r = r
-        started = _now(model.device)
+        started = device_seconds(model.device)
         model.generate(pixels, num_beams=1, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
-        return [_now(model.device) - started]
+        return [device_seconds(model.device) - started]
 
     variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: caption(r) for r in rs}  # type: ignore[misc]
     try:
@@ -190,29 +190,3 @@ def time_captions(
         for layer, r in zip(layers, config.connector.schedule(), strict=True):
             layer.r = r
     return [CaptionTimes(name, batch, phases[0]) for name, phases in times.items()]
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, when all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
-
-
-def machine_facts(device: torch.device) -> dict[str, str | int]:
-    """What a time depends on."""
-    import platform
-
-    facts: dict[str, str | int] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cores": usable_cpus(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-    }
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-    return facts

@@ -1,16 +1,19 @@
-"""Choosing device and precision for the machine at hand."""
+"""Choosing device and precision for the machine at hand, telling what it is, and its time and memory."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 import time
 from functools import cache
+from typing import Any
 
 import torch
 
 from evlgen.arithmetic import DTYPES, Arithmetic, decided_once
 from evlgen.errors import UsageError
+from evlgen.system.cpus import usable_cpus
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -103,6 +106,44 @@ def keep_large_allocations() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**30)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def machine_facts(device: torch.device) -> dict[str, Any]:
+    """What a figure of speed or memory depends on, by name; `gpu` and `gpu_bytes` on a GPU alone."""
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cores": usable_cpus(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "gpu_bytes": properties.total_memory}
+    return facts
+
+
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """Largest resident memory of this process so far, and on a GPU the largest allocation."""
+    used: dict[str, int] = {}
+    if sys.platform != "win32":
+        import resource
+
+        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        used["memory_bytes"] = largest if sys.platform == "darwin" else largest * 1024
+    if device.type == "cuda":
+        used["gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return used
+
+
+def device_seconds(device: torch.device) -> float:
+    """A clock in seconds, read when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
 
 
 _MARGIN = 1.2

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from evlgen.configuration import Strict
+from evlgen.recipes.schema import decoding_key
 
 Metric = Literal["cider", "bleu", "rouge-l", "meteor", "spice"]
 _SCORES: list[Metric] = ["cider", "bleu", "rouge-l"]
@@ -95,21 +96,11 @@ class EvalStep(Step):
         False,
         description="ask questions as the authors' code does: lower case, no punctuation but ?, 50 words at most",
     )
-    num_beams: int | None = Field(
-        None, gt=0, le=1_000, description="beams of the search; 1 is greedy; null: 3, or 5 for questions"
-    )
-    min_new_tokens: int | None = Field(
-        None, ge=0, le=10_000, description="fewest tokens of a caption or answer; null: 0, or 1 for questions"
-    )
-    max_new_tokens: int | None = Field(
-        None, gt=0, le=10_000, description="most tokens of a caption or answer; null: 30, or 10 for questions"
-    )
-    repetition_penalty: float | None = Field(
-        None, gt=0, description="what tokens that a caption or answer holds already pay; null: 1, nothing"
-    )
-    length_penalty: float | None = Field(
-        None, description="exponent of the length that scores of beams are divided by; null: as evlgen eval has it"
-    )
+    num_beams: int | None = decoding_key("num_beams", None, "; null: 3, or 5 for questions")
+    min_new_tokens: int | None = decoding_key("min_new_tokens", None, "; null: 0, or 1 for questions")
+    max_new_tokens: int | None = decoding_key("max_new_tokens", None, "; null: 30, or 10 for questions")
+    repetition_penalty: float | None = decoding_key("repetition_penalty", None, "; null: 1, nothing")
+    length_penalty: float | None = decoding_key("length_penalty", None, "; null: 1, or 0 for questions")
     metrics: list[Metric] = Field(
         default_factory=lambda: list(_SCORES), min_length=1, description="of captions; answers have their accuracy"
     )
@@ -127,7 +118,7 @@ class CaptionStep(Step):
     )
     videos: list[str] = Field(min_length=1, description="files, folders, globs, @lists; ${VARIABLES} are expanded")
     out: str = Field("captions.jsonl", description="file of the captions; a relative one lies in the step's folder")
-    num_beams: int = Field(3, gt=0, le=1_000, description="beams of the search; 1 is greedy")
+    num_beams: int = decoding_key("num_beams", 3)
     frames: int | None = Field(None, gt=0, le=10_000, description="frames of each video; null: the model's own number")
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """Of the chain."""
+        """The name of the chain."""
         return self.recipe.name
 
     @property

@@ -10,6 +10,7 @@ from evlgen.errors import RenamedWarning
 RENAMED = {
     "optimizer.floor": "optimizer.min_lr",
     "optimizer.start": "optimizer.warmup_start_lr",
+    "validation.beams": "validation.num_beams",
     "train.checkpoint_language": "train.gradient_checkpointing.language",
     "train.checkpoint_vision": "train.gradient_checkpointing.vision",
 }

@@ -10,10 +10,37 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, model_validator
 
 from evlgen.configuration import EVLGenConfig, Strict
+from evlgen.decoding_options import BOUNDS
 from evlgen.recipes.data import DataConfig
 
 KEPT = "kept"
 """Key of pydantic's context: the recipe is that of a run that is there already, and may have what is refused by now."""
+
+
+_DECODING = {
+    "num_beams": "beams of the search; 1 is greedy",
+    "min_new_tokens": "shortest caption in tokens, end token not counted",
+    "max_new_tokens": "longest caption in tokens, end token included",
+    "length_penalty": "exponent of the length that scores of beams are divided by",
+    "repetition_penalty": "what tokens that a caption holds already pay, as evlgen eval --repetition-penalty has it",
+}
+
+
+def decoding_key(option: str, default: Any, more: str = "") -> Any:
+    """Return the field of a key that is an option of `DecodingOptions`, with its bounds and its meaning.
+
+    Args:
+        option: name of the option.
+        default: its value where the recipe says nothing.
+        more: stands behind the meaning.
+    """
+    least, most = BOUNDS[option]
+    return Field(default, ge=least, le=most, description=_DECODING[option] + more)
+
+
+def decoding_of(section: Strict) -> dict[str, Any]:
+    """Return the options of `DecodingOptions` that a section has as keys; None where it leaves one open."""
+    return {name: getattr(section, name) for name in _DECODING if name in type(section).model_fields}
 
 
 class OptimizerConfig(Strict):
@@ -88,11 +115,9 @@ class ScstConfig(Strict):
     rewards: RewardConfig = RewardConfig()
     temperature: float = Field(1.0, gt=0, description="of the sampled distribution")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus of the sampled distribution; 1: all tokens")
-    min_new_tokens: int = Field(0, ge=0, description="shortest sample in tokens, end token not counted")
-    max_new_tokens: int = Field(24, gt=0, le=10_000, description="longest sample in tokens, end token included")
-    length_penalty: float = Field(
-        1.0, description="exponent of the length that scores of beams are divided by; of sampler beam"
-    )
+    min_new_tokens: int = decoding_key("min_new_tokens", 0)
+    max_new_tokens: int = decoding_key("max_new_tokens", 24)
+    length_penalty: float = decoding_key("length_penalty", 1.0, "; of sampler beam")
     length_normalised: bool = Field(
         False, description="divide the log-probability of a caption by its tokens (arXiv 2502.13363); biased"
     )
@@ -148,15 +173,11 @@ class ValidationConfig(Strict):
     every_steps: int = Field(500, gt=0, description="optimizer steps between validations")
     loss_items: int = Field(200, gt=0, description="items for loss and for the matched-against-shuffled gap")
     caption_items: int = Field(200, ge=0, description="items captioned and scored")
-    min_new_tokens: int = Field(0, ge=0, le=1_000, description="shortest caption in tokens, end token not counted")
-    max_new_tokens: int = Field(24, gt=0, le=10_000, description="longest caption in tokens, end included")
-    length_penalty: float = Field(1.0, description="exponent of the length that scores of beams are divided by")
-    beams: int = Field(1, gt=0, le=1_000, description="beams of the search; 1 is greedy")
-    repetition_penalty: float = Field(
-        1.0,
-        gt=0,
-        description="what tokens that a caption holds already pay, as evlgen eval --repetition-penalty has it",
-    )
+    min_new_tokens: int = decoding_key("min_new_tokens", 0)
+    max_new_tokens: int = decoding_key("max_new_tokens", 24)
+    length_penalty: float = decoding_key("length_penalty", 1.0)
+    num_beams: int = decoding_key("num_beams", 1)
+    repetition_penalty: float = decoding_key("repetition_penalty", 1.0)
     metric: Literal["cider+bleu-4", "cider", "bleu-4", "rouge-l", "loss", "gap"] = Field(
         "cider+bleu-4", description="what the best checkpoint is best by, averaged over the sources; + adds points"
     )

@@ -16,9 +16,9 @@ from evlgen.system.files import os_errors
 from evlgen.system.jsons import MOST_DIGITS, decode_utf8
 
 MOST_BYTES = 1 << 20
-"""Of a file: a recipe has a few thousand."""
+"""Size of the largest file that is read: a recipe has a few thousand."""
 MOST_VALUES = 100_000
-"""In a file, those that aliases repeat included."""
+"""Values in a file at most, those that aliases repeat included."""
 
 
 def read_text(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from evlgen.modeling.pretrained import write_tensors
 from evlgen.modeling.tensor_checksums import check_sum
 from evlgen.system.files import os_errors, sync
 from evlgen.system.jsons import JsonError, parse_json
+from evlgen.training.guards import CaptionGuardState, LossGuardState, SampleWatchState, SavedState
 from evlgen.training.sharding import like, whole_on_cpu
 
 STATE_FILE = "training.safetensors"
@@ -126,38 +127,7 @@ def load_state(
     return facts
 
 
-class _Values(BaseModel):
-    """Strict in types, so that a text is no number; keys that are not known are left out."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class GuardFacts(_Values):
-    """The state of a `LossGuard`."""
-
-    losses: list[float]
-    high: NonNegativeInt
-    skipped: NonNegativeInt
-
-
-class CaptionGuardFacts(_Values):
-    """The state of a `CaptionGuard`."""
-
-    failed: NonNegativeInt
-    best_cider: float
-    start_endings: float
-
-
-class SampleFacts(_Values):
-    """The state of a `SampleWatch`."""
-
-    steps: NonNegativeInt
-    zero: float
-    variety: float
-    told: list[bool] = Field(min_length=2, max_length=2)
-
-
-class CheckpointFacts(_Values):
+class CheckpointFacts(SavedState):
     """What a resumable checkpoint says beside its tensors.
 
     Attributes:
@@ -175,9 +145,9 @@ class CheckpointFacts(_Values):
     best: float
     seconds: float = Field(ge=0)
     validation_due: bool = False
-    guard: GuardFacts | None = None
-    caption_guard: CaptionGuardFacts | None = None
-    watch: SampleFacts | None = None
+    guard: LossGuardState | None = None
+    caption_guard: CaptionGuardState | None = None
+    watch: SampleWatchState | None = None
     ended: str = ""
     best_report: dict[str, Any] = Field(default_factory=dict)
     scaler: dict[str, Any] = Field(default_factory=dict)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +22,20 @@ from evlgen.data.media import is_picture
 from evlgen.data.visual import choose_visual
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+from evlgen.modeling.hardware import (
+    device_seconds,
+    keep_large_allocations,
+    machine_facts,
+    memory_bytes,
+    pick_device,
+    pick_dtype,
+)
 from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.run_folder import may_go_on
-from evlgen.training.run_log import RunLog, machine_facts, memory_bytes
+from evlgen.training.run_log import RunLog
 from evlgen.training.steps import micro_batches_of_a_step
 from evlgen.training.task import CaptionTask, MicroBatch
 
@@ -276,7 +282,7 @@ def measure_step(
     parts = [captions[k : k + size] for k in range(0, len(captions), size)]
     tokens, seconds = sum(len(ids) for item in captions for ids in item), 0.0
     for number in range(2):
-        started = _now(place)
+        started = device_seconds(place)
         update.start(recipe.optimizer.learning_rate)
         for part in parts:
             if cached:
@@ -288,18 +294,9 @@ def measure_step(
             update.backward(sums["captions"] / tokens)
         update.clip()
         update.finish(number)
-        seconds = _now(place) - started
+        seconds = device_seconds(place) - started
     used = memory_bytes(place)
     return MeasuredStep(seconds, used.get("gpu_memory_bytes", used.get("memory_bytes", 0)))
-
-
-def _now(place: torch.device) -> float:
-    """Seconds, when all that was asked of the device is done."""
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
-    elif place.type == "mps":
-        torch.mps.synchronize()
-    return time.monotonic()
 
 
 def measured_seconds(recipe: Recipe, folder: Path, place: torch.device) -> tuple[float | None, str]:

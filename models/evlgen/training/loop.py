@@ -22,6 +22,7 @@ from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, Training
 from evlgen.data.findings import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.hardware import machine_facts, memory_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_layers
 from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
@@ -29,7 +30,7 @@ from evlgen.training.guards import CaptionGuard, LossGuard, SampleWatch
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.processes import Processes
-from evlgen.training.run_log import RunLog, machine_facts, memory_bytes
+from evlgen.training.run_log import RunLog
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
 from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
@@ -255,7 +256,7 @@ class Trainer:
         self._log({"step": self.step, "validation": report, "score": score, "metric": self.recipe.validation.metric})
         self.task.learn()
         wrong = self.caption_guard.check(report) if self.scst is not None else ""
-        if score > self.best and not self.caption_guard.failed:
+        if score > self.best and not self.caption_guard.state.failed:
             self.best, self.best_report = score, report
             trained = self.update.trained(averaged=True)
             self.processes.on_main(
@@ -286,10 +287,10 @@ class Trainer:
     def save_last(self) -> None:
         """Write a checkpoint to resume from."""
         tensors, facts = self.update.state()
-        facts |= {"step": self.step, "best": self.best, "seconds": self._seconds(), "guard": self.guard.state()}
-        facts |= {"validation_due": self.due}
+        facts |= {"step": self.step, "best": self.best, "seconds": self._seconds()}
+        facts |= {"validation_due": self.due, "guard": self.guard.state.model_dump()}
         if self.scst is not None:
-            facts |= {"caption_guard": self.caption_guard.state(), "watch": self.samples.state()}
+            facts |= {"caption_guard": self.caption_guard.state.model_dump(), "watch": self.samples.state.model_dump()}
             facts |= {"ended": self.ended, "best_report": self.best_report}
         trained = self.update.trained(averaged=False)
 
@@ -310,10 +311,10 @@ class Trainer:
         self.step, self.best, self.seconds_before = facts.step, facts.best, facts.seconds
         self.due = facts.validation_due
         if facts.guard is not None:
-            self.guard.restore(facts.guard.model_dump())
+            self.guard.state = facts.guard
         if self.scst is not None and facts.caption_guard is not None and facts.watch is not None:
-            self.caption_guard.restore(facts.caption_guard.model_dump())
-            self.samples.restore(facts.watch.model_dump())
+            self.caption_guard.state = facts.caption_guard
+            self.samples.state = facts.watch
             self.ended, self.best_report = facts.ended, facts.best_report
         return self.step
 

@@ -123,7 +123,7 @@ def process_memory(
 
 
 def _gathered(task: CaptionTask, cached: bool) -> int:
-    """Of fsdp: the root's parameters, and two layers, one that runs and one that is fetched ahead."""
+    """Return the bytes that fsdp gathers: the root, and two layers, one that runs and one that is fetched ahead."""
     units = sharded_units(task, cached)
     apart = {id(p) for unit in units for p in unit.parameters()}
     if cached:
@@ -158,7 +158,7 @@ def activation_bytes(recipe: Recipe, task: CaptionTask, captions: Captions, *, c
 
 
 def _language_layers(shape: Any, layers: int, tokens: int, seen: int, b: int, *, gpu: bool, recompute: bool) -> int:
-    """Of frozen layers of Llama's kind (RMSNorm, gated) or OPT's (LayerNorm, ReLU).
+    """Return activation bytes of frozen layers of Llama's kind (RMSNorm, gated) or OPT's (LayerNorm, ReLU).
 
     Args:
         shape: transformers' configuration.
@@ -181,7 +181,10 @@ def _language_layers(shape: Any, layers: int, tokens: int, seen: int, b: int, *,
 
 
 def _connector(recipe: Recipe, passes: int, b: int) -> int:
-    """Of a trained TomeFormer and both projections, under autocast: norms see float32, matrices keep what they see."""
+    """Return activation bytes of a trained TomeFormer and both projections, under autocast.
+
+    Norms see float32, matrices keep what they see.
+    """
     config, visual = recipe.model.connector, recipe.model.vision
     W, F, H, n = config.width, config.intermediate, config.heads, visual.tokens
     total = n * (4 + b) * visual.width
@@ -193,7 +196,7 @@ def _connector(recipe: Recipe, passes: int, b: int) -> int:
 
 
 def _tower(vision: Any, frames: int, b: int, *, recompute: bool) -> int:
-    """Of a frozen ViT with trained temporal modules in all its blocks; nothing where none are inside."""
+    """Return activation bytes of a frozen ViT with trained temporal modules in all its blocks; 0 where none are."""
     if not vision.blocks:
         return 0
     W, N, temporal = vision.config.width, vision.config.tokens, vision.blocks[0]

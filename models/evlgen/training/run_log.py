@@ -8,16 +8,11 @@ changed. What a run came to is read from it: which step was best, and what it is
 from __future__ import annotations
 
 import json
-import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evlgen.errors import UsageError
-from evlgen.system.cpus import usable_cpus
 from evlgen.system.files import os_errors, write_text
 from evlgen.system.jsons import parse_json
 
@@ -88,35 +83,6 @@ def _is_record(line: str) -> bool:
 
 def _steps_done(record: dict[str, Any]) -> int:
     return int(record["step"]) + (0 if {"validation", "start", "warning"} & record.keys() else 1)
-
-
-def machine_facts(device: torch.device) -> dict[str, Any]:
-    """What a figure of speed or memory depends on."""
-    facts: dict[str, Any] = {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": usable_cpus(),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-    }
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        facts |= {"gpu": properties.name, "gpu_bytes": properties.total_memory}
-    return facts
-
-
-def memory_bytes(device: torch.device) -> dict[str, int]:
-    """Largest resident memory of this process so far, and on a GPU the largest allocation."""
-    used: dict[str, int] = {}
-    if sys.platform != "win32":
-        import resource
-
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        used["memory_bytes"] = largest if sys.platform == "darwin" else largest * 1024
-    if device.type == "cuda":
-        used["gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    return used
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class StepPlan:
 
 
 def micro_batches_of_a_step(recipe: Recipe, processes: int) -> int:
-    """Of all processes together.
+    """Return how many micro-batches all processes together make of an optimizer step.
 
     Raises:
         UsageError: a step has fewer items.

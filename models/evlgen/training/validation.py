@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from evlgen.data.batches import CaptionSource, plain_features
 from evlgen.modeling.packing import with_prompts
 from evlgen.modeling.tags import Tag
-from evlgen.recipes.schema import ValidationConfig
+from evlgen.recipes.schema import ValidationConfig, decoding_of
 from evlgen.training.callbacks import StoppedError
 from evlgen.training.processes import Processes
 from evlgen.training.task import CaptionTask
@@ -188,11 +188,7 @@ class Validator:
                 torch.stack([prompts[i] for i in chosen]),
                 tags=[tags[i] for i in chosen],
                 prompt=[source.items[i].prompt for i in chosen],
-                num_beams=self.config.beams,
-                repetition_penalty=self.config.repetition_penalty,
-                max_new_tokens=self.config.max_new_tokens,
-                min_new_tokens=self.config.min_new_tokens,
-                length_penalty=self.config.length_penalty,
+                **decoding_of(self.config),
             )
             texts += generated.texts
             self._advance(len(chosen))

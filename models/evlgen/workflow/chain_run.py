@@ -24,7 +24,7 @@ from evlgen.system.files import write_text
 from evlgen.training.launch import joined
 from evlgen.training.run_folder import RECIPE_FILE, alone_in, may_go_on
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
-from evlgen.workflow.preflight import check_chain_inputs
+from evlgen.workflow.needs import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord
 from evlgen.workflow.steps import BEST, PREDICTIONS, ChainTools, Outcome, Place, run_step
 
@@ -131,7 +131,7 @@ def run_chain(
 
 
 def training_runs(chain: Chain, folder: Path) -> dict[str, tuple[Recipe, Path]]:
-    """Of every train step of a chain in `folder`: its recipe, with where it starts, and its folder."""
+    """Return name of every train step of a chain in `folder` -> its recipe, with where it starts, and its folder."""
     runs: dict[str, tuple[Recipe, Path]] = {}
     for step in chain.steps:
         recipe = _recipe_of(step, chain, folder)

@@ -24,7 +24,7 @@ from evlgen.workflow.state import StepRecord
 from evlgen.workflow.steps import prediction_of
 
 HASHED_BYTES = 256 << 20
-"""Of larger files size and time are taken instead of the content."""
+"""Files that are larger count by size and time instead of their content."""
 
 _OF_THE_RUN = {
     "train": {
@@ -104,7 +104,9 @@ def _wanted(settings: dict[str, Any], key: str) -> Any:
 
 
 def file_facts(path: Path) -> Any:
-    """Of captions the content (64 bits), or size and time where large; of an archive its size; of a folder nothing."""
+    """Return what stands for a file: the hash of captions (64 bits), or size and time where large; an archive's size;
+    of a folder "folder".
+    """
     if path.is_dir():
         return "folder"
     size, time = _stamp(path)

@@ -1,6 +1,7 @@
 """What a recipe or a chain needs from outside: which part is there, where each missing one comes from, what to type.
 
-All of it is said at once, before anything is loaded: variables that are not set, data, the model to start from.
+All of it is said at once, before anything is loaded: variables that are not set, data, the model to start from. A chain
+looks for everything once more before its first step, and then also for what no command brings.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from evlgen.captioning.discover import find_videos
-from evlgen.captioning.prediction import find_data
+from evlgen.captioning.evaluation_sets import QuestionSet
+from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.datasets.registry import find_set
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.recipes import Chain, DataSource, Recipe, expand_path, recipe_names
-from evlgen.recipes.chain import CaptionStep, EvalStep, TrainStep
+from evlgen.recipes import Chain, DataSource, Recipe, expand_path, expand_variables, recipe_names
+from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
+from evlgen.training.trackers import check_trackers
 from evlgen.weights.named_models import find_checkpoint
 from evlgen.workflow.steps import prediction_of
 
@@ -48,38 +51,83 @@ class Need:
     commands: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Something from outside before it was looked for.
+
+    Attributes:
+        what: in a few words; empty: only a chain looks for it, and no command brings it.
+        look: raises an `EvlgenError` where it is not there.
+        commands: what brings it, in order.
+        step: the step of a chain that needs it.
+    """
+
+    what: str
+    look: Callable[[], object]
+    commands: tuple[str, ...] = ()
+    step: str = ""
+
+
 def needs_of(recipe: Recipe | Chain) -> list[Need]:
     """Everything that a recipe, or a chain of steps, needs from outside, variables first."""
-    found = _of_chain(recipe) if isinstance(recipe, Chain) else _of_recipe(recipe)
+    found = [_tried(one) for one in _wanted(recipe) if one.what]
     named = [_variable(name) for name in _variables(need.what for need in found)]
     return list(dict.fromkeys([*named, *found]))
 
 
-def _of_recipe(recipe: Recipe, *, starts: bool = True) -> list[Need]:
+def check_chain_inputs(chain: Chain) -> None:
+    """Look for the files, models and packages that steps name and no earlier step makes: hours may lie between.
+
+    Raises:
+        UsageError: everything that is missing, in one message.
+    """
+    wrong: dict[str, list[str]] = {}
+    for wanted in _wanted(chain):
+        try:
+            wanted.look()
+        except EvlgenError as error:
+            wrong.setdefault(str(error), []).append(wanted.step)
+    if wrong:
+        said = [f"{', '.join(dict.fromkeys(steps))}: {text}" for text, steps in wrong.items()]
+        raise UsageError(f"{chain.name}: {'; '.join(said)}")
+
+
+def _wanted(recipe: Recipe | Chain) -> Iterator[_Wanted]:
+    """What a recipe needs, or the steps of a chain that no earlier step makes."""
+    if isinstance(recipe, Recipe):
+        yield from _of_recipe(recipe, starts=True)
+        return
+    for step in recipe.steps:
+        for wanted in _of_step(step, recipe):
+            yield replace(wanted, step=step.name)
+
+
+def _of_recipe(recipe: Recipe, *, starts: bool) -> Iterator[_Wanted]:
     """What a training recipe needs; without `starts` the model to start from is another's business."""
-    found = [_data(source, recipe) for source in (*recipe.data.train, *recipe.data.validation)]
+    for source in (*recipe.data.train, *recipe.data.validation):
+        yield _data(source, recipe)
     if starts and recipe.train.start_from is not None:
-        found.append(_start("the model to start from", recipe.train.start_from))
-    return found
+        start = recipe.train.start_from
+        yield _start("the model to start from", start, lambda: find_checkpoint(str(expand_path(start))))
 
 
-def _of_chain(chain: Chain) -> list[Need]:
-    """What the steps of a chain need that no earlier step makes."""
-    names = {step.name for step in chain.steps}
-    found: list[Need] = []
-    for step in chain.steps:
-        if (recipe := chain.recipes.get(step.name)) is not None:
-            found += _of_recipe(recipe, starts=isinstance(step, TrainStep) and step.start_from is None)
-        if isinstance(step, EvalStep):
-            what = f"{step.dataset}{f', split {step.split}' if step.split else ''}, to score on"
-            found.append(_tried(what, partial(_set, step), ()))
-        if isinstance(step, CaptionStep):
-            for videos in step.videos:
-                commands = ("evlgen data samples --out samples",) if videos == "samples" else ()
-                found.append(_tried(f"videos to caption, {videos}", partial(_videos, videos), commands))
-        if isinstance(step, EvalStep | CaptionStep) and step.model not in names:
-            found.append(_start("the model", step.model))
-    return found
+def _of_step(step: AnyStep, chain: Chain) -> Iterator[_Wanted]:
+    if (recipe := chain.recipes.get(step.name)) is not None:
+        yield from _of_recipe(recipe, starts=isinstance(step, TrainStep) and step.start_from is None)
+        if isinstance(step, TrainStep):
+            yield _Wanted("", partial(check_trackers, recipe))
+    if isinstance(step, EvalStep):
+        what = f"{step.dataset}{f', split {step.split}' if step.split else ''}, to score on"
+        yield _Wanted(what, partial(_evaluation, step))
+    if isinstance(step, CompareStep):
+        of = next(one for one in chain.steps if isinstance(one, EvalStep) and one.name == step.a)
+        yield _Wanted("", partial(_captions_only, of))
+    if isinstance(step, CaptionStep):
+        for videos in step.videos:
+            commands = ("evlgen data samples --out samples",) if videos == "samples" else ()
+            yield _Wanted(f"videos to caption, {videos}", partial(_videos, videos), commands)
+    if isinstance(step, EvalStep | CaptionStep) and step.model not in {one.name for one in chain.steps}:
+        yield _start("the model", step.model, lambda: find_checkpoint(expand_variables(step.model)))
 
 
 def check_needs(recipe: Recipe | Chain, called: str) -> list[Need]:
@@ -134,44 +182,56 @@ def _variable(name: str) -> Need:
     return Need(what, "not set", (f"export {name}=FOLDER",))
 
 
-def _set(step: EvalStep) -> None:
-    find_data(prediction_of(step))
+def _evaluation(step: EvalStep) -> None:
+    asked = prediction_of(step)
+    caption_request(asked, find_data(asked))
+
+
+def _captions_only(step: EvalStep) -> None:
+    try:
+        data = find_data(prediction_of(step))
+    except EvlgenError:  # which the eval step says of itself
+        return
+    if isinstance(data, QuestionSet):
+        raise UsageError(f"{step.name} answers the questions of {data.title}", "compare takes steps of captions")
 
 
 def _videos(text: str) -> None:
     find_videos([str(expand_path(text))])
 
 
-def _data(source: DataSource, recipe: Recipe) -> Need:
+def _data(source: DataSource, recipe: Recipe) -> _Wanted:
     if source.dataset is not None:
         title = find_set(source.dataset).title
         command = f'evlgen data check {source.dataset} --root "{source.root}"'
-        return _tried(f"{title}, split {source.split}, in {source.root}", partial(resolve_source, source), (command,))
+        return _Wanted(f"{title}, split {source.split}, in {source.root}", partial(resolve_source, source), (command,))
     if source.shards:
-        return _tried(f"shards {source.shards}", partial(open_reader, source, recipe.data), ())
-    return _tried(f"captions {source.captions} and their files in {source.media}", partial(_files, source), ())
+        return _Wanted(f"shards {source.shards}", partial(open_reader, source, recipe.data))
+    return _Wanted(f"captions {source.captions} and their files in {source.media}", partial(_files, source))
 
 
 def _files(source: DataSource) -> None:
-    for path in (expand_path(source.captions), expand_path(source.media)):
-        if not path.exists():
-            raise UsageError(f"{path} does not exist")
+    missing = [str(path) for path in map(expand_path, (source.captions, source.media)) if not path.exists()]
+    if missing:
+        verb = "does" if len(missing) == 1 else "do"
+        raise UsageError(f"{' and '.join(missing)} {verb} not exist", "check data.* in the recipe")
 
 
-def _start(what: str, start: str) -> Need:
+def _start(what: str, start: str, look: Callable[[], object]) -> _Wanted:
     made = re.fullmatch(r"runs/([a-z0-9.-]+)/best/?", start)
     commands: tuple[str, ...] = ()
     if made and made[1] in recipe_names():
         commands = (f"evlgen train --recipe {made[1]}",)
     elif start == "${EVLGEN_START}":
         commands = ("evlgen models convert FILE --to FOLDER   # or evlgen train --recipe pretrain-opt2.7b",)
-    return _tried(f"{what}, {start}", lambda: find_checkpoint(str(expand_path(start))), commands)
+    return _Wanted(f"{what}, {start}", look, commands)
 
 
-def _tried(what: str, look: Callable[[], object], commands: tuple[str, ...]) -> Need:
+def _tried(wanted: _Wanted) -> Need:
     try:
-        look()
+        wanted.look()
     except EvlgenError as error:
-        unset = [name for name in _variables([what]) if name not in os.environ]
-        return Need(what, f"{_UNKNOWN} {', '.join(unset)}" if unset else error.what, commands)
-    return Need(what)
+        unset = [name for name in _variables([wanted.what]) if name not in os.environ]
+        problem = f"{_UNKNOWN} {', '.join(unset)}" if unset else error.what
+        return Need(wanted.what, problem, wanted.commands)
+    return Need(wanted.what)

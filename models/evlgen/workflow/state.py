@@ -50,12 +50,12 @@ class StepRecord:
 
     @property
     def fingerprint(self) -> str:
-        """Of the settings and of what they depend on: with an equal one the result would be made again as it is."""
+        """Hash of the settings and of what they depend on: an equal one would make the same result again."""
         return fingerprint(self.settings, self.dependencies)
 
     @property
     def digest(self) -> str:
-        """Of what the step produced."""
+        """Hash of what the step produced."""
         return hash_of(self.files)
 
 

@@ -31,6 +31,7 @@ from evlgen.recipes.chain import (
     PrepareStep,
     TrainStep,
 )
+from evlgen.recipes.schema import decoding_of
 from evlgen.system.jsons import write_json
 from evlgen.system.progress import ProgressCallback
 from evlgen.training.run_log import RunLog
@@ -39,8 +40,6 @@ from evlgen.weights.named_models import WEIGHTS_FILE
 BEST = "best"
 PREDICTIONS = "predictions.jsonl"
 ANSWERS = "answers.json"
-DECODING = ("num_beams", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty")
-"""Keys of an eval step that are decoding options."""
 
 _SHOWN = 3
 
@@ -238,7 +237,7 @@ def prediction_of(
         results=folder / ANSWERS,
         prompt=step.prompt,
         normalise_questions=step.normalise_questions,
-        decoding={name: getattr(step, name) for name in DECODING},
+        decoding=decoding_of(step),
         device=device,
     )
 
@@ -249,7 +248,7 @@ def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | No
         sources=[str(expand_path(text)) for text in step.videos],
         out=out,
         model=place.model,
-        decoding=DecodingOptions(num_beams=step.num_beams),
+        decoding=DecodingOptions(**decoding_of(step)),
         frames=step.frames,
         device=tools.device,
     )
