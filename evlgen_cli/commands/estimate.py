@@ -1,6 +1,5 @@
 """What `evlgen train --estimate` shows: memory by part as a table, then parameters, disk and time in a line each."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evlgen_cli.console import download_progress, out, print_json, table
@@ -12,8 +11,8 @@ if TYPE_CHECKING:
     from evlgen.training.memory import ProcessMemory
 
 HELP = (
-    "Only say what memory and disk a run would take, and its time: by the log in --out, or by one step with random "
-    "weights where the model fits here. Memory is that of one training step; left out are temporaries, the CUDA "
+    "Only say what memory and disk a run would take, and its time: by one step with random weights where the "
+    "model fits here. Memory is that of one training step; left out are temporaries, the CUDA "
     "context, children that decode frames, captions that validation and self-critical training generate, and feature "
     "pages that the system caches. So it is a lower bound: a run on a CPU held 1.9 times as much at its end."
 )
@@ -24,14 +23,11 @@ _PARTS = {
 }  # fmt: skip
 
 
-def show_estimate(
-    loaded: "Recipe | Chain", folder: Path, device: str, processes: int | None, gpu: str | None, as_json: bool
-) -> None:
+def show_estimate(loaded: "Recipe | Chain", device: str, processes: int | None, gpu: str | None, as_json: bool) -> None:
     """Estimate a recipe, or every training step of a chain, and print it.
 
     Args:
         loaded: a valid one.
-        folder: of the run or chain; its logs give the time.
         device: of the run.
         processes: of which ddp and fsdp are shown; None: as many as there are GPUs, at least 2.
         gpu: name of a GPU that the run would be on; None: `device`.
@@ -43,21 +39,19 @@ def show_estimate(
 
     if not isinstance(loaded, Chain):
         with download_progress() as report:
-            estimate = estimate_run(loaded, folder=folder, device=device, processes=processes, gpu=gpu, report=report)
+            estimate = estimate_run(loaded, device=device, processes=processes, gpu=gpu, report=report)
         if as_json:
             print_json(estimate.as_dict())
         else:
             _show(estimate.recipe, estimate)
         return
-    from evlgen.workflow import training_runs
-
-    runs = training_runs(loaded, folder)
+    runs = {step.name: loaded.recipes[step.name] for step in loaded.steps if step.kind == "train"}
     if not runs:
         raise UsageError(f"the chain {loaded.name} has no train step", "there is nothing to estimate")
     steps = {}
-    for name, (recipe, place) in runs.items():
+    for name, recipe in runs.items():
         with download_progress() as report:
-            steps[name] = estimate_run(recipe, folder=place, device=device, processes=processes, gpu=gpu, report=report)
+            steps[name] = estimate_run(recipe, device=device, processes=processes, gpu=gpu, report=report)
         if not as_json:
             _show(f"step {name}: {recipe.name}", steps[name])
     if as_json:

@@ -75,7 +75,7 @@ def train(
     )
 
     if estimate:
-        show_estimate(loaded, folder, device, processes, gpu, as_json)
+        show_estimate(loaded, device, processes, gpu, as_json)
         return
     if not resume and os.environ.get("RANK", "0") == "0":
         _say_what_is_missing(loaded, recipe or loaded.name)

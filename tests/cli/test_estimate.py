@@ -90,24 +90,6 @@ def test_a_chain_is_estimated_step_by_step(recipe_file: Path) -> None:
     assert refused.stderr == "error: the chain none has no train step (there is nothing to estimate)\n"
 
 
-@pytest.mark.slow
-def test_the_time_of_a_chain_that_was_run(recipe_file: Path) -> None:
-    """The second step starts from the first one's checkpoint, and its log is still known as that of its recipe."""
-    steps = [
-        {"name": "first", "kind": "train", "recipe": "tiny.yaml"},
-        {"name": "more", "kind": "train", "recipe": "tiny.yaml", "start_from": "first"},
-    ]
-    chain = recipe_file.parent / "chain.yaml"
-    chain.write_text(yaml.safe_dump({"name": "both", "summary": "a test", "chain": steps}))
-    folder = recipe_file.parent / "run"
-    done = runner.invoke(app, ["train", "--recipe", str(chain), "--out", str(folder), "--device", "cpu"])
-    assert done.exit_code == Exit.OK, done.stderr
-    made = json.loads(runner.invoke(app, estimate(chain, "--json")).stdout)["steps"]
-    for name in ("first", "more"):
-        assert made[name]["measured"] == f"12 lines of {folder / name / 'log.jsonl'}, processes: 1"
-        assert made[name]["seconds"] > 0
-
-
 def test_the_help_says_what_is_left_out() -> None:
     shown = " ".join(runner.invoke(app, ["train", "--help"]).stdout.replace("│", " ").split())
     assert "left out are temporaries" in HELP

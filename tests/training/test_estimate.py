@@ -12,12 +12,11 @@ import torch
 from evlgen.configuration import LanguageConfig
 from evlgen.data.store import ROWS
 from evlgen.errors import UsageError
-from evlgen.modeling.hardware import machine_facts
 from evlgen.modeling.model import EVLGenForConditionalGeneration
 from evlgen.recipes import Recipe
 from evlgen.training import estimate as estimating
 from evlgen.training import train
-from evlgen.training.estimate import RunEstimate, estimate_run, measure_step, measured_seconds
+from evlgen.training.estimate import RunEstimate, estimate_run, measure_step
 from evlgen.training.loop import Trainer
 from evlgen.training.memory import activation_bytes
 from evlgen.training.optimizer import Update, choose_trained
@@ -39,11 +38,11 @@ def recipe_of(pictures: Path, tower: str, **sections: dict[str, Any]) -> Recipe:
     return recipe.model_copy(update={"model": TOWERS[tower]})
 
 
-def counted(recipe: Recipe, folder: Path, **options: Any) -> RunEstimate:
+def counted(recipe: Recipe, **options: Any) -> RunEstimate:
     """An estimate without a measured step, on the CPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimating, "_not_tried", lambda *_: "a test counts only")
-        return estimate_run(recipe, folder=folder / "none", device="cpu", **options)
+        return estimate_run(recipe, device="cpu", **options)
 
 
 def held_by(trainer: Trainer) -> dict[str, int]:
@@ -79,7 +78,7 @@ def test_parts_are_those_of_a_real_run(
     recipe = recipe_of(
         pictures, tower, train={"ema_decay": 0.9}, data={"visual": visual}, vocabulary={"steps": 0, "weight": 0.0}
     )
-    estimate = counted(recipe, pictures)
+    estimate = counted(recipe)
     held: dict[str, int] = {}
     step = Trainer._step
 
@@ -95,9 +94,7 @@ def test_parts_are_those_of_a_real_run(
 
 
 def test_micro_batches_of_accumulation_are_smaller(pictures: Path) -> None:
-    whole, halves = (
-        counted(recipe_of(pictures, "cnn", train={"accumulation_steps": n}), pictures).memory[0] for n in (1, 2)
-    )
+    whole, halves = (counted(recipe_of(pictures, "cnn", train={"accumulation_steps": n})).memory[0] for n in (1, 2))
     assert (whole.items, halves.items) == (4, 2)
     assert halves.activations < whole.activations
 
@@ -158,7 +155,7 @@ def test_activations_are_what_autograd_keeps(pictures: Path, tower: str, llm: di
 @pytest.mark.slow
 def test_features_on_disk_are_those_of_a_real_run(pictures: Path) -> None:
     recipe = recipe_of(pictures, "cnn-temporal")
-    estimated = counted(recipe, pictures)
+    estimated = counted(recipe)
     train(recipe, folder=pictures / "run", device="cpu")
     sizes = [file.stat().st_size for file in (pictures / "cache").rglob(ROWS)]
     assert len(sizes) == 2
@@ -184,7 +181,7 @@ def test_shards_are_those_of_two_real_processes(pictures: Path) -> None:
     """A tower whose features are cached stays whole in each; rows of odd count are not halved, so sums are compared."""
     off = {"steps": 0, "weight": 0.0}  # a few words' embeddings, which are not counted
     recipe = recipe_of(pictures, "cnn-temporal", train={"sharding": "fsdp"}, vocabulary=off)
-    estimated = counted(recipe, pictures, processes=2).memory[2]
+    estimated = counted(recipe, processes=2).memory[2]
     assert (estimated.sharding, estimated.processes) == ("fsdp", 2)
     real = workers.together(2, shards_of, recipe, pictures / "run")
     for part in ("frozen", "trained"):
@@ -234,17 +231,17 @@ def middle_sized(pictures: Path, **train: Any) -> Recipe:
 def test_total_is_the_growth_of_resident_memory(pictures: Path) -> None:
     """What is left out (temporaries and the allocator's losses) is less than a half; libraries are warm."""
     recipe = middle_sized(pictures)
-    estimated = counted(recipe, pictures).memory[0]
+    estimated = counted(recipe).memory[0]
     (grown,) = workers.together(1, resident_growth, recipe, recipe_of(pictures, "cnn"), pictures / "run")
     assert 0.95 * estimated.total < grown < 1.5 * estimated.total
 
 
 def test_processes_that_a_step_is_too_small_for(pictures: Path) -> None:
     recipe = recipe_of(pictures, "cnn", data={"items_per_step": 1}, vocabulary={"steps": 0, "weight": 0.1})
-    shown = counted(recipe, pictures).memory
+    shown = counted(recipe).memory
     assert [one.sharding for one in shown] == ["none"]
     with pytest.raises(UsageError, match=r"data.items_per_step 1 cannot be cut into 3 micro-batches \(3 processes x"):
-        estimate_run(recipe, folder=pictures / "none", device="cpu", processes=3)
+        estimate_run(recipe, device="cpu", processes=3)
 
 
 def test_a_step_is_measured_with_random_weights(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +257,7 @@ def test_a_step_is_measured_with_random_weights(pictures: Path, monkeypatch: pyt
         backward(update, loss)
 
     monkeypatch.setattr(Update, "backward", watched)
-    estimate = estimate_run(recipe, folder=pictures / "none", device="cpu")
+    estimate = estimate_run(recipe, device="cpu")
     assert len(losses) == 2 * 2, "two steps of two micro-batches"
     assert losses[0] + losses[1] == pytest.approx(torch.tensor(256.0).log().item(), rel=0.2), "nats a token"
     assert estimate.step is not None
@@ -278,42 +275,11 @@ def test_pixels_go_through_the_tower_of_a_measured_step(pictures: Path) -> None:
 def test_what_is_not_tried_says_why(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_of(pictures, "cnn")
     monkeypatch.setattr(estimating, "MOST_PARAMETERS_ON_A_CPU", 1000)
-    large = estimate_run(recipe, folder=pictures / "none", device="cpu")
+    large = estimate_run(recipe, device="cpu")
     assert (large.step, large.seconds) == (None, None)
-    assert large.measured.endswith("; a step of 0.0 billion parameters is not tried on a CPU")
+    assert large.measured.endswith("a step of 0.0 billion parameters is not tried on a CPU")
     monkeypatch.setattr(estimating, "room_of", lambda *_: ("this machine", 10))
-    small = estimate_run(recipe, folder=pictures / "none", device="cpu")
-    assert small.measured.endswith("; a step is not tried where it does not fit")
-    named = estimate_run(recipe, folder=pictures / "none", gpu="t4-16gb")
+    small = estimate_run(recipe, device="cpu")
+    assert small.measured.endswith("a step is not tried where it does not fit")
+    named = estimate_run(recipe, gpu="t4-16gb")
     assert (named.step, named.measured) == (None, "nothing is measured on t4-16gb")
-
-
-def test_time_is_that_of_the_log(pictures: Path) -> None:
-    """4 vocabulary steps of 4 items at 2 items/s and 8 caption steps of 4 at a median of 8/s: 8 s and 4 s."""
-    recipe, folder = recipe_of(pictures, "cnn"), pictures / "run"
-    folder.mkdir()
-    (folder / "recipe.json").write_text(recipe.model_dump_json())
-    start = {**machine_facts(torch.device("cpu")), "processes": 1}
-    rates = [2, 2, 8, 1, 9]
-    rows = [{"step": 0, "start": start}, *({"step": 2 * n, "items_per_second": r} for n, r in enumerate(rates))]
-    write_log(folder, rows)
-    expected = pytest.approx(12.0), f"5 lines of {folder / 'log.jsonl'}, processes: 1"
-    assert measured_seconds(recipe, folder, torch.device("cpu")) == expected
-    write_log(folder, rows[:3])
-    assert said(recipe, folder) == f"no caption step is logged in {folder}"
-    write_log(folder, [{"step": 0, "start": {**start, "cores": 999}}, *rows[1:]])
-    assert said(recipe, folder) == f"the log in {folder} is of another machine or device"
-    longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 9})})
-    assert said(longer, folder) == f"no steps of this recipe are logged in {folder}"
-    assert said(recipe, pictures / "none") == f"no steps of this recipe are logged in {pictures / 'none'}"
-
-
-def write_log(folder: Path, rows: list[Any]) -> None:
-    torn = '{"step": 1'
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + torn)
-
-
-def said(recipe: Recipe, folder: Path) -> str:
-    seconds, why = measured_seconds(recipe, folder, torch.device("cpu"))
-    assert seconds is None
-    return why

@@ -1,14 +1,12 @@
 """What a run will take, before it is started: memory of each process, features on disk, and time where it was measured.
 
 Parameters, gradients and optimizer state are counted, activations reckoned (memory.py). A model that this machine can
-hold is then built with random weights, and one step of it is measured, its memory and its time. Where the log of a run
-of this recipe on this machine is at hand, time comes from that. Nothing is guessed.
+hold is then built with random weights, and one step of it is measured, its memory and its time. Nothing is guessed.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,7 +23,6 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import (
     device_seconds,
     keep_large_allocations,
-    machine_facts,
     memory_bytes,
     pick_device,
     pick_dtype,
@@ -34,8 +31,6 @@ from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
 from evlgen.training.optimizer import Update, choose_trained
-from evlgen.training.run_folder import may_go_on
-from evlgen.training.run_log import RunLog
 from evlgen.training.steps import micro_batches_of_a_step
 from evlgen.training.task import CaptionTask, MicroBatch
 
@@ -99,7 +94,6 @@ class RunEstimate:
 def estimate_run(
     recipe: Recipe,
     *,
-    folder: Path,
     device: str = "auto",
     processes: int | None = None,
     gpu: str | None = None,
@@ -109,7 +103,6 @@ def estimate_run(
 
     Args:
         recipe: a valid one of one training run.
-        folder: of the run; a log in it gives the time.
         device: "auto" or a torch device.
         processes: of which ddp and fsdp are estimated; None: as many as there are GPUs, at least 2, and left out
             where a step is too small for them.
@@ -138,15 +131,11 @@ def estimate_run(
         for sharding, count in shown
     )  # fmt: skip
     verdicts = fits(memory, room, (libraries or 0) if place.type == "cpu" else 0, shared=place.type == "cpu")
-    seconds, measured = (None, f"nothing is measured on {gpu}") if gpu else measured_seconds(recipe, folder, place)
+    measured = f"nothing is measured on {gpu}" if gpu else _not_tried(recipe, task, place, verdicts)
     step = None
-    if why := "" if gpu else _not_tried(recipe, task, place, verdicts):
-        measured += f"; {why}" if seconds is None else ""
-    elif gpu is None:
+    if not measured:
         step = measure_step(recipe, captions, place, dtype, cached=cached, report=report)
-        if seconds is None:
-            seconds = step.seconds * recipe.train.steps
-            measured = "one step with random weights" + (", vocabulary steps left out" * bool(recipe.vocabulary.steps))
+        measured = "one step with random weights" + (", vocabulary steps left out" * bool(recipe.vocabulary.steps))
     row_bytes = task.model.config.vision.tokens * task.model.vision.feature_width * FEATURE_BYTES
     return RunEstimate(
         recipe=recipe.name,
@@ -159,7 +148,7 @@ def estimate_run(
         feature_bytes=0 if not cached else None if missing else _feature_rows(recipe, sources) * row_bytes,
         captions=said,
         step=step,
-        seconds=seconds,
+        seconds=None if step is None else step.seconds * recipe.train.steps,
         measured=measured,
         fits=tuple(verdicts),
     )
@@ -297,38 +286,6 @@ def measure_step(
         seconds = device_seconds(place) - started
     used = memory_bytes(place)
     return MeasuredStep(seconds, used.get("gpu_memory_bytes", used.get("memory_bytes", 0)))
-
-
-def measured_seconds(recipe: Recipe, folder: Path, place: torch.device) -> tuple[float | None, str]:
-    """Seconds of all optimizer steps, by the log of the run in a folder; and where that comes from, or why not.
-
-    Args:
-        recipe: of the run; a log of another one says nothing.
-        folder: of the run.
-        place: the device; a log of another one or of another machine says nothing.
-    """
-    rows = RunLog(folder).records()
-    if not rows or not may_go_on(recipe, folder):
-        return None, f"no steps of this recipe are logged in {folder}"
-    started: dict[str, Any] = next((row["start"] for row in reversed(rows) if "start" in row), {})
-    here = machine_facts(place)
-    if any(started.get(key) != here.get(key) for key in _MACHINE):
-        return None, f"the log in {folder} is of another machine or device"
-    first = recipe.vocabulary.steps
-    seconds, lines = 0.0, 0
-    for name, steps, items in (
-        ("vocabulary", range(first), recipe.vocabulary.items_per_step),
-        ("caption", range(first, first + recipe.train.steps), recipe.data.items_per_step),
-    ):
-        rates = [row["items_per_second"] for row in rows if "items_per_second" in row and row["step"] in steps]
-        if steps and not rates:
-            return None, f"no {name} step is logged in {folder}"
-        seconds += len(steps) * items / statistics.median(rates) if steps else 0.0
-        lines += len(rates)
-    return seconds, f"{lines} lines of {RunLog(folder).path}, processes: {started.get('processes', 1)}"
-
-
-_MACHINE = ("system", "cores", "device", "gpu")
 
 
 def _resident_bytes() -> int | None:

@@ -4,7 +4,7 @@
 depends on; steps.py, what each kind of step does.
 """
 
-from evlgen.workflow.chain_run import ChainResult, StepEvent, StepReport, run_chain, training_runs
+from evlgen.workflow.chain_run import ChainResult, StepEvent, StepReport, run_chain
 from evlgen.workflow.needs import check_chain_inputs
 from evlgen.workflow.state import STATE_FILE, ChainState, StepRecord, kept_overrides
 from evlgen.workflow.steps import ChainTools
@@ -20,5 +20,4 @@ __all__ = [
     "check_chain_inputs",
     "kept_overrides",
     "run_chain",
-    "training_runs",
 ]

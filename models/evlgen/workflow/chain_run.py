@@ -130,16 +130,6 @@ def run_chain(
         return ChainResult(folder, tuple(reports), False)
 
 
-def training_runs(chain: Chain, folder: Path) -> dict[str, tuple[Recipe, Path]]:
-    """Return name of every train step of a chain in `folder` -> its recipe, with where it starts, and its folder."""
-    runs: dict[str, tuple[Recipe, Path]] = {}
-    for step in chain.steps:
-        recipe = _recipe_of(step, chain, folder)
-        if isinstance(step, TrainStep) and recipe is not None:
-            runs[step.name] = recipe, folder / step.name
-    return runs
-
-
 def _recipe_of(step: AnyStep, chain: Chain, folder: Path) -> Recipe | None:
     """The recipe of a step, with where it starts."""
     recipe = chain.recipes.get(step.name)
