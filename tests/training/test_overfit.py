@@ -99,8 +99,13 @@ def learn(clips: Path, folder: Path, model: dict[str, Any], *, rate: float, **tr
 
 
 def _cut_before_the_language_model(patch: pytest.MonkeyPatch) -> None:
-    made = EVLGenForConditionalGeneration.soft_prompts
-    patch.setattr(EVLGenForConditionalGeneration, "soft_prompts", lambda self, features: made(self, features).detach())
+    made = EVLGenForConditionalGeneration.look
+
+    def look(self: Any, features: Tensor) -> Any:
+        soft_prompts, tags = made(self, features)
+        return soft_prompts.detach(), tags
+
+    patch.setattr(EVLGenForConditionalGeneration, "look", look)
 
 
 def _of_another_clip(patch: pytest.MonkeyPatch) -> None:
