@@ -5,7 +5,7 @@ No torch here. Their names are those of transformers' `generate`, where it has t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -42,7 +42,8 @@ class DecodingOptions:
         do_sample: draw tokens instead of searching.
         temperature: divides the logits that samples are drawn from.
         top_p: samples are drawn from the likeliest tokens that have this probability together (arXiv 1904.09751).
-        seed: makes sampling repeatable; every item has random numbers of its own, the same in whatever batch it is.
+        seed: makes sampling repeatable: one number for the same batch, or one an item, which then does not depend on
+            the batch that it is in.
         num_samples: samples of every item beside the captions of the search, for captioners (`do_sample` replaces it).
         rerank: "none": the most likely caption is the best; "consensus": the one nearest to the others by CIDEr is.
     """
@@ -57,7 +58,7 @@ class DecodingOptions:
     do_sample: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
-    seed: int | None = None
+    seed: int | Sequence[int] | None = None
     num_samples: int = 0
     rerank: Literal["none", "consensus"] = "none"
 

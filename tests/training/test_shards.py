@@ -181,7 +181,7 @@ def test_too_many_broken_samples_end_the_run(shards: Path) -> None:
 def test_what_goes_beside_shards(shards: Path) -> None:
     with pytest.raises(UsageError, match=r"^data.visual features: pictures of shards are decoded in every step"):
         run(recipe_of(shards, data={"visual": "features"}), shards / "run")
-    estimated = estimate_run(recipe_of(shards), folder=shards / "none", gpu="t4-16gb")
+    estimated = estimate_run(recipe_of(shards), gpu="t4-16gb")
     assert estimated.captions.endswith("max_text_tokens: captions of shards are read when they are drawn")
     consensus = run(recipe_of(shards, data={"consensus": 1.0}, steps=3), shards / "run")
     assert sum("loss" in row for row in consensus) >= 3

@@ -129,8 +129,9 @@ class EVLGenCaptioner:
             found = decoded(options)
             if not options.num_samples:
                 return found
+            seeds = [0] * len(clips)  # one for each, so that samples do not depend on the clips beside them
             sampled = decoded(
-                replace(options, num_beams=1, do_sample=True, num_captions=options.num_samples, seed=options.seed or 0)
+                replace(options, num_beams=1, do_sample=True, num_captions=options.num_samples, seed=seeds)
             )
         return [
             replace(best, alternatives=(*best.alternatives, sample, *sample.alternatives))

@@ -79,7 +79,7 @@ def generate_captions(
         found, _ = sample_captions(
             language, prefix_BPW, samples=count, min_new_tokens=options.min_new_tokens,
             temperature=options.temperature, top_p=options.top_p,
-            seed=None if options.seed is None else [options.seed] * len(prefix_BPW), **common,
+            seed=options.seed, **common,
         )  # fmt: skip
     else:
         found = beam_captions(
