@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, LoraConfig
+from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language import load_language_model
 from evlgen.modeling.lean_language import LeanLanguageModel, load_lean_language
@@ -120,3 +121,29 @@ def test_texts_become_the_same_tokens(tmp_path: Path) -> None:
 def test_what_is_no_plain_llama_runs_through_transformers(llm: dict[str, Any], changes: dict[str, Any]) -> None:
     settings = transformers.AutoConfig.for_model(**{**llm, **changes}).to_dict()
     assert LlamaShape.read(settings, None) is None
+
+
+@pytest.mark.parametrize("captions_only", [False, True])
+def test_positions_keep_their_angles_in_coarse_arithmetic(tmp_path: Path, captions_only: bool) -> None:
+    config = written(tmp_path / "llm", {})
+    EVLGenForConditionalGeneration.from_config(config).save_pretrained(tmp_path / "model")
+    model = EVLGenForConditionalGeneration.from_pretrained(
+        tmp_path / "model", dtype=torch.bfloat16, captions_only=captions_only
+    )
+    (angles,) = (buffer for name, buffer in model.named_buffers() if name.endswith(".inv_freq"))
+    dim = 2 * len(angles)
+    torch.testing.assert_close(angles, 1 / 10_000 ** (torch.arange(0, dim, 2) / dim), rtol=1e-6, atol=0)
+    assert model.language.embedding_weight.dtype == torch.bfloat16
+
+
+def test_what_is_for_captions_only_is_neither_saved_nor_trained(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="needs the package peft")
+    config = written(tmp_path / "llm", {})
+    lora = {"lora": LoraConfig(rank=2, alpha=4, targets=["q_proj"])}
+    config = EVLGenConfig(**{**dict(config), "language": config.language.model_copy(update=lora)})
+    EVLGenForConditionalGeneration.from_config(config).save_pretrained(tmp_path / "model")
+    model = EVLGenForConditionalGeneration.from_pretrained(tmp_path / "model", captions_only=True)
+    with pytest.raises(UsageError, match="captions only cannot be saved"):
+        model.save_pretrained(tmp_path / "again")
+    with pytest.raises(UsageError, match="loaded for captions only"):
+        model.language.recompute_layers()

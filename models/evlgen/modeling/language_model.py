@@ -5,6 +5,7 @@ Shapes: B items, T tokens, P prefix tokens, C columns of a cache, W width, V voc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,8 +19,10 @@ from evlgen.modeling.adapters import MARK
 from evlgen.modeling.cross_attention import CrossAttention, Seen
 from evlgen.modeling.packing import PromptedIds
 
+_CAPTIONS_ONLY, _LOAD_WHOLE = "this language model was loaded for captions only", "load it without captions_only"
 
-class LanguageModel(nn.Module):
+
+class LanguageModel(nn.Module, ABC):
     """A causal language model with its tokenizer: texts to tokens, tokens to embeddings, embeddings to hidden states.
 
     Args:
@@ -47,29 +50,30 @@ class LanguageModel(nn.Module):
             self.cross_attention = CrossAttention(self.layers, width, self.config.cross_attention)
 
     @property
+    @abstractmethod
     def layers(self) -> Any:
         """Its transformer layers, a ModuleList."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def embedding_weight(self) -> Tensor:
         """Input embeddings (V, W)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def head_weight(self) -> Tensor:
         """Output embeddings (V, W)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def most_positions(self) -> int | None:
         """The most tokens that it takes; None: nobody says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_cache(self) -> Any:
         """An empty cache of keys and values for `run`; its `batch_select_indices` leaves items out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, embeddings_BTW: Tensor, bias_B1TC: Tensor | None, positions_BT: Tensor, cache: Any = None) -> Tensor:
         """Last hidden states (B, T, W), without what layers look at.
 
@@ -79,7 +83,6 @@ class LanguageModel(nn.Module):
             positions_BT: position of every token.
             cache: of `new_cache`, with the tokens before these; theirs are appended.
         """
-        raise NotImplementedError
 
     def adapters(self) -> list[nn.Parameter]:
         """Parameters of LoRA; none without it."""
@@ -87,11 +90,11 @@ class LanguageModel(nn.Module):
 
     def use_attention(self, implementation: str) -> None:
         """Choose the attention ("sdpa", "eager"), for training."""
-        raise NotImplementedError
+        raise UsageError(_CAPTIONS_ONLY, _LOAD_WHOLE)
 
     def recompute_layers(self) -> None:
         """Compute layers again in the backward pass: less memory."""
-        raise NotImplementedError
+        raise UsageError(_CAPTIONS_ONLY, _LOAD_WHOLE)
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens, except those spelled out in the text."""

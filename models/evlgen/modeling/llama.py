@@ -193,8 +193,8 @@ class LlamaDecoder(nn.Module):
         self.norm = nn.Parameter(torch.empty(shape.hidden_size))
         self.head = self.embeddings
         half = torch.arange(0, shape.head_dim, 2, device="cpu").float() / shape.head_dim
-        self.register_buffer("frequencies", 1.0 / shape.rope_theta**half, persistent=False)
-        self.frequencies: Tensor
+        self.register_buffer("inv_freq", 1.0 / shape.rope_theta**half, persistent=False)
+        self.inv_freq: Tensor
 
     @classmethod
     def read(cls, shape: LlamaShape, tensor: Callable[[str], Tensor | None], dtype: torch.dtype) -> LlamaDecoder:
@@ -231,7 +231,7 @@ class LlamaDecoder(nn.Module):
             for own, names in _NAMES.items():
                 setattr(layer, own, read(getattr(layer, own).shape, *(f"{body}.layers.{number}.{n}" for n in names)))
         half = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
-        decoder.frequencies = 1.0 / shape.rope_theta**half
+        decoder.inv_freq = 1.0 / shape.rope_theta**half
         return decoder.eval()
 
     def forward(
@@ -246,7 +246,7 @@ class LlamaDecoder(nn.Module):
             cache: keys and values of tokens before these; theirs are appended.
         """
         tokens, dtype = x_BTW.shape[1], x_BTW.dtype
-        angle = positions_BT[..., None].float() * self.frequencies
+        angle = positions_BT[..., None].float() * self.inv_freq
         cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
         if bias_B1TC is None and tokens > 1:
             bias_B1TC = torch.full(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_beside
-from evlgen.errors import WeightsError
+from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 from evlgen.modeling.language_files import language_files
@@ -216,7 +216,11 @@ class PretrainedMixin:
         )
         model.load_trained(folder / WEIGHTS_FILE, tensors=tensors)
         model.model_id = Path(str(name_or_path)).name or folder.resolve().name
+        rotary = {name: buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq")}
         model.to(device=device, dtype=dtype)
+        for name, buffer in rotary.items():  # as in training: rounded, positions would be a tenth of a radian off
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, buffer.to(device))
         model.eval().requires_grad_(False)
         done: Self = model
         return done
@@ -272,7 +276,15 @@ class PretrainedMixin:
         return {"vision": self.config.vision.source, "language": self.config.language.source}
 
     def trained_tensors(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Copies of the trained tensors on the CPU, in `dtype` or as they are."""
+        """Copies of the trained tensors on the CPU, in `dtype` or as they are.
+
+        Raises:
+            UsageError: the model was loaded for captions only, and its adapters are in its matrices.
+        """
+        if self.config.language.lora is not None and not self.language.adapters():  # type: ignore[attr-defined]
+            raise UsageError(
+                "a model that is loaded for captions only cannot be saved", "load it without captions_only"
+            )
         own = dict(self.named_parameters())  # type: ignore[attr-defined]
         names: list[str] = self.trainable_names()  # type: ignore[attr-defined]
         return {n: own[n].detach().to("cpu", dtype or own[n].dtype).contiguous().clone() for n in names}
