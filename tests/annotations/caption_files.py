@@ -63,3 +63,17 @@ def own(video: str, caption: str | None, status: Any = "ok", settings: str = "s1
         seconds=0.1,
     )
     return row.as_line().decode()
+
+
+MSR_VTT = {
+    "info": {"year": "2016"},
+    "videos": [
+        {"video_id": "video1", "split": "train", "category": 9, "id": 1},
+        {"video_id": "video0", "split": "validate", "category": 3, "id": 0},
+    ],
+    "sentences": [
+        {"video_id": "video0", "caption": "p", "sen_id": 0},
+        {"video_id": "video1", "caption": "q", "sen_id": 2},
+        {"video_id": "video0", "caption": "r", "sen_id": 1},
+    ],
+}

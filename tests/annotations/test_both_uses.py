@@ -11,7 +11,7 @@ from evlgen.data.caption_sources import read_captions
 from evlgen.errors import UsageError
 from evlgen.metrics.references import read_references
 from evlgen.recipes import DataSource
-from tests.annotations.caption_files import COCO
+from tests.annotations.caption_files import COCO, MSR_VTT
 
 WANT = {"a.jpg": ["a dog", "a cat, or so"], "b.jpg": ["größe"]}
 SPLITS = {"a.jpg": "train", "b.jpg": "validate"}
@@ -87,18 +87,6 @@ def test_training_and_scoring_read_the_same(tmp_path: Path, name: str, packed: s
             read()
 
 
-MSR_VTT = {
-    "info": {"year": "2016"},
-    "videos": [
-        {"video_id": "video1", "split": "train", "category": 9, "id": 1},
-        {"video_id": "video0", "split": "validate", "category": 3, "id": 0},
-    ],
-    "sentences": [
-        {"video_id": "video0", "caption": "p", "sen_id": 0},
-        {"video_id": "video1", "caption": "q", "sen_id": 2},
-        {"video_id": "video0", "caption": "r", "sen_id": 1},
-    ],
-}
 COCO_KARPATHY = {
     "images": [
         {"filepath": "val2014", "cocoid": 9, "imgid": 0, "filename": "n.jpg", "sentences": [{"raw": "q", "x": []}]},

@@ -15,7 +15,7 @@ from evlgen.captioning.caption_rows import RowError
 from evlgen.errors import UsageError
 from evlgen.metrics.predictions import read_predictions
 from evlgen.metrics.references import read_references
-from tests.annotations.caption_files import COCO, VQA, lines, own, write
+from tests.annotations.caption_files import COCO, MSR_VTT, VQA, lines, own, write
 
 TWO = {"a.mp4": "a man walks", "b.mp4": "two dogs, one ball"}
 
@@ -159,18 +159,6 @@ KARPATHY = {
     ],
 }
 FLICKR = {"images": [{"imgid": 4, "filename": "1000.jpg", "split": "val", "sentences": [{"raw": "p"}, {"raw": "r"}]}]}
-MSR_VTT = {
-    "info": {"year": "2016"},
-    "videos": [
-        {"video_id": "video1", "split": "train", "category": 9, "id": 1},
-        {"video_id": "video0", "split": "validate", "category": 3, "id": 0},
-    ],
-    "sentences": [
-        {"video_id": "video0", "caption": "p", "sen_id": 0},
-        {"video_id": "video1", "caption": "q", "sen_id": 2},
-        {"video_id": "video0", "caption": "r", "sen_id": 1},
-    ],
-}
 NOCAPS = {
     "images": [{"id": 0, "file_name": "f0.jpg", "domain": "in-domain"}, {"id": 1, "domain": "near-domain"}],
     "annotations": [{"image_id": 0, "caption": "p"}, {"image_id": 1, "caption": "q"}, {"image_id": 0, "caption": "r"}],
