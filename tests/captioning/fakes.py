@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from evlgen.captioning import Listener, caption_plan, caption_run, evlgen_captioner, journal
-from evlgen.captioning.captioner import Caption, ModelIdentity, PromptedClip
+from evlgen.captioners import evlgen_captioner
+from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
+from evlgen.captioning import Listener, caption_plan, caption_run, journal
 from evlgen.decoding_options import DecodingOptions
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.content_fingerprint import content_fingerprint_or_none

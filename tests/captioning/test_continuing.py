@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, Listener, caption_videos, evlgen_captioner, plan_captions
-from evlgen.captioning.evlgen_captioner import identify_model
+from evlgen.captioners import evlgen_captioner
+from evlgen.captioners.evlgen_captioner import identify_model
+from evlgen.captioning import CaptionRequest, Listener, caption_videos, plan_captions
 from evlgen.decoding_options import DecodingOptions
 
 from . import fakes

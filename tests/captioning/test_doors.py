@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from evlgen.captioning.captioner import Caption, PromptedClip
+from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 

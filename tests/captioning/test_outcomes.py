@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.captioning import CaptionRequest, Decision, ModelBrokenError, caption_videos, plan_captions
 from evlgen.captioning.caption_request import CaptionSettings
-from evlgen.captioning.captioner import Caption, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
 

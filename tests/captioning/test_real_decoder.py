@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.captioning import CaptionRequest, caption_videos
-from evlgen.captioning.captioner import Caption, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 
 from . import fakes

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from evlgen.captioners.evlgen_captioner import identify_model
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
-from evlgen.captioning.evlgen_captioner import identify_model
 from evlgen.decoding_options import DecodingOptions
 
 from .test_real_decoder import write_clip

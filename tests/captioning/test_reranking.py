@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from evlgen.captioners.protocol import Caption
 from evlgen.captioning import CaptionRequest, caption_videos
-from evlgen.captioning.captioner import Caption
 from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError

@@ -2,8 +2,8 @@
 
 import pytest
 
+from evlgen.captioners.evlgen_captioner import resolve_dtype
 from evlgen.captioning import caption_run
-from evlgen.captioning.evlgen_captioner import resolve_dtype
 from evlgen.errors import UsageError
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evlgen.captioners import evlgen_captioner
 from evlgen.captioning import (
     CaptionRequest,
     CaptionRow,
@@ -13,7 +14,6 @@ from evlgen.captioning import (
     ModelBrokenError,
     Plan,
     caption_videos,
-    evlgen_captioner,
     plan_captions,
 )
 from evlgen.captioning import clip_pipeline as pipeline_module

@@ -1,8 +1,8 @@
 """Captioning a folder: videos are found, decoded, captioned and written down, one line each, and a run can be resumed.
 
 `caption_videos` is the whole of it (caption_run.py); `plan_captions` says what it would do; `read_captions` reads what
-it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; captioner.py says what
-a model must do; prediction.py captions a data set, or answers questions, to be scored.
+it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; prediction.py
+captions a data set, or answers questions, to be scored; captioners are in a room of their own, `evlgen.captioners`.
 
     >>> from evlgen.captioning import CaptionRequest, plan_captions
     >>> plan = plan_captions(CaptionRequest(sources=["clips"]))
@@ -10,14 +10,14 @@ a model must do; prediction.py captions a data set, or answers questions, to be 
     [('a.mp4', 'new')]
 """
 
+from evlgen.captioners.evlgen_captioner import EVLGenCaptioner
+from evlgen.captioners.protocol import Caption, Captioner, PromptedClip
 from evlgen.captioning.backoff import ModelBrokenError
 from evlgen.captioning.caption_plan import Decision, Plan, PlannedItem
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError
 from evlgen.captioning.caption_run import caption_videos, plan_captions
-from evlgen.captioning.captioner import Caption, Captioner, PromptedClip
 from evlgen.captioning.discover import MEDIA_EXTENSIONS, find_videos
-from evlgen.captioning.evlgen_captioner import EVLGenCaptioner
 from evlgen.captioning.items import Item, PictureQuestion, Video
 from evlgen.captioning.journal import JournalError, read_captions
 from evlgen.captioning.run_report import Listener, Summary

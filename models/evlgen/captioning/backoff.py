@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from evlgen.captioners.protocol import Caption, Captioner, PromptedClip
 from evlgen.captioning.caption_rows import RowError
-from evlgen.captioning.captioner import Caption, Captioner, PromptedClip
 from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError

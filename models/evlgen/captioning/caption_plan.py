@@ -15,7 +15,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from evlgen.arithmetic import DTYPES
-from evlgen.captioning import evlgen_captioner
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, describe_difference
 from evlgen.captioning.discover import Unreadable
 from evlgen.captioning.items import Item, question_of, root_of
@@ -110,7 +109,7 @@ def make_plan(
     Raises:
         UsageError: an item would take the place of another one that is still there, in another folder.
     """
-    settings = replace(settings, dtype=begun_dtype(settings, state, request.device))
+    settings = replace(settings, dtype=begun_dtype(settings, state, request))
     same = [item for item in items if (old := state.entries.get(item.name)) and old.settings_hash == settings.hash]
     paths = list(dict.fromkeys(item.path for item in same))  # many questions may be about one picture
     now = content_fingerprints(paths, request.timeout_seconds)
@@ -151,7 +150,7 @@ def _difference(planned: Sequence[PlannedItem], state: JournalState, now: Mappin
     return "; ".join(sorted({describe_difference(state.settings.get(old, {}), now) for old in hashes}))
 
 
-def begun_dtype(settings: CaptionSettings, state: JournalState, device: str) -> str:
+def begun_dtype(settings: CaptionSettings, state: JournalState, request: CaptionRequest) -> str:
     """The dtype of a run: the one that is named, or the one that its output was begun in.
 
     It stays `auto` for an output that holds nothing yet, which no decision of the plan depends on.
@@ -162,8 +161,8 @@ def begun_dtype(settings: CaptionSettings, state: JournalState, device: str) -> 
     if settings.dtype != "auto" or not state.entries:
         return settings.dtype
     begun = _most_lines(settings, state)
-    if begun is None or (begun == "float16" and evlgen_captioner.resolve_dtype("auto", device) != "float16"):
-        return evlgen_captioner.resolve_dtype("auto", device)  # float16 is for GPUs, and this run may have none
+    if begun is None or (begun == "float16" and request.kind.resolve_dtype("auto", request.device) != "float16"):
+        return request.kind.resolve_dtype("auto", request.device)  # float16 is for GPUs, and this run may have none
     return begun
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlgen.arithmetic import DTYPES
-from evlgen.captioning import evlgen_captioner
-from evlgen.captioning.captioner import ModelIdentity
+from evlgen.captioners.opening import CaptionerKind, kind_of
+from evlgen.captioners.protocol import LoadOptions, ModelIdentity
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
 from evlgen.errors import UsageError
 from evlgen.video.pool import MOST_SECONDS, MOST_WORKERS
@@ -30,6 +30,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "workers": (1, MOST_WORKERS),
     "limit": (1, 10**12),
 }
+LOAD_IN = ("8bit", "4bit")
 _HALF = re.compile("[\ud800-\udfff]")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
@@ -43,13 +44,17 @@ class CaptionRequest:
         out: output file; None hands rows to the listener only, and nothing is resumed.
         model: name, folder or hub name of the model.
         decoding: how captions are searched for.
-        prompt: text that captions go on from, and hold what follows it; for questions {} stands for the question.
+        prompt: text that captions go on from, and hold what follows it, or what a model that chats is asked; for
+            questions {} stands for the question.
+        system_prompt: what a model that chats is told before everything else.
         frames: frames a video; None for what the model was trained with.
         sampler: rule that picks them.
         backend: decoder.
         strict: a damaged file is an error; otherwise it is captioned from what can be decoded, with status "partial".
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, float32, bfloat16, float16; auto is what `out` was begun in, or else what this machine is fast in.
+        load_in: 8bit or 4bit for smaller weights of models that can; None: weights in `dtype`.
+        trust_remote_code: code that comes with a model may run.
         batch_size: videos that go through the model together, halved when memory runs out; None: what suits the device.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
@@ -66,12 +71,15 @@ class CaptionRequest:
     model: str = "evlgen-mini"
     decoding: DecodingOptions = DecodingOptions()  # noqa: RUF009 - frozen
     prompt: str = ""
+    system_prompt: str = ""
     frames: int | None = None
     sampler: str = "uniform"
     backend: str = "pyav"
     strict: bool = False
     device: str = "auto"
     dtype: str = "auto"
+    load_in: str | None = None
+    trust_remote_code: bool = False
     batch_size: int | None = None
     workers: int | None = None
     timeout_seconds: float = 60.0
@@ -83,8 +91,11 @@ class CaptionRequest:
         problems = [*self.decoding.problems(), *out_of_bounds(self, _BOUNDS)]
         if not 0 < self.timeout_seconds <= MOST_SECONDS:
             problems.append(f"--timeout {self.timeout_seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
-        if _HALF.search(self.prompt):
-            problems.append("--prompt is no text: it holds bytes that are not UTF-8")
+        for name, text in (("--prompt", self.prompt), ("--system-prompt", self.system_prompt)):
+            if _HALF.search(text):
+                problems.append(f"{name} is no text: it holds bytes that are not UTF-8")
+        if self.load_in not in (None, *LOAD_IN):
+            problems.append(f"--load-in {self.load_in} is unknown: there is {', '.join(LOAD_IN)}")
         if self.dtype not in ("auto", *DTYPES):
             problems.append(f"--dtype {self.dtype} is unknown: there is auto, {', '.join(DTYPES)}")
         if not _DEVICE.fullmatch(self.device):
@@ -102,8 +113,11 @@ class CaptionRequest:
         Raises:
             UsageError: the model or sampler does not exist.
         """
-        identity = evlgen_captioner.identify_model(self.model)
+        self.kind.refuse(self.load_options(self.dtype, self.prompt))
+        identity = self.kind.identify(self.model)
         frames = self.frames or identity.frames
+        if identity.most_frames is not None and frames > identity.most_frames:
+            raise UsageError(f"--frames {frames} is more than the {identity.most_frames} that {identity.id} takes")
         parse_sampler(self.sampler, frames)
         settings = CaptionSettings(
             model=identity.id,
@@ -114,10 +128,31 @@ class CaptionRequest:
             backend=self.backend,
             strict=self.strict,
             dtype=self.dtype,
-            prompt=self.prompt,
+            prompt=self.prompt or identity.prompt,
             decoding=self.decoding,
+            system_prompt=self.system_prompt,
+            load_in=self.load_in,
+            licence=identity.licence,
+            revision=identity.revision,
         )
         return identity, settings
+
+    @property
+    def kind(self) -> CaptionerKind:
+        """The kind of captioner that `model` names."""
+        return kind_of(self.model)
+
+    def load_options(self, dtype: str, prompt: str) -> LoadOptions:
+        """How the model is loaded, in an arithmetic and for a prompt that are decided."""
+        return LoadOptions(
+            self.device,
+            dtype,
+            prompt,
+            self.decoding.max_new_tokens,
+            self.system_prompt,
+            self.load_in,
+            self.trust_remote_code,
+        )
 
 
 def parse_sampler(text: str, frames: int) -> Sampler:
@@ -140,9 +175,8 @@ _ROW_KEYS = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 """What rows call two of the decoding options; the others have their own names there."""
 
 _ALWAYS_SAID = ("num_beams", *_ROW_KEYS)
-_WHERE_OFF = {
-    name: value for name, value in {**asdict(DecodingOptions()), "prompt": ""}.items() if name not in _ALWAYS_SAID
-}
+_OFF = {"prompt": "", "system_prompt": "", "load_in": None, "licence": None, "revision": None}
+_WHERE_OFF = {name: value for name, value in {**asdict(DecodingOptions()), **_OFF}.items() if name not in _ALWAYS_SAID}
 """Values at which options are left out of a row, so that rows from before an option still count as done."""
 
 
@@ -160,6 +194,10 @@ class CaptionSettings:
     dtype: str
     decoding: DecodingOptions
     prompt: str = ""
+    system_prompt: str = ""
+    load_in: str | None = None
+    licence: str | None = None
+    revision: str | None = None
 
     @property
     def hash(self) -> str:

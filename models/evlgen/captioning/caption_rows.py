@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evlgen.captioning.captioner import Caption
+from evlgen.captioners.protocol import Caption
 from evlgen.system.names import escaped
 
 _ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")

@@ -13,17 +13,15 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from evlgen.captioning import evlgen_captioner
+from evlgen.captioners.protocol import Caption, ModelIdentity
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
 from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError, Status
-from evlgen.captioning.captioner import Caption, ModelIdentity
 from evlgen.captioning.clip_pipeline import FIRST_BATCH, Outcome, run_pipeline
 from evlgen.captioning.clip_warnings import warnings_about
 from evlgen.captioning.delivery import Decoder, deliver
 from evlgen.captioning.discover import Unreadable, find_videos
-from evlgen.captioning.evlgen_captioner import BATCH_SIZE
 from evlgen.captioning.items import Item, PictureQuestion, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
@@ -122,7 +120,7 @@ def _caption(
         started = time.monotonic()
         outcomes = run_pipeline(
             delivered,
-            lambda one: prompt_of(one.item, request.prompt),
+            lambda one: prompt_of(one.item, settings.prompt),
             captioner,
             stop,
             summary.clock,
@@ -144,14 +142,8 @@ def _caption(
 def _load(request: CaptionRequest, settings: CaptionSettings, summary: Summary, listener: Listener) -> CarefulCaptioner:
     """The model, and what tells of its tokens; `summary` gets the time that it takes."""
     started = time.monotonic()
-    model = evlgen_captioner.load_captioner(
-        request.model,
-        request.device,
-        settings.dtype,
-        listener.on_download,
-        prompt=request.prompt,
-        max_new_tokens=request.decoding.max_new_tokens,
-    )
+    options = request.load_options(settings.dtype, settings.prompt)
+    model = request.kind.load(request.model, options, listener.on_download)
     summary.load_seconds = time.monotonic() - started
     clock = summary.clock
     clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
@@ -161,8 +153,8 @@ def _load(request: CaptionRequest, settings: CaptionSettings, summary: Summary, 
 
 def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:
     """The settings with the dtype decided, and checked against the device; says where a file decides it."""
-    dtype = evlgen_captioner.resolve_dtype(settings.dtype, request.device)
-    if request.dtype == "auto" and (own := evlgen_captioner.resolve_dtype("auto", request.device)) != dtype:
+    dtype = request.kind.resolve_dtype(settings.dtype, request.device)
+    if request.dtype == "auto" and (own := request.kind.resolve_dtype("auto", request.device)) != dtype:
         listener.on_note(
             f"{request.out} goes on in {dtype}, as it was begun; --dtype {own} is faster on this machine, and "
             "makes everything in it again"
@@ -173,21 +165,22 @@ def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Li
 def open_decoder(
     request: CaptionRequest, identity: ModelIdentity, settings: CaptionSettings
 ) -> AbstractContextManager[Decoder]:
-    """Decoding children that deliver clips of square frames.
+    """Decoding children that deliver clips of square frames, or of the videos' own size where the model resizes them.
 
     Raises:
         UsageError: no such sampler or backend.
     """
     from evlgen.video import DecodePool
 
+    side = identity.image_size_pixels
     return DecodePool(
         workers=request.workers or default_workers(),
-        look_ahead=2 * (request.batch_size or BATCH_SIZE),
+        look_ahead=2 * (request.batch_size or request.kind.batch_size),
         timeout_seconds=request.timeout_seconds,
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),
         strict=request.strict,
-        size=(identity.image_size_pixels, identity.image_size_pixels),
+        size=None if side is None else (side, side),
     )
 
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_rows import RowError
-from evlgen.captioning.captioner import Caption, PromptedClip
 from evlgen.captioning.delivery import Delivered
 
 FIRST_BATCH = 4

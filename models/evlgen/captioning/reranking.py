@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evlgen.captioning.captioner import Caption
+from evlgen.captioners.protocol import Caption
 
 
 def by_consensus(captions: Sequence[Caption]) -> list[Caption]:

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evlgen.captioners.opening import identify_model
 from evlgen.captioning.discover import find_videos
-from evlgen.captioning.evlgen_captioner import identify_model
 from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.shards.listing import ShardFiles

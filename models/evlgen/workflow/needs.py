@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from evlgen.captioners.opening import identify_model
 from evlgen.captioning.discover import find_videos
 from evlgen.captioning.evaluation_sets import QuestionSet
 from evlgen.captioning.prediction import caption_request, find_data
@@ -127,7 +128,7 @@ def _of_step(step: AnyStep, chain: Chain) -> Iterator[_Wanted]:
             commands = ("evlgen data samples --out samples",) if videos == "samples" else ()
             yield _Wanted(f"videos to caption, {videos}", partial(_videos, videos), commands)
     if isinstance(step, EvalStep | CaptionStep) and step.model not in {one.name for one in chain.steps}:
-        yield _start("the model", step.model, lambda: find_checkpoint(expand_variables(step.model)))
+        yield _start("the model", step.model, lambda: identify_model(expand_variables(step.model)))
 
 
 def check_needs(recipe: Recipe | Chain, called: str) -> list[Need]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioning.captioner import Caption, Captioner, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
@@ -51,24 +51,8 @@ def resolve_dtype(dtype: str, device: str) -> str:
     return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
 
 
-def load_captioner(
-    model: str,
-    device: str,
-    dtype: str,
-    report: ProgressCallback | None = None,
-    *,
-    prompt: str = "",
-    max_new_tokens: int = DecodingOptions.max_new_tokens,
-) -> Captioner:
-    """Load an EVLGen model.
-
-    Args:
-        model: name, folder or hub name.
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, float32, bfloat16, float16.
-        report: told about downloads.
-        prompt: what captions will go on from.
-        max_new_tokens: most tokens of a caption.
+def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
+    """Load an EVLGen model; `report` is told about downloads.
 
     Raises:
         UsageError: no such model or device, or prompt and captions are too long for the language model.
@@ -78,12 +62,12 @@ def load_captioner(
     from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 
     keep_large_allocations()
-    where = pick_device(device)
+    where = pick_device(options.device)
     cap_threads()
     loaded = EVLGenForConditionalGeneration.from_pretrained(
-        model, device=where, dtype=pick_dtype(dtype, where), captions_only=True, report=report
+        model, device=where, dtype=pick_dtype(options.dtype, where), captions_only=True, report=report
     )
-    loaded.check_prompt(prompt, max_new_tokens)
+    loaded.check_prompt(options.prompt, options.max_new_tokens)
     return EVLGenCaptioner(loaded)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from evlgen.captioners.evlgen_captioner import EVLGenCaptioner, identify_model
+from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.captioning.backoff import is_out_of_memory
-from evlgen.captioning.captioner import Caption, PromptedClip
-from evlgen.captioning.evlgen_captioner import EVLGenCaptioner, identify_model
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tags import Tag

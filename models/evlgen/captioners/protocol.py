@@ -1,6 +1,7 @@
-"""What a captioner gets and gives. Everything else in this room works against the `Captioner` protocol, without torch.
+"""What a captioner gets and gives. Who captions works against the `Captioner` protocol, without torch.
 
-evlgen_captioner.py is the one around an EVLGen model. Another model is captioned with by giving the same.
+evlgen_captioner.py is the one around an EVLGen model; opening.py is the table of all. Another model is captioned with
+by giving the same, and a line in that table.
 """
 
 from __future__ import annotations
@@ -59,17 +60,48 @@ class ModelIdentity:
 
     Attributes:
         id: its name.
-        hash: hash of its trained weights.
+        hash: hash of its trained weights, or whatever changes when they do.
         config_hash: hash of its configuration, which names the frozen parts with their hashes.
         frames: frames it takes unless asked otherwise.
-        image_size_pixels: side of its square input.
+        image_size_pixels: side of its square input; None: it takes frames of any size and resizes them itself.
+        most_frames: more than these it cannot take; None: as many as memory holds.
+        prompt: what it is asked where the user gives no prompt.
+        licence: as its repository states it, such as "apache-2.0"; None where unknown.
+        revision: of its repository; None where there is none.
     """
 
     id: str
     hash: str
     config_hash: str
     frames: int
-    image_size_pixels: int
+    image_size_pixels: int | None
+    most_frames: int | None = None
+    prompt: str = ""
+    licence: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; of the last three each kind of captioner takes some (`CaptionerKind.options`).
+
+    Attributes:
+        device: auto, cpu, cuda, cuda:1, mps.
+        dtype: float32, bfloat16, float16, or what else `CaptionerKind.resolve_dtype` gives.
+        prompt: what captions go on from, or what the model is asked.
+        max_new_tokens: most tokens of a caption.
+        system_prompt: what a model that chats is told before everything else; empty: nothing.
+        load_in: "8bit" or "4bit" for smaller weights; None: weights in `dtype`.
+        trust_remote_code: code that comes with the weights may run.
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+    prompt: str = ""
+    max_new_tokens: int = DecodingOptions.max_new_tokens
+    system_prompt: str = ""
+    load_in: str | None = None
+    trust_remote_code: bool = False
 
 
 class Captioner(Protocol):
