@@ -8,6 +8,13 @@ def recipe(incomplete: str) -> list[str]:
     return [name for name in recipe_names() if name.startswith(incomplete)]
 
 
+def export_format(incomplete: str) -> list[str]:
+    """Formats of `evlgen export`."""
+    from evlgen.exports import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
 def model(incomplete: str) -> list[str]:
     """Models that come with evlgen; where none fits the shell goes on with folders."""
     from evlgen.weights.named_models import packaged_models

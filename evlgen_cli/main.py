@@ -19,6 +19,7 @@ from evlgen_cli.commands.caption import caption
 from evlgen_cli.commands.compare import compare
 from evlgen_cli.commands.doctor import doctor
 from evlgen_cli.commands.eval import evaluate
+from evlgen_cli.commands.export import export
 from evlgen_cli.commands.frames import frames
 from evlgen_cli.commands.plot import plot
 from evlgen_cli.commands.recipes import recipes
@@ -30,6 +31,7 @@ from evlgen_cli.options import with_new_names
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
     "caption": caption,
+    "export": export,
     "frames": frames,
     "train": train,
     "plot": plot,

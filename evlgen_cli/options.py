@@ -131,6 +131,22 @@ RerankOption = Annotated[
     ),
 ]
 
+CaptionsArgument = Annotated[
+    Path, typer.Argument(metavar="CAPTIONS", show_default=False, help="The file that evlgen caption has written.")
+]
+
+PrefixOption = Annotated[
+    str,
+    typer.Option("--prefix", show_default="none", help='In front of every caption: a trigger word, as in "ohwx, ".'),
+]
+
+SuffixOption = Annotated[str, typer.Option("--suffix", show_default="none", help="Behind every caption.")]
+
+TemplateOption = Annotated[
+    str,
+    typer.Option("--template", help="Text around captions: {caption}, and {name}, {folder}, {tags} of the video."),
+]
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe: optimizer.learning_rate=1e-4."),

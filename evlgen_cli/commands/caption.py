@@ -300,6 +300,8 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("empty before", str(summary.empty_before)))
     if summary.done_before:
         rows.append(("skipped, done", str(summary.done_before)))
+    if summary.edited:
+        rows.append(("edited by hand", f"{summary.edited} (left alone)"))
     if summary.unreadable_folders:
         rows.append(("folders not read", str(summary.unreadable_folders)))
     if summary.beyond_limit:

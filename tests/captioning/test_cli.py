@@ -109,6 +109,7 @@ def test_json_summary() -> None:
         "unreadable_folders": 0,
         "failed": {"timeout": 1},
         "done_before": 0,
+        "edited": 0,
         "failed_before": {},
         "beyond_limit": 2,
         "not_reached": 0,

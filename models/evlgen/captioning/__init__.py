@@ -19,7 +19,7 @@ from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError
 from evlgen.captioning.caption_run import caption_videos, plan_captions
 from evlgen.captioning.discover import MEDIA_EXTENSIONS, find_videos
 from evlgen.captioning.items import Item, PictureQuestion, Video
-from evlgen.captioning.journal import JournalError, read_captions
+from evlgen.captioning.journal import JournalError, read_captions, read_rows
 from evlgen.captioning.run_report import Listener, Summary
 
 __all__ = [
@@ -47,4 +47,5 @@ __all__ = [
     "find_videos",
     "plan_captions",
     "read_captions",
+    "read_rows",
 ]

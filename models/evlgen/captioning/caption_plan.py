@@ -34,6 +34,7 @@ class Decision(StrEnum):
     DONE = "done"
     EMPTY = "empty before; other settings may say more"
     FAILED_BEFORE = "failed before; --retry-failed tries again"
+    EDITED = "edited by hand"
     BEYOND_LIMIT = "beyond --limit"
 
     @property
@@ -110,7 +111,8 @@ def make_plan(
         UsageError: an item would take the place of another one that is still there, in another folder.
     """
     settings = replace(settings, dtype=begun_dtype(settings, state, request))
-    same = [item for item in items if (old := state.entries.get(item.name)) and old.settings_hash == settings.hash]
+    entries = ((item, state.entries.get(item.name)) for item in items)
+    same = [item for item, old in entries if old and not old.edited and old.settings_hash == settings.hash]
     paths = list(dict.fromkeys(item.path for item in same))  # many questions may be about one picture
     now = content_fingerprints(paths, request.timeout_seconds)
     planned: list[PlannedItem] = []
@@ -134,6 +136,8 @@ def _decide(
 ) -> Decision:
     if entry is None:
         return Decision.NEW
+    if entry.edited:  # a person's words are never replaced, whatever has changed
+        return Decision.EDITED
     if entry.settings_hash != settings_hash:
         return Decision.OTHER_SETTINGS
     if entry.fingerprint != fingerprint or entry.question != question_of(item):

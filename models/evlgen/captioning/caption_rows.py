@@ -102,7 +102,7 @@ class _Row:
 
     def as_line(self) -> bytes:
         """One JSON line, newline included. What is no text or cannot be seen is escaped, so that it survives."""
-        return (escaped(json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)) + "\n").encode()
+        return _as_line(self.as_dict())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +165,36 @@ class AnswerRow(_Row):
 
 
 Row = CaptionRow | AnswerRow
+
+
+@dataclass(frozen=True)
+class EditedRow:
+    """A line that a person has caused: a caption by hand, or the model's own put back.
+
+    Attributes:
+        values: of the line.
+    """
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def by_hand(cls, before: Mapping[str, Any], text: str) -> EditedRow:
+        """The line `before` with a person's caption: what the model knew of its own is left out, facts stay.
+
+        The settings stay as well; that `edited` is true keeps the caption, whatever the settings of a run are.
+        """
+        model_only = ("alternatives", "agreement")
+        values = {key: value for key, value in before.items() if key not in model_only}
+        own = {"status": "ok", "caption": text, "log_probability": None, "token_count": None, "error": None}
+        return cls({**values, **own, "edited": True})
+
+    def as_line(self) -> bytes:
+        """One JSON line, as of other rows."""
+        return _as_line(self.values)
+
+
+def _as_line(values: Mapping[str, Any]) -> bytes:
+    return (escaped(json.dumps(values, ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
 def _alternative(caption: Caption) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evlgen.captioning.caption_rows import Row
+from evlgen.captioning.caption_rows import EditedRow, Row
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.files import sync
 from evlgen.system.jsons import parse_json
@@ -56,6 +56,7 @@ class Entry:
         status: ok, partial, empty or error.
         error_kind: None unless status is error.
         question: that was answered; None in a caption file.
+        edited: a person wrote the text.
         root: folder that its name is relative to, as seen from that of the file; None where the line does not say.
     """
 
@@ -64,6 +65,7 @@ class Entry:
     status: str
     error_kind: str | None
     question: str | None = None
+    edited: bool = False
     root: str | None = None
 
 
@@ -142,14 +144,23 @@ def read_captions(path: Path, kind: JournalKind = CAPTIONS) -> dict[str, dict[st
     Raises:
         UsageError: the file is missing.
     """
+    return {values[kind.key]: values for values in read_rows(path, kind)}
+
+
+def read_rows(path: Path, kind: JournalKind = CAPTIONS) -> Iterator[dict[str, Any]]:
+    """Every readable line, in the order in which they were written; reads, and does not lock.
+
+    Raises:
+        UsageError: the file is missing, or not a plain one.
+    """
     if not path.exists():
         raise UsageError(f"no such file: {path}", f"{kind.writer} writes it")
-    rows: dict[str, dict[str, Any]] = {}
+    if not path.is_file():
+        raise UsageError(f"{path} is not a plain file", f"name {kind.what}: {kind.writer} writes it")
     for line in _lines(path):
         values = _parse(line, kind)
         if values is not None:
-            rows[values[kind.key]] = values
-    return rows
+            yield values
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -182,6 +193,7 @@ def _take(state: JournalState, values: dict[str, Any], kind: JournalKind) -> Non
         status=values["status"],
         error_kind=str(error.get("kind")) if isinstance(error, dict) else None,
         question=values.get("question"),
+        edited=values.get("edited") is True,
         root=values["root"] if isinstance(values.get("root"), str) else None,
     )
     if isinstance(values.get("settings"), dict):
@@ -231,7 +243,7 @@ class Journal:
             os.close(self._descriptor)
             raise
 
-    def append(self, row: Row) -> None:
+    def append(self, row: Row | EditedRow) -> None:
         """Write one line and wait until it is on the disk.
 
         Raises:

@@ -41,6 +41,7 @@ class Summary:
     Attributes:
         output: the output file, if any.
         done_before: videos skipped because the output already had their caption.
+        edited: videos skipped because a person wrote their caption.
         empty_before: videos skipped because the same settings gave an empty caption before.
         failed_before: videos skipped because they failed before, by kind.
         beyond_limit: videos left for another run by the limit.
@@ -61,6 +62,7 @@ class Summary:
 
     output: Path | None
     done_before: int = 0
+    edited: int = 0
     empty_before: int = 0
     failed_before: Mapping[str, int] = field(default_factory=dict)
     beyond_limit: int = 0
@@ -83,6 +85,7 @@ class Summary:
         return cls(
             output=output,
             done_before=plan.count(Decision.DONE),
+            edited=plan.count(Decision.EDITED),
             empty_before=plan.count(Decision.EMPTY),
             failed_before=plan.failed_before,
             beyond_limit=plan.count(Decision.BEYOND_LIMIT),
@@ -141,6 +144,7 @@ class Summary:
             "failed": dict(sorted(self.failed.items())),
             "marked": dict(sorted(self.marked.items())),
             "done_before": self.done_before,
+            "edited": self.edited,
             "empty_before": self.empty_before,
             "failed_before": dict(sorted(self.failed_before.items())),
             "beyond_limit": self.beyond_limit,

@@ -256,7 +256,8 @@ def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | No
     summary: Summary = caption_videos(request, tools.captions(), tools.stop)
     if summary.interrupted or tools.stop.is_set():
         return None
-    figures = {"videos": summary.done_before + summary.ok + summary.partial, "failed": summary.without_caption}
+    captioned = summary.done_before + summary.edited + summary.ok + summary.partial
+    figures = {"videos": captioned, "failed": summary.without_caption}
     text = f"{figures['videos']} captions in {out}"
     if summary.without_caption:
         text += f", {summary.without_caption} videos failed (their rows say why)"

@@ -1,0 +1,114 @@
+"""`evlgen export`: captions in another format; parses, calls `evlgen.exports.export_captions`, shows its report."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evlgen.system.names import printable
+from evlgen_cli import completion
+from evlgen_cli.console import err, print_json, progress, table
+from evlgen_cli.exits import Exit
+from evlgen_cli.options import CaptionsArgument, JsonOption, PrefixOption, SuffixOption, TemplateOption
+
+if TYPE_CHECKING:
+    from evlgen.exports import Report
+
+_NAMES_SHOWN = 3
+
+
+def export(
+    captions: CaptionsArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="FORMAT",
+            show_default=False,
+            autocompletion=completion.export_format,
+            help="csv; txt, srt, vtt (a file beside each video); musubi, metadata-csv, metadata-jsonl (lists that "
+            "trainers read); coco; parquet; webdataset (tar shards); subtitles (copies of the videos).",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            show_default="beside the videos, or CAPTIONS",
+            help="File or folder to write. Of srt and vtt a file for the only video, or a folder.",
+        ),
+    ] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the videos, where they have moved.", show_default="the one that was captioned"),
+    ] = None,
+    prefix: PrefixOption = "",
+    suffix: SuffixOption = "",
+    template: TemplateOption = "{caption}",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that hold anything else, edits by hand included.")
+    ] = False,
+    burn: Annotated[
+        bool, typer.Option("--burn", help="Draw subtitles into the pictures instead of adding a track.")
+    ] = False,
+    shard_mb: Annotated[int, typer.Option(help="Megabytes of a shard of a WebDataset.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """Write captions as tables, subtitles, sidecars, lists for trainers or shards. The caption file is only read.
+
+    Files beside videos are left alone where they hold what no line of the caption file ever said.
+    Exit code 3: some videos have no caption, or their files are missing; the others are written.
+    """
+    from evlgen.exports import ExportOptions, Words, export_captions
+
+    options = ExportOptions(
+        words=Words(prefix, suffix, template), overwrite=overwrite, burn=burn, shard_megabytes=shard_mb
+    )
+    with ExitStack() as stack:
+        bar = None
+
+        def tell(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = stack.enter_context(progress("exporting", total))
+            bar.update(done)
+
+        report = export_captions(captions, to, output, media=media, options=options, progress=tell)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        table(["export", ""], report_rows(report))
+    warn(report)
+    if not report.complete:
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def report_rows(report: "Report") -> list[tuple[str, str]]:
+    """What was done, as lines of a table."""
+    rows = [("captions", str(report.captions)), ("files written", str(report.written))]
+    if report.unchanged:
+        rows.append(("files unchanged", str(report.unchanged)))
+    if report.kept:
+        rows.append(("files left alone", f"{len(report.kept)} (they hold something else; --overwrite replaces them)"))
+    rows += [(f"no caption: {kind}", str(count)) for kind, count in sorted(report.lacking.items())]
+    counts = {"file missing": report.missing, "one file for several": report.clashes, "failed": report.failed}
+    rows += [(what, str(len(names))) for what, names in counts.items() if names]
+    rows.append(("output", "beside the videos" if report.out is None else str(report.out)))
+    return rows
+
+
+def warn(report: "Report") -> None:
+    """Name what was left out, on standard error."""
+    if report.missing:
+        err.print(f"warning: files are not there (--media names their folder): {_some(report.missing)}")
+    if report.clashes:
+        err.print(f"warning: these would share a file, and have none: {_some(report.clashes)}")
+    for name, reason in list(report.failed.items())[:_NAMES_SHOWN]:
+        err.print(f"error: {name}: {reason}")
+
+
+def _some(names: list[str]) -> str:
+    rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return printable(", ".join(names[:_NAMES_SHOWN]) + rest)
