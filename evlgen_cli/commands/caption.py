@@ -106,6 +106,13 @@ def caption(
     limit: Annotated[
         int | None, typer.Option(show_default="all", help="Most videos to caption in this run.")
     ] = CaptionRequest.limit,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            show_default="none",
+            help="Mark captions that are less likely good than this, 0 to 1, with a warning in their line.",
+        ),
+    ] = CaptionRequest.min_confidence,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and why the rest would not; load no model.")
@@ -146,6 +153,7 @@ def caption(
         timeout_seconds=timeout,
         limit=limit,
         retry_failed=retry_failed,
+        min_confidence=min_confidence,
     )
     if dry_run:
         plan = plan_captions(request)

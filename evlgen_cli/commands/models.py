@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from evlgen.errors import UsageError
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.human_numbers import human_bytes
-from evlgen_cli.options import JsonOption
+from evlgen_cli.options import JsonOption, SplitOption
 
 _RELEASED = "as released, at the released width"
 
@@ -151,6 +152,45 @@ def convert(
         return
     table(("part", "tensors"), [(part, str(count)) for part, count in tensors.items()])
     err.print(f"{to} is written: {what}")
+
+
+@app.command("calibrate")
+def calibrate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the model; its config.json is changed.")],
+    captions: Annotated[
+        list[Path],
+        typer.Option("--captions", metavar="FILE", help="What it said of validation data: the file of evlgen eval."),
+    ],
+    references: Annotated[
+        list[Path],
+        typer.Option("--references", metavar="FILE", help="What people said of it; one for each --captions, in order."),
+    ],
+    split: SplitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn how likely a model's captions are good, for `confidence` in their lines and --min-confidence."""
+    from evlgen.captioning.calibration import calibrate as learn
+    from evlgen.captioning.calibration import write_confidence
+
+    if len(captions) != len(references):
+        raise UsageError(
+            f"{len(captions)} --captions and {len(references)} --references", "give one of each for every data set"
+        )
+    found = learn(list(zip(captions, references, strict=True)), split)
+    write_confidence(folder, found.config)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    table(
+        ("confidence", "good", "captions"),
+        [(f"{mean:.2f}", f"{share:.0%}", str(count)) for mean, share, count in found.parts],
+    )
+    low, high = found.correlation_interval
+    err.print(
+        f"{found.captions} captions, {found.good:.0%} good; Spearman's correlation with their CIDEr "
+        f"{found.correlation:.2f} ({low:.2f} to {high:.2f}), log p a token {found.by_log_probability:.2f}"
+    )
+    err.print(f"{folder} is written")
 
 
 def _describe(part: Any) -> dict[str, Any]:

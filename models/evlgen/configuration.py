@@ -271,6 +271,20 @@ class LanguageConfig(Strict):
         return self
 
 
+class LogisticConfig(Strict):
+    """A logistic regression: the logistic function of intercept + the sum of weights x what is known."""
+
+    intercept: float = Field(description="what the sum begins with")
+    weights: list[float] = Field(description="mean log-probability a token; then agreement, where it is known")
+
+
+class ConfidenceConfig(Strict):
+    """How likely a caption is good, as `evlgen models calibrate` found it on validation data."""
+
+    alone: LogisticConfig = Field(description="of captions by themselves")
+    with_agreement: LogisticConfig | None = Field(None, description="of captions that were compared with others")
+
+
 class EVLGenConfig(Strict):
     """A whole model. Defaults are the released EVLGen's where it has one."""
 
@@ -279,6 +293,7 @@ class EVLGenConfig(Strict):
     temporal: TemporalConfig = TemporalConfig()
     tags: TagsConfig | None = None
     language: LanguageConfig
+    confidence: ConfidenceConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> EVLGenConfig:

@@ -37,7 +37,14 @@ def identify_model(model: str) -> ModelIdentity:
             f"model {model} in {folder} cannot be read: {error.strerror}", "give another --model"
         ) from error
     name = Path(model).name or folder.resolve().name
-    return ModelIdentity(name, weights_hash, config_hash, config.temporal.frames, config.vision.image_size)
+    return ModelIdentity(
+        name,
+        weights_hash,
+        config_hash,
+        config.temporal.frames,
+        config.vision.image_size,
+        confidence=config.confidence,
+    )
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from evlgen.configuration import ConfidenceConfig
+
 
 @dataclass(frozen=True, eq=False)
 class PromptedClip:
@@ -68,6 +70,7 @@ class ModelIdentity:
         prompt: what it is asked where the user gives no prompt.
         licence: as its repository states it, such as "apache-2.0"; None where unknown.
         revision: of its repository; None where there is none.
+        confidence: how likely its captions are good; None where nobody calibrated it.
     """
 
     id: str
@@ -79,6 +82,7 @@ class ModelIdentity:
     prompt: str = ""
     licence: str | None = None
     revision: str | None = None
+    confidence: ConfidenceConfig | None = None
 
 
 @dataclass(frozen=True)

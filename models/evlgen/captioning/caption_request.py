@@ -29,6 +29,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "batch_size": (1, 10_000),
     "workers": (1, MOST_WORKERS),
     "limit": (1, 10**12),
+    "min_confidence": (0, 1),
 }
 LOAD_IN = ("8bit", "4bit")
 _HALF = re.compile("[\ud800-\udfff]")
@@ -60,6 +61,7 @@ class CaptionRequest:
         timeout_seconds: most time to decode one video.
         limit: most videos to caption in this run; None for all.
         retry_failed: caption again what failed before.
+        min_confidence: captions of less confidence get a warning in their line; None: none do.
         root: folder that names in the output are relative to; None: the folder that all sources lie in.
 
     Raises:
@@ -85,6 +87,7 @@ class CaptionRequest:
     timeout_seconds: float = 60.0
     limit: int | None = None
     retry_failed: bool = False
+    min_confidence: float | None = None
     root: Path | None = None
 
     def __post_init__(self) -> None:
@@ -115,6 +118,10 @@ class CaptionRequest:
         """
         self.kind.refuse(self.load_options(self.dtype, self.prompt))
         identity = self.kind.identify(self.model)
+        if self.min_confidence is not None and identity.confidence is None:
+            raise UsageError(
+                f"--min-confidence: model {self.model} has no confidence", "evlgen models calibrate finds it"
+            )
         frames = self.frames or identity.frames
         if identity.most_frames is not None and frames > identity.most_frames:
             raise UsageError(f"--frames {frames} is more than the {identity.most_frames} that {identity.id} takes")

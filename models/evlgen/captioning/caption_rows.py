@@ -49,6 +49,7 @@ class _Row:
         token_count: tokens that the sum runs over.
         alternatives: the other captions, where several were asked for.
         agreement: how much the text has in common with the alternatives, from 0 to 1; with --rerank consensus.
+        confidence: how likely the text is good, from 0 to 1; of calibrated models (confidence.py).
         tags: what the model's vision tower sees by itself, with probabilities; of models with tags.
         frame_indices: frames that the model saw, counted from 0.
         timestamps_seconds: their presentation times.
@@ -70,6 +71,7 @@ class _Row:
     token_count: int | None
     alternatives: tuple[Caption, ...]
     agreement: float | None = None
+    confidence: float | None = None
     tags: tuple[tuple[str, float], ...]
     frame_indices: tuple[int, ...]
     timestamps_seconds: tuple[float, ...]
@@ -90,8 +92,9 @@ class _Row:
         values["log_probability"] = _finite(self.log_probability, 5)
         values["alternatives"] = [_alternative(one) for one in self.alternatives]
         values["agreement"] = _finite(self.agreement, 4)
+        values["confidence"] = _finite(self.confidence, 4)
         values["tags"] = [{"name": name, "probability": _finite(p, 4)} for name, p in self.tags]
-        for name in ("alternatives", "agreement", "tags", "root"):
+        for name in ("alternatives", "agreement", "confidence", "tags", "root"):
             if values[name] in (None, []):
                 del values[name]
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evlgen.captioners.protocol import Caption, ModelIdentity
 from evlgen.captioning.backoff import CarefulCaptioner
@@ -19,13 +19,17 @@ from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
 from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError, Status
 from evlgen.captioning.clip_pipeline import FIRST_BATCH, Outcome, run_pipeline
-from evlgen.captioning.clip_warnings import warnings_about
+from evlgen.captioning.clip_warnings import UNSURE, warnings_about
+from evlgen.captioning.confidence import confidence_of
 from evlgen.captioning.delivery import Decoder, deliver
 from evlgen.captioning.discover import Unreadable, find_videos
 from evlgen.captioning.items import Item, PictureQuestion, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.system.cpus import usable_cpus
+
+if TYPE_CHECKING:
+    from evlgen.configuration import ConfidenceConfig
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
 
@@ -128,7 +132,7 @@ def _caption(
         )
         with closing(outcomes):
             for outcome in outcomes:
-                row = make_row(outcome, settings)
+                row = make_row(outcome, settings, identity.confidence, request.min_confidence)
                 if request.out is not None and request.root is None:  # a root that is given is that of a data set
                     row = replace(row, root=root_in_row(outcome.source.item, request.out))
                 if journal is not None:
@@ -198,8 +202,20 @@ def _report_state(journal: Journal, listener: Listener) -> None:
         listener.on_note(f"{journal.path} is on a file system without locks: start no second run on it")
 
 
-def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
-    """The line for one video, or one question."""
+def make_row(
+    outcome: Outcome,
+    settings: CaptionSettings,
+    calibration: ConfidenceConfig | None = None,
+    min_confidence: float | None = None,
+) -> Row:
+    """The line for one video, or one question.
+
+    Args:
+        outcome: what the model made of it.
+        settings: how.
+        calibration: of the model.
+        min_confidence: captions of less are marked.
+    """
     source, result = outcome.source, outcome.result
     clip = None if isinstance(source.clip, RowError) else source.clip
     caption = result if isinstance(result, Caption) else None
@@ -207,12 +223,17 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
     status: Status = "error" if caption is None else "partial" if clip and clip.partial else "ok"
     if caption is not None and not caption.text.strip():
         status = "empty"
+    confidence = confidence_of(caption, calibration) if caption else None
+    unsure = []
+    if confidence is not None and min_confidence is not None and confidence < min_confidence:
+        unsure = [f"{UNSURE}: confidence {confidence:.2f} is below {min_confidence:g}"]
     facts: dict[str, Any] = {
         "status": status,
         "log_probability": caption.log_probability if caption else None,
         "token_count": caption.token_count if caption else None,
         "alternatives": caption.alternatives if caption else (),
         "agreement": caption.agreement if caption else None,
+        "confidence": confidence,
         "tags": caption.tags if caption else (),
         "frame_indices": tuple(int(index) for index in clip.indices) if clip else (),
         "timestamps_seconds": tuple(float(time) for time in clip.timestamps) if clip else (),
@@ -224,7 +245,7 @@ def make_row(outcome: Outcome, settings: CaptionSettings) -> Row:
         "fingerprint": source.fingerprint,
         "root": None,
         "error": result if isinstance(result, RowError) else None,
-        "warnings": (*clip.warnings, *warnings_about(clip.frames, clip.indices)) if clip else (),
+        "warnings": (*clip.warnings, *warnings_about(clip.frames, clip.indices), *unsure) if clip else (),
         "seconds": outcome.seconds,
     }
     item, text = source.item, caption.text if caption else None

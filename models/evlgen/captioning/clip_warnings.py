@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BLACK, STILL = "black", "still"
-"""The first words of the warnings."""
+BLACK, STILL, UNSURE = "black", "still", "unsure"
+"""The first words of the warnings; the last is that of captions of little confidence."""
 
 BLACK_LEVEL, BLACK_SHARE = 20, 0.98
 """Black is darker than this of 255 in so many of the pixels: film grain and logos are borne."""

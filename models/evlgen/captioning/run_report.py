@@ -9,7 +9,7 @@ from typing import Any
 from evlgen.captioning.caption_plan import Decision, Plan
 from evlgen.captioning.caption_rows import Row
 from evlgen.captioning.clip_pipeline import Clock
-from evlgen.captioning.clip_warnings import BLACK, STILL
+from evlgen.captioning.clip_warnings import BLACK, STILL, UNSURE
 
 
 class Listener:
@@ -51,7 +51,7 @@ class Summary:
         partial: captioned from what could be decoded.
         empty: captioned with nothing.
         failed: without a caption, by kind.
-        marked: captioned, but black or still: by that word.
+        marked: captioned, but black, still or unsure: by that word.
         interrupted: the run was stopped before all was done.
         batch_size: videos in a batch at the end; smaller than asked for after out-of-memory failures, 0 where there was
             nothing to do and no number was asked for.
@@ -105,7 +105,7 @@ class Summary:
         else:
             self.ok += 1
         words = (warning.partition(":")[0] for warning in row.warnings)
-        self.marked.update(word for word in words if word in (BLACK, STILL))
+        self.marked.update(word for word in words if word in (BLACK, STILL, UNSURE))
 
     @property
     def finished(self) -> int:
