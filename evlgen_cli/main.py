@@ -18,6 +18,7 @@ from evlgen_cli.commands.bench import bench
 from evlgen_cli.commands.caption import caption
 from evlgen_cli.commands.compare import compare
 from evlgen_cli.commands.doctor import doctor
+from evlgen_cli.commands.edit import edit
 from evlgen_cli.commands.eval import evaluate
 from evlgen_cli.commands.export import export
 from evlgen_cli.commands.frames import frames
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
     "caption": caption,
     "export": export,
+    "edit": edit,
     "frames": frames,
     "train": train,
     "plot": plot,

@@ -1,13 +1,14 @@
 """Captions for everything that is no journal: tables, subtitles, sidecars, lists for trainers, shards; edits by hand.
 
-`export_captions` (formats.py) is the whole of it: rows.py reads the caption file, the other files write one kind of
-thing each.
+`export_captions` (formats.py) is the most of it: rows.py reads the caption file, the other files write one kind of
+thing each. edits.py takes in what people change.
 
     >>> from evlgen.exports import FORMATS
     >>> FORMATS["srt"].what
     'subtitles beside each video'
 """
 
+from evlgen.exports.edits import EditReport, edit_caption, edit_from
 from evlgen.exports.formats import FORMATS, Format, export_captions
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow, read_caption_file
@@ -17,11 +18,14 @@ __all__ = [
     "FORMATS",
     "CaptionFile",
     "Clip",
+    "EditReport",
     "ExportOptions",
     "ExportRow",
     "Format",
     "Report",
     "Words",
+    "edit_caption",
+    "edit_from",
     "export_captions",
     "read_caption_file",
 ]

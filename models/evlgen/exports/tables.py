@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.exports.edited_exports import changed_by_hand
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow
 from evlgen.system.files import replacing, write_text
 from evlgen.system.jsons import write_json
+from evlgen.system.names import printable
 
 CSV_COLUMNS = (
     *("video", "caption", "start_seconds", "end_seconds", "duration_seconds", "status"),
@@ -25,7 +27,16 @@ _NUMBERED = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?0*(\d{1,18})")
 
 
 def write_csv(file: CaptionFile, out: Path, options: ExportOptions, report: Report) -> None:
-    """A row for each caption, in UTF-8, as RFC 4180 has it; `evlgen edit --from` reads it back."""
+    """A row for each caption, in UTF-8, as RFC 4180 has it; `evlgen edit --from` reads it back.
+
+    Raises:
+        UsageError: the table is there and a person has changed captions in it, which would be lost.
+    """
+    if out.is_file() and not options.overwrite and (changed := changed_by_hand(file, out)):
+        raise UsageError(
+            f"{out} has {len(changed)} captions that {file.path} has not, such as that of {printable(changed[0])}",
+            f"evlgen edit {file.path} --from {out} takes them in, --overwrite drops them",
+        )
     report.lacking = file.lacking()
     rows = [_flat(row) for clip in file.clips for row in clip.captioned]
     write_text(out, csv_text(CSV_COLUMNS, rows))
