@@ -1,20 +1,22 @@
-"""`evlgen caption`: parses, calls `evlgen.captioning.caption_videos`, and shows what it reports.
+"""`evlgen caption`: parses, calls `evlgen.exports.caption_and_export`, and shows what it reports.
 
 With --out the file is the result and stdout carries the summary; without --out the rows themselves go to stdout.
 """
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
 from evlgen.decoding_options import DecodingOptions
 from evlgen.system.names import printable
+from evlgen_cli.commands.export import warn
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_seconds
@@ -27,13 +29,19 @@ from evlgen_cli.options import (
     NoRepeatOption,
     NumCaptionsOption,
     NumSamplesOption,
+    PrefixOption,
     PromptOption,
     RepetitionOption,
     RerankOption,
+    SuffixOption,
     TemperatureOption,
+    TemplateOption,
     out_file,
 )
 from evlgen_cli.signals import stop_on_signals, tell
+
+if TYPE_CHECKING:
+    from evlgen.exports import Report
 
 STOP_SECONDS = 7.0
 """How long the batch in the model may take after SIGTERM: who sends it (Slurm, a container) kills after ten."""
@@ -56,10 +64,21 @@ def caption(
             "-o",
             parser=out_file,
             metavar="FILE",
-            help="JSONL file for the captions, one line a video; run again to go on where it ends. "
-            "Without it lines go to standard output and nothing is remembered.",
+            help="JSONL file for the captions, one line a video; run again to go on where it ends. x.csv, x.parquet, "
+            "x.srt and x.vtt are made of x.jsonl at the end. Without it lines go to standard output and nothing is "
+            "remembered.",
         ),
     ] = None,
+    sidecar: Annotated[
+        str | None,
+        typer.Option(
+            show_default="none",
+            help="txt, srt or vtt: write such a file beside each video as well, as soon as it is captioned.",
+        ),
+    ] = None,
+    prefix: PrefixOption = "",
+    suffix: SuffixOption = "",
+    template: TemplateOption = "{caption}",
     model: ModelOption = CaptionRequest.model,
     num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = DecodingOptions.num_beams,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of a caption.")] = DecodingOptions.max_new_tokens,
@@ -126,11 +145,13 @@ def caption(
     With other settings it is captioned again; lines are only ever added, and the last one of a video counts.
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
-    from evlgen.captioning import caption_videos, plan_captions
+    from evlgen.captioning import plan_captions
+    from evlgen.exports import Outputs, Words, caption_and_export
 
+    outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template))
     request = CaptionRequest(
         sources=paths,
-        out=output,
+        out=outputs.journal,
         model=model,
         decoding=DecodingOptions(num_beams, max_new_tokens, min_new_tokens).with_given(
             no_repeat_ngram=no_repeat_ngram,
@@ -157,16 +178,19 @@ def caption(
     )
     if dry_run:
         plan = plan_captions(request)
+        outputs.refuse_several(len(plan.items))
         _show_plan(plan, as_json)
         raise typer.Exit(Exit.SOME_FAILED if plan.unreadable else Exit.OK)
     stop = Event()
     with ExitStack() as stack:
         view = CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None)
-        summary = caption_videos(request, view, stop)
-    _show_summary(summary, as_json, quiet)
+        summary, reports = caption_and_export(request, outputs, view, stop)
+    _show_summary(summary, as_json, quiet, reports)
+    for report in reports:
+        warn(report)
     if summary.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)
-    if not summary.complete:
+    if not summary.complete or any(report.clashes or report.failed for report in reports):
         raise typer.Exit(Exit.SOME_FAILED)
 
 
@@ -280,11 +304,11 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     err.print(f"would caption {len(plan.work)} of {len(plan.items)} videos")
 
 
-def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
+def _show_summary(summary: Summary, as_json: bool, quiet: bool, reports: Sequence["Report"]) -> None:
     if as_json and summary.output is not None:
-        print_json(summary.as_dict())
+        print_json(summary.as_dict() | {f"to_{report.to}": report.as_dict() for report in reports})
     elif summary.output is not None and not quiet:
-        table(["captions", ""], _summary_rows(summary))
+        table(["captions", ""], _summary_rows(summary) + [_made(report) for report in reports])
     elif not quiet:
         err.print("; ".join(f"{name} {value}" for name, value in _summary_rows(summary)))
     if summary.interrupted:
@@ -327,6 +351,13 @@ def _summary_rows(summary: Summary) -> list[tuple[str, str]]:
     if summary.output is not None:
         rows.append(("output", str(summary.output)))
     return rows
+
+
+def _made(report: "Report") -> tuple[str, str]:
+    if report.out is not None:
+        return report.to, f"{report.out}, {report.captions} captions"
+    kept = f", {len(report.kept)} left alone (a person's)" if report.kept else ""
+    return f".{report.to} files", f"{report.written} written{kept}"
 
 
 def _one_line(text: str) -> str:

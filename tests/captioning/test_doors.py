@@ -32,11 +32,18 @@ def evlgen(*arguments: str) -> Result:
     ("arguments", "message"),
     [
         (
-            ["videos", "-o", "x.csv"],
-            "error: --out x.csv would hold JSON lines, which is not what .csv means (name x.jsonl; jq -r '[.video, "
-            ".caption] | @csv' makes a table of it)\n",
+            ["videos", "-o", "x.tsv"],
+            "error: --out x.tsv would hold JSON lines, which is not what .tsv means (name x.jsonl; evlgen export makes "
+            "other formats of it)\n",
         ),
-        (["videos", "--out", "x.srt"], "error: --out x.srt would hold JSON lines, which is not what .srt means ("),
+        (
+            ["videos", "--out", "x.srt"],
+            "error: --out x.srt holds the captions of one video, and these are 6 (--out captions.jsonl --sidecar srt "
+            "writes a file beside each)\n",
+        ),
+        (["videos", "--sidecar", "txt"], "error: --sidecar needs --out: the file that says what is done ("),
+        (["videos", "--sidecar", "doc", "-o", "x.jsonl"], "error: --sidecar doc is unknown: there is txt, srt, vtt\n"),
+        (["videos", "-o", "x.jsonl", "--prefix", "x"], "error: --prefix, --suffix and --template are for --sidecar ("),
         (["videos", "--out", "new/"], "error: --out new/ is a folder (name a file, such as new/captions.jsonl)\n"),
         (["videos", "--out", "/dev/null"], "error: --out /dev/null is not a plain file ("),
         (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evlgen.captioners.protocol import Caption
+from evlgen.captioning.clip_warnings import UNSURE
 from evlgen.system.names import escaped
 
 _ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
@@ -186,8 +187,10 @@ class EditedRow:
 
         The settings stay as well; that `edited` is true keeps the caption, whatever the settings of a run are.
         """
-        model_only = ("alternatives", "agreement")
+        model_only = ("alternatives", "agreement", "confidence")
         values = {key: value for key, value in before.items() if key not in model_only}
+        if isinstance(values.get("warnings"), list):
+            values["warnings"] = [one for one in values["warnings"] if not str(one).startswith(f"{UNSURE}:")]
         own = {"status": "ok", "caption": text, "log_probability": None, "token_count": None, "error": None}
         return cls({**values, **own, "edited": True})
 

@@ -134,7 +134,7 @@ def check_regular(path: Path) -> None:
     if path.suffix.lower() in _OTHER_FORMATS and not (path.exists() and path.stat().st_size):
         raise UsageError(
             f"--out {path} would hold JSON lines, which is not what {path.suffix} means",
-            f"name {path.with_suffix('.jsonl')}; jq -r '[.video, .caption] | @csv' makes a table of it",
+            f"name {path.with_suffix('.jsonl')}; evlgen export makes other formats of it",
         )
 
 

@@ -12,6 +12,7 @@ from evlgen.exports.edits import EditReport, edit_caption, edit_from
 from evlgen.exports.formats import FORMATS, Format, export_captions
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow, read_caption_file
+from evlgen.exports.while_captioning import Outputs, caption_and_export
 from evlgen.exports.words import Words
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "ExportOptions",
     "ExportRow",
     "Format",
+    "Outputs",
     "Report",
     "Words",
+    "caption_and_export",
     "edit_caption",
     "edit_from",
     "export_captions",

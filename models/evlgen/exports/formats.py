@@ -11,7 +11,7 @@ from pathlib import Path
 from evlgen.errors import UsageError
 from evlgen.exports import shards, sidecars, subtitles, tables
 from evlgen.exports.report import POSTERS, ExportOptions, Progress, Report
-from evlgen.exports.rows import CaptionFile, read_caption_file
+from evlgen.exports.rows import CaptionFile, is_caption_file, read_caption_file
 from evlgen.system.names import printable
 
 Write = Callable[[CaptionFile, Path, ExportOptions, Report, Progress], None]
@@ -145,8 +145,6 @@ def _folder_of(file: CaptionFile) -> Path:
 
 def _refuse_captions(place: Path, captions: Path) -> None:
     """A caption file is what everything else is made of: none is ever replaced."""
-    if place.is_file():
-        with place.open("rb") as file:
-            if file.read(10) == b'{"video": ':
-                same = " that is exported" if place.samefile(captions) else ""
-                raise UsageError(f"{place} is a caption file{same}, which must not be replaced", "choose another --out")
+    if is_caption_file(place):
+        same = " that is exported" if place.samefile(captions) else ""
+        raise UsageError(f"{place} is a caption file{same}, which must not be replaced", "choose another --out")

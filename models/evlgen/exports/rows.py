@@ -17,8 +17,11 @@ from typing import Any
 
 from evlgen.captioning import read_rows
 from evlgen.errors import UsageError
+from evlgen.system.files import os_errors
 from evlgen.system.names import printable
 from evlgen.system.suffixes import IMAGE_SUFFIXES
+
+_BEGINNING = b'{"video": '
 
 Span = tuple[float | None, float | None]
 
@@ -43,6 +46,7 @@ class ExportRow:
     duration_seconds: float | None
     log_probability: float | None
     token_count: int | None
+    confidence: float | None
     tags: tuple[tuple[str, float], ...]
     alternatives: tuple[tuple[str, float | None], ...]
     timestamps_seconds: tuple[float, ...]
@@ -67,6 +71,7 @@ class ExportRow:
             duration_seconds=_number(values.get("duration_seconds")),
             log_probability=_number(values.get("log_probability")),
             token_count=_count(values.get("token_count")),
+            confidence=_number(values.get("confidence")),
             tags=tuple((str(one.get("name")), _number(one.get("probability")) or 0.0) for one in tags),
             alternatives=tuple((str(one.get("caption")), _number(one.get("log_probability"))) for one in others),
             timestamps_seconds=tuple(seconds for seconds in seen if seconds is not None),
@@ -175,17 +180,40 @@ def read_caption_file(path: Path, media: Path | None = None, names: Iterable[str
     """
     if media is not None and not media.is_dir():
         raise UsageError(f"--media {printable(media)} is not a folder", "name the folder that was captioned")
+    lines = lines_by_video(path, names)
+    if not lines and names is None:
+        said = "holds no captions yet" if not path.stat().st_size else "is not a caption file"
+        raise UsageError(f"{printable(path)} {said}", "evlgen caption VIDEOS --out captions.jsonl writes one")
+    folder = path.absolute().parent
+    clips = (clip_of(name, _place(name, of[-1], folder, media), of) for name, of in lines.items())
+    return CaptionFile(path, tuple(clips))
+
+
+def is_caption_file(path: Path) -> bool:
+    """Whether a file is there and begins like one, whatever it is called."""
+    if not path.is_file():
+        return False
+    with os_errors(path, "cannot be read"), path.open("rb") as file:
+        return file.read(len(_BEGINNING)) == _BEGINNING
+
+
+def lines_by_video(path: Path, names: Iterable[str] | None = None) -> dict[str, list[ExportRow]]:
+    """Every line about each video, in the order in which they were written.
+
+    Raises:
+        UsageError: the file is missing.
+    """
     wanted = None if names is None else frozenset(names)
     lines: dict[str, list[ExportRow]] = {}
     for values in read_rows(path):
         if wanted is None or values["video"] in wanted:
             lines.setdefault(values["video"], []).append(ExportRow.of(values))
-    if not lines and wanted is None:
-        said = "holds no captions yet" if not path.stat().st_size else "is not a caption file"
-        raise UsageError(f"{printable(path)} {said}", "evlgen caption VIDEOS --out captions.jsonl writes one")
-    folder = path.absolute().parent
-    clips = (Clip(name, _place(name, of[-1], folder, media), _counting(of), tuple(of)) for name, of in lines.items())
-    return CaptionFile(path, tuple(clips))
+    return lines
+
+
+def clip_of(name: str, path: Path, lines: Sequence[ExportRow]) -> Clip:
+    """A video with all lines about it."""
+    return Clip(name, path, _counting(lines), tuple(lines))
 
 
 def _counting(lines: Sequence[ExportRow]) -> tuple[ExportRow, ...]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from evlgen.errors import UsageError
+from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.cues import as_srt, as_vtt, cues_of
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip
@@ -43,7 +43,6 @@ def write_sidecars(file: CaptionFile, to: str, out: Path | None, options: Export
 
     Raises:
         UsageError: a single file for several videos.
-        EvlgenError: a file cannot be written.
     """
     report.lacking = file.lacking()
     clips = [clip for clip in file.clips if clip.captioned]
@@ -54,7 +53,7 @@ def write_sidecars(file: CaptionFile, to: str, out: Path | None, options: Export
                 f"--to {to} without --out writes a file beside each video; --out FOLDER collects them",
             )
         for clip in clips:
-            put_sidecar(clip, out, SIDECARS[to], options, report)
+            _put(clip, out, SIDECARS[to], options, report)
         return
     places = {clip.name: sidecar_path(clip, to, out) for clip in clips}
     shared = clashing(places.values())
@@ -65,7 +64,14 @@ def write_sidecars(file: CaptionFile, to: str, out: Path | None, options: Export
         elif place in shared or place == clip.path:
             report.clashes.append(clip.name)
         else:
-            put_sidecar(clip, place, SIDECARS[to], options, report)
+            _put(clip, place, SIDECARS[to], options, report)
+
+
+def _put(clip: Clip, place: Path, texts: Texts, options: ExportOptions, report: Report) -> None:
+    try:
+        put_sidecar(clip, place, texts, options, report)
+    except EvlgenError as error:  # it stops no other
+        report.failed[clip.name] = str(error)
 
 
 def sidecar_path(clip: Clip, to: str, out: Path | None) -> Path:

@@ -21,7 +21,7 @@ from evlgen.system.names import printable
 
 CSV_COLUMNS = (
     *("video", "caption", "start_seconds", "end_seconds", "duration_seconds", "status"),
-    *("log_probability", "token_count", "edited", "model"),
+    *("log_probability", "token_count", "confidence", "edited", "model"),
 )
 _NUMBERED = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?0*(\d{1,18})")
 
@@ -32,15 +32,25 @@ def write_csv(file: CaptionFile, out: Path, options: ExportOptions, report: Repo
     Raises:
         UsageError: the table is there and a person has changed captions in it, which would be lost.
     """
-    if out.is_file() and not options.overwrite and (changed := changed_by_hand(file, out)):
-        raise UsageError(
-            f"{out} has {len(changed)} captions that {file.path} has not, such as that of {printable(changed[0])}",
-            f"evlgen edit {file.path} --from {out} takes them in, --overwrite drops them",
-        )
+    if not options.overwrite:
+        refuse_changed_table(file, out)
     report.lacking = file.lacking()
     rows = [_flat(row) for clip in file.clips for row in clip.captioned]
     write_text(out, csv_text(CSV_COLUMNS, rows))
     report.captions, report.written = len(rows), 1
+
+
+def refuse_changed_table(file: CaptionFile, out: Path) -> None:
+    """See that a table may be replaced.
+
+    Raises:
+        UsageError: it holds captions that the caption file never held.
+    """
+    if out.is_file() and (changed := changed_by_hand(file, out)):
+        raise UsageError(
+            f"{out} has {len(changed)} captions that {file.path} has not, such as that of {printable(changed[0])}",
+            f"evlgen edit {file.path} --from {out} takes them in, evlgen export --overwrite drops them",
+        )
 
 
 def write_coco(file: CaptionFile, out: Path, options: ExportOptions, report: Report) -> None:
@@ -130,6 +140,7 @@ def write_parquet(file: CaptionFile, out: Path, options: ExportOptions, report: 
         "status": text,
         "log_probability": number,
         "token_count": whole,
+        "confidence": number,
         "edited": pa.bool_(),
         **dict.fromkeys(("model", "model_hash", "settings_hash", "fingerprint"), text),
         **{name: pa.list_(pa.struct({inner[0]: text, inner[1]: number})) for name, inner in scored.items()},

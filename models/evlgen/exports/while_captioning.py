@@ -1,0 +1,182 @@
+"""Captioning that also writes what others read: sidecars as it goes, a table or subtitles at its end.
+
+The journal stays the truth: what a killed run has not written is written by the next, and nothing else is done again.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary, caption_videos, find_videos
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.exports.formats import check_options, export_captions
+from evlgen.exports.report import ExportOptions, Progress, Report
+from evlgen.exports.rows import ExportRow, clip_of, is_caption_file, lines_by_video, read_caption_file
+from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path
+from evlgen.exports.tables import refuse_changed_table
+from evlgen.exports.words import Words
+
+BY_SUFFIX = {".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".parquet": "parquet"}
+"""What an output is written as, by its suffix; all others are journals."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the captions of a run go.
+
+    Attributes:
+        journal: the output itself; None: nothing is remembered.
+        export: a file that is made of the journal at the end.
+        sidecar: the kind of file that is written beside each video, if any.
+        options: words around captions.
+    """
+
+    journal: Path | None
+    export: Path | None = None
+    sidecar: str | None = None
+    options: ExportOptions = field(default_factory=ExportOptions)
+
+    @classmethod
+    def of(cls, out: Path | None, sidecar: str | None = None, words: Words | None = None) -> Outputs:
+        """What `--out` and `--sidecar` mean.
+
+        Raises:
+            UsageError: they contradict each other, or mean nothing.
+        """
+        options = ExportOptions(words or Words())
+        if sidecar is not None and sidecar not in SIDECARS:
+            raise UsageError(f"--sidecar {sidecar} is unknown: there is {', '.join(SIDECARS)}")
+        if sidecar is not None and out is None:
+            raise UsageError("--sidecar needs --out: the file that says what is done", "--out captions.jsonl")
+        to = BY_SUFFIX.get(out.suffix.lower()) if out is not None and not is_caption_file(out) else None
+        if not options.words.plain and sidecar is None and to is None:
+            raise UsageError("--prefix, --suffix and --template are for --sidecar", "evlgen export has them too")
+        if to is None or out is None:
+            return cls(out, None, sidecar, options)
+        if sidecar is None:
+            check_options(to, options)
+        return cls(out.with_suffix(".jsonl"), out, sidecar, options)
+
+    def refuse_several(self, videos: int) -> None:
+        """See that one file of subtitles is for one video.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if self.export is not None and self.export.suffix.lower()[1:] in SIDECARS and videos > 1:
+            raise UsageError(
+                f"--out {self.export} holds the captions of one video, and these are {videos}",
+                f"--out captions.jsonl --sidecar {self.export.suffix.lower()[1:]} writes a file beside each",
+            )
+
+
+def caption_and_export(
+    request: CaptionRequest,
+    outputs: Outputs,
+    listener: Listener | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Summary, list[Report]]:
+    """Caption videos into the journal, and write what is made of it.
+
+    Args:
+        request: as of `caption_videos`; its `out` is the journal.
+        outputs: what else is written.
+        listener: told what happens.
+        stop: see `caption_videos`.
+        progress: told of every video of an export that takes its time.
+
+    Returns:
+        The summary of the run, and the reports of sidecars and of the export, where there are any.
+
+    Raises:
+        UsageError: one file of subtitles for several videos, or a table in which a person has changed captions.
+        EvlgenError: see `caption_videos`.
+    """
+    listener = listener or Listener()
+    request = replace(request, out=outputs.journal)
+    if outputs.journal is None or (outputs.export is None and outputs.sidecar is None):
+        return caption_videos(request, listener, stop), []
+    if outputs.export is not None:
+        if "-" not in request.sources:  # standard input can be read once only
+            outputs.refuse_several(len(find_videos(request.sources, root=request.root, unreadable=[])))
+        if outputs.export.suffix.lower() == ".csv" and is_caption_file(outputs.journal):
+            refuse_changed_table(read_caption_file(outputs.journal), outputs.export)
+        listener.on_note(f"captions are kept in {outputs.journal}; {outputs.export} is made of it at the end")
+    watcher = _Watcher(listener, outputs, outputs.journal)
+    summary = caption_videos(request, watcher, stop)
+    if not is_caption_file(outputs.journal):
+        return summary, []
+    reports = []
+    if outputs.sidecar is not None:
+        report = export_captions(outputs.journal, outputs.sidecar, options=outputs.options, names=watcher.names)
+        report.written, report.unchanged = report.written + watcher.written, report.unchanged - watcher.written
+        reports.append(report)
+    if outputs.export is not None:
+        reports.append(_export(outputs, outputs.journal, outputs.export, watcher.names, progress))
+    return summary, reports
+
+
+def _export(outputs: Outputs, journal: Path, export: Path, names: list[str], progress: Progress) -> Report:
+    to = BY_SUFFIX[export.suffix.lower()]
+    options, only = (outputs.options, names) if to in SIDECARS else (ExportOptions(), None)
+    try:
+        return export_captions(journal, to, export, names=only, options=options, progress=progress)
+    except EvlgenError as error:  # the captions are safe, and so is the summary
+        return Report(to, export, failed={str(export): str(error)})
+
+
+class _Watcher(Listener):
+    """Passes on what it hears, and writes the sidecar of each video as soon as its line is written.
+
+    Attributes:
+        names: of the videos of the run.
+        written: sidecars that were made or brought up to date.
+    """
+
+    def __init__(self, listener: Listener, outputs: Outputs, journal: Path) -> None:
+        self._listener, self._outputs, self._journal = listener, outputs, journal
+        self.names: list[str] = []
+        self.written = 0
+
+    def on_plan(self, plan: Plan) -> None:
+        self.names = [one.item.name for one in plan.items]
+        self._outputs.refuse_several(len(self.names))
+        if self._outputs.sidecar is not None:
+            self._paths = {one.item.name: one.item.path for one in plan.items}
+            self._lines = lines_by_video(self._journal, {item.name for item in plan.work})
+            self._shared = clashing(
+                sidecar_path(clip_of(name, path, []), self._outputs.sidecar, None) for name, path in self._paths.items()
+            )
+        self._listener.on_plan(plan)
+
+    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        self._listener.on_download(name, done, total, unit)
+
+    def on_start(self, videos: int) -> None:
+        self._listener.on_start(videos)
+
+    def on_progress(self, frames: int, tokens: int) -> None:
+        self._listener.on_progress(frames, tokens)
+
+    def on_note(self, text: str) -> None:
+        self._listener.on_note(text)
+
+    def on_row(self, row: Row) -> None:
+        self._listener.on_row(row)
+        if self._outputs.sidecar is None or not row.text:
+            return
+        name = row.label
+        lines = self._lines.setdefault(name, [])
+        lines.append(ExportRow.of(row.as_dict()))
+        clip = clip_of(name, self._paths[name], lines)
+        place = sidecar_path(clip, self._outputs.sidecar, None)
+        if place in self._shared or place == clip.path:
+            return
+        report = Report(self._outputs.sidecar, None)
+        with suppress(EvlgenError):  # tried again, and told, at the end of the run
+            put_sidecar(clip, place, SIDECARS[self._outputs.sidecar], self._outputs.options, report)
+        self.written += report.written
