@@ -41,7 +41,7 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="A model: evlgen-mini, a folder, or a hub name.",
+        help="A model: evlgen-mini, a folder, a hub name, or openai:MODEL@URL, behind a server (docs/serving.md).",
         show_default=True,
         autocompletion=completion.model,
     ),

@@ -122,6 +122,14 @@ def caption(
     timeout: Annotated[
         float, typer.Option(help="Seconds after which the decoding of one video is given up.")
     ] = CaptionRequest.timeout_seconds,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(show_default="16", help="Requests to a server at a time, where --model is an endpoint."),
+    ] = CaptionRequest.concurrency,
+    request_timeout: Annotated[
+        float | None,
+        typer.Option(show_default="120", help="Seconds after which one of these requests is given up and sent again."),
+    ] = CaptionRequest.request_timeout_seconds,
     limit: Annotated[
         int | None, typer.Option(show_default="all", help="Most videos to caption in this run.")
     ] = CaptionRequest.limit,
@@ -173,6 +181,8 @@ def caption(
         workers=workers,
         timeout_seconds=timeout,
         limit=limit,
+        concurrency=concurrency,
+        request_timeout_seconds=request_timeout,
         retry_failed=retry_failed,
         min_confidence=min_confidence,
     )

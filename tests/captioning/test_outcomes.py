@@ -74,7 +74,7 @@ def test_a_model_that_is_all_broken_ends_the_run(tmp_path: Path, out: Path, monk
     fakes.install(monkeypatch.setattr, Broken())
     for number in range(30):
         fakes.write_video(tmp_path / "v" / f"{number}.mp4", "broken")
-    with pytest.raises(ModelBrokenError, match="failed on 10 videos in a row; the last time: the model gave the log-p"):
+    with pytest.raises(ModelBrokenError, match=r"failed on \d+ videos in a row; the last time: the model gave the"):
         caption_videos(CaptionRequest([str(tmp_path / "v")], out))
 
 

@@ -191,6 +191,19 @@ def test_size_is_met_exactly_by_an_antialiased_filter(backend: str, clip: GetCli
     np.testing.assert_array_equal(result.frames, np.stack(expected))
 
 
+@pytest.mark.parametrize("backend", backends.BACKENDS)
+def test_a_longest_side_keeps_the_aspect_and_enlarges_nothing(backend: str, clip: GetClip) -> None:
+    need(backend)
+    full, small, same = (decode(clip("cfr.mp4"), Sampler(frames=1), backend, size=size) for size in (None, 32, 5000))
+    assert isinstance(full, ClipFrames)
+    assert isinstance(small, ClipFrames)
+    assert isinstance(same, ClipFrames)
+    _, height, width, _ = full.frames.shape
+    assert width > height
+    assert small.frames.shape == (1, round(32 * height / width), 32, 3)
+    np.testing.assert_array_equal(same.frames, full.frames)
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [

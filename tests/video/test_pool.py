@@ -218,7 +218,7 @@ def test_wrong_settings_are_reported_together() -> None:
         DecodePool(0, -1.0, "vlc", size=(0, 5))
     assert caught.value.what == (
         "workers must be 1 to 512, not 0; timeout_seconds must be more than 0 and at most 604800, not -1.0; "
-        "size must be two numbers of 1 or more, not (0, 5); backend 'vlc' is not one of pyav, decord, ffmpeg"
+        "size must be numbers of 1 or more, not (0, 5); backend 'vlc' is not one of pyav, decord, ffmpeg"
     )
 
 

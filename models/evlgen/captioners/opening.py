@@ -11,11 +11,13 @@ Each kind is a module with three functions, imported when one of them is called:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from evlgen.captioners.protocol import Captioner, LoadOptions, ModelIdentity
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.system.progress import ProgressCallback
 
@@ -27,14 +29,16 @@ class CaptionerKind:
     Attributes:
         title: what messages call such models.
         module: below this room, with the functions that the table's module names.
-        options: names of those `LoadOptions` that only some kinds take and this one does.
+        options: names on the command line of those `LoadOptions` that only some kinds take and this one does.
         batch_size: clips that are decoded ahead and go through the model together, unless the user says otherwise.
+        elsewhere: the model runs behind a server, which chooses device and arithmetic, and samples but does not search.
     """
 
     title: str
     module: str
     options: frozenset[str] = frozenset()
     batch_size: int = 16
+    elsewhere: bool = False
 
     def identify(self, model: str) -> ModelIdentity:
         """What is known about a model without loading it.
@@ -71,9 +75,27 @@ class CaptionerKind:
             "system_prompt": bool(options.system_prompt),
             "load_in": options.load_in is not None,
             "trust_remote_code": options.trust_remote_code,
+            "concurrency": options.concurrency is not None,
+            "request_timeout": options.request_timeout_seconds is not None,
+            "device": self.elsewhere and options.device != "auto",
+            "dtype": self.elsewhere and options.dtype != "auto",
         }
         for name in (name for name, is_given in given.items() if is_given and name not in self.options):
             raise UsageError(f"--{name.replace('_', '-')} means nothing to {self.title}", "leave it away")
+
+    def search(self, decoding: DecodingOptions) -> DecodingOptions:
+        """The options of a search that such models know, for what rows say: a server has no beams, whatever is usual.
+
+        Raises:
+            UsageError: others were asked for.
+        """
+        if not self.elsewhere:
+            return decoding
+        usual = DecodingOptions()
+        for name in ("no_repeat_ngram", "repetition_penalty", "num_captions"):
+            if getattr(decoding, name) != getattr(usual, name):
+                raise UsageError(f"--{name.replace('_', '-')} means nothing to {self.title}", "leave it away")
+        return replace(decoding, num_beams=1, min_new_tokens=0, length_penalty=usual.length_penalty)
 
     @property
     def _functions(self) -> Any:
@@ -82,7 +104,14 @@ class CaptionerKind:
 
 EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner")
 
-BY_PREFIX: dict[str, CaptionerKind] = {}
+BY_PREFIX: dict[str, CaptionerKind] = {
+    "openai": CaptionerKind(
+        "an endpoint",
+        "openai_endpoint",
+        frozenset({"system_prompt", "concurrency", "request_timeout"}),
+        elsewhere=True,
+    ),
+}
 """Kinds by what `--model` begins with, without the colon; any other text is an EVLGen model."""
 
 
@@ -94,3 +123,8 @@ def kind_of(model: str) -> CaptionerKind:
 def identify_model(model: str) -> ModelIdentity:
     """What is known about a model of any kind without loading it; see `CaptionerKind.identify`."""
     return kind_of(model).identify(model)
+
+
+def short_name(model: str) -> str:
+    """What files are called after: of a `--model` its last name, without where it is or which revision."""
+    return Path(model.partition("@")[0] if ":" in model else model).name.replace(":", "-")

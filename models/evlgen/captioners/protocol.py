@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from evlgen.decoding_options import DecodingOptions
+from evlgen.errors import EvlgenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +41,9 @@ class Caption:
 
     Attributes:
         text: what follows the prompt.
-        log_probability: natural logarithm of its probability, summed over tokens, end token included.
-        token_count: tokens in that sum.
+        log_probability: natural logarithm of its probability, summed over tokens, end token included; None where the
+            model is elsewhere and does not tell.
+        token_count: tokens in that sum; None where nobody told.
         alternatives: the other captions that were asked for, best first; samples of `num_samples` follow the others.
         tags: what the vision tower's classifier sees, with probabilities, where the model has tags.
         agreement: how much it has in common with the alternatives, from 0 to 1: its mean CIDEr against them, divided
@@ -49,11 +51,37 @@ class Caption:
     """
 
     text: str
-    log_probability: float
-    token_count: int
+    log_probability: float | None
+    token_count: int | None
     alternatives: tuple[Caption, ...] = ()
     tags: tuple[tuple[str, float], ...] = ()
     agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class ClipFailure:
+    """Why one clip has no caption, where those beside it have theirs.
+
+    Attributes:
+        kind: a stable word.
+        message: one line for people.
+    """
+
+    kind: str
+    message: str
+
+
+class CaptioningStoppedError(EvlgenError):
+    """No clip can be captioned any more, whichever it is; going on would only make failures.
+
+    Args:
+        cause: why.
+        answers: what was there before that, for each clip of the batch; None: nothing.
+    """
+
+    def __init__(self, cause: EvlgenError, answers: Sequence[Caption | ClipFailure | None]) -> None:
+        super().__init__(cause.what, cause.hint)
+        self.answers = answers
 
 
 @dataclass(frozen=True)
@@ -66,6 +94,7 @@ class ModelIdentity:
         config_hash: hash of its configuration, which names the frozen parts with their hashes.
         frames: frames it takes unless asked otherwise.
         image_size_pixels: side of its square input; None: it takes frames of any size and resizes them itself.
+        longest_side_pixels: where it takes any size: frames are made no larger than this; None: they stay as they are.
         most_frames: more than these it cannot take; None: as many as memory holds.
         prompt: what it is asked where the user gives no prompt.
         licence: as its repository states it, such as "apache-2.0"; None where unknown.
@@ -78,6 +107,7 @@ class ModelIdentity:
     config_hash: str
     frames: int
     image_size_pixels: int | None
+    longest_side_pixels: int | None = None
     most_frames: int | None = None
     prompt: str = ""
     licence: str | None = None
@@ -97,6 +127,8 @@ class LoadOptions:
         system_prompt: what a model that chats is told before everything else; empty: nothing.
         load_in: "8bit" or "4bit" for smaller weights; None: weights in `dtype`.
         trust_remote_code: code that comes with the weights may run.
+        concurrency: requests to a server at a time; None: what the kind is set to.
+        request_timeout_seconds: most time for one of them; None: what the kind is set to.
     """
 
     device: str = "auto"
@@ -106,6 +138,8 @@ class LoadOptions:
     system_prompt: str = ""
     load_in: str | None = None
     trust_remote_code: bool = False
+    concurrency: int | None = None
+    request_timeout_seconds: float | None = None
 
 
 class Captioner(Protocol):
@@ -119,8 +153,13 @@ class Captioner(Protocol):
     batch_size: int
     on_tokens: Callable[[int], None]
 
-    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
-        """A caption for each clip, in order; all clips have the same number of frames."""
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> Sequence[Caption | ClipFailure]:
+        """A caption for each clip, in order, or why it has none; all clips have the same number of frames.
+
+        Raises:
+            CaptioningStoppedError: there is no use in going on.
+            Exception: whatever else; the clips are then tried one by one.
+        """
 
     def release_memory(self) -> None:
         """Give cached memory back after an out-of-memory failure."""

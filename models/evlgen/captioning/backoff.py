@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from evlgen.captioners.protocol import Caption, Captioner, PromptedClip
+from evlgen.captioners.protocol import Caption, Captioner, CaptioningStoppedError, ClipFailure, PromptedClip
 from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
@@ -17,8 +17,22 @@ from evlgen.errors import EvlgenError
 MOST_FAILURES_IN_A_ROW = 10
 """After so many the model itself is broken (a device in error state, say), not the clips."""
 
+Answer = Caption | ClipFailure
 
-class ModelBrokenError(EvlgenError):
+
+class RunStoppedError(EvlgenError):
+    """No more clips can be captioned.
+
+    Attributes:
+        results: what there is all the same for the clips that were asked for, from the first on; None: nothing.
+    """
+
+    def __init__(self, what: str, hint: str, results: Sequence[Caption | RowError | None] = ()) -> None:
+        super().__init__(what, hint)
+        self.results = results
+
+
+class ModelBrokenError(RunStoppedError):
     """The model fails on every clip."""
 
 
@@ -45,30 +59,48 @@ class CarefulCaptioner:
         """A caption or a reason for every clip, in order.
 
         Raises:
-            ModelBrokenError: the model failed on many clips in a row.
+            RunStoppedError: the captioner can do no more, or failed on many clips in a row (ModelBrokenError).
         """
         results: list[Caption | RowError] = []
-        while len(results) < len(clips):
-            part = clips[len(results) : len(results) + self.batch_size]
-            captions, failure = self._try(part)
-            if captions is not None:
-                results += map(self._checked, captions)
-            elif failure.kind == "out-of-memory" and len(part) > 1:
-                self._shrink(len(part) // 2)
-            elif len(part) > 1:
-                results += self._one_by_one(part)
-            else:
-                results.append(self._give_up(failure))
+        try:
+            while len(results) < len(clips):
+                part = clips[len(results) : len(results) + self.batch_size]
+                answers, failure = self._try(part)
+                if answers is not None:
+                    self._take(answers, results)
+                elif failure.kind == "out-of-memory" and len(part) > 1:
+                    self._shrink(len(part) // 2)
+                elif len(part) > 1:
+                    self._one_by_one(part, results)
+                else:
+                    results.append(self._give_up(failure))
+        except CaptioningStoppedError as error:
+            rest = [None if answer is None else _judged(answer) for answer in error.answers]
+            raise RunStoppedError(error.what, error.hint, [*results, *rest]) from error
+        except ModelBrokenError as error:
+            error.results = results
+            raise
         return results
 
-    def _try(self, clips: Sequence[PromptedClip]) -> tuple[list[Caption] | None, RowError]:
+    def _take(self, answers: Sequence[Answer], results: list[Caption | RowError]) -> None:
+        """Add the answers of a batch; all of them, since they cost something, before the model is called broken."""
+        judged = [_judged(answer) for answer in answers]
+        results += judged
+        for result in judged:
+            self._failures_in_a_row = self._failures_in_a_row + 1 if isinstance(result, RowError) else 0
+        if judged and isinstance(failure := judged[-1], RowError):
+            self._see_if_broken(failure)
+
+    def _try(self, clips: Sequence[PromptedClip]) -> tuple[Sequence[Answer] | None, RowError]:
         try:
-            captions = self._captioner.caption(clips, self._options)
-            if len(captions) != len(clips):
-                raise ValueError(f"the model gave {len(captions)} captions for {len(clips)} clips")
+            answers = self._captioner.caption(clips, self._options)
+            if len(answers) != len(clips):
+                raise ValueError(f"the model gave {len(answers)} captions for {len(clips)} clips")
             if self._options.rerank == "consensus":
-                captions = by_consensus(captions)
-            return captions, RowError("", "")
+                answers = [by_consensus([one])[0] if isinstance(one, Caption) else one for one in answers]
+            return answers, RowError("", "")
+        except CaptioningStoppedError:
+            raise
         except Exception as error:
             out_of_memory = is_out_of_memory(error)
             kind = "out-of-memory" if out_of_memory else "model-error"
@@ -78,37 +110,40 @@ class CarefulCaptioner:
             self._captioner.release_memory()
         return None, failure
 
-    def _one_by_one(self, clips: Sequence[PromptedClip]) -> list[Caption | RowError]:
-        results: list[Caption | RowError] = []
+    def _one_by_one(self, clips: Sequence[PromptedClip], results: list[Caption | RowError]) -> None:
         for index in range(len(clips)):
-            captions, failure = self._try(clips[index : index + 1])
-            if captions is not None:
-                results += map(self._checked, captions)
+            answers, failure = self._try(clips[index : index + 1])
+            if answers is not None:
+                self._take(answers, results)
             else:
                 results.append(self._give_up(failure))
-        return results
-
-    def _checked(self, caption: Caption) -> Caption | RowError:
-        """The caption; or why it is none, where the arithmetic behind it broke down (weights that are no numbers)."""
-        for one in (caption, *caption.alternatives):
-            if not math.isfinite(one.log_probability):
-                message = f"the model gave the log-probability {one.log_probability}: its weights or inputs are damaged"
-                return self._give_up(RowError("not-finite", f"{message}, or --dtype is too coarse for it"))
-        self._failures_in_a_row = 0
-        return caption
 
     def _give_up(self, failure: RowError) -> RowError:
         self._failures_in_a_row += 1
+        self._see_if_broken(failure)
+        return failure
+
+    def _see_if_broken(self, failure: RowError) -> None:
         if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
             raise ModelBrokenError(
                 f"the model failed on {self._failures_in_a_row} videos in a row; the last time: {failure.message}",
                 "when the cause is gone, run the same command with --retry-failed",
             )
-        return failure
 
     def _shrink(self, batch_size: int) -> None:
         self.batch_size = batch_size
         self._note(f"out of memory: going on with batches of {batch_size}")
+
+
+def _judged(answer: Answer) -> Caption | RowError:
+    """The caption; or why it is none, where the arithmetic behind it broke down (weights that are no numbers)."""
+    if isinstance(answer, ClipFailure):
+        return RowError.of(answer.kind, answer.message)
+    for one in (answer, *answer.alternatives):
+        if one.log_probability is not None and not math.isfinite(one.log_probability):
+            message = f"the model gave the log-probability {one.log_probability}: its weights or inputs are damaged"
+            return RowError("not-finite", f"{message}, or --dtype is too coarse for it")
+    return answer
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -30,6 +30,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "workers": (1, MOST_WORKERS),
     "limit": (1, 10**12),
     "min_confidence": (0, 1),
+    "concurrency": (1, 1000),
 }
 LOAD_IN = ("8bit", "4bit")
 _HALF = re.compile("[\ud800-\udfff]")
@@ -60,6 +61,8 @@ class CaptionRequest:
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
         limit: most videos to caption in this run; None for all.
+        concurrency: requests to a server at a time; None: as many as it is set to.
+        request_timeout_seconds: most time for one of them; None: what it is set to.
         retry_failed: caption again what failed before.
         min_confidence: captions of less confidence get a warning in their line; None: none do.
         root: folder that names in the output are relative to; None: the folder that all sources lie in.
@@ -86,6 +89,8 @@ class CaptionRequest:
     workers: int | None = None
     timeout_seconds: float = 60.0
     limit: int | None = None
+    concurrency: int | None = None
+    request_timeout_seconds: float | None = None
     retry_failed: bool = False
     min_confidence: float | None = None
     root: Path | None = None
@@ -94,6 +99,11 @@ class CaptionRequest:
         problems = [*self.decoding.problems(), *out_of_bounds(self, _BOUNDS)]
         if not 0 < self.timeout_seconds <= MOST_SECONDS:
             problems.append(f"--timeout {self.timeout_seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
+        most = MOST_SECONDS
+        if self.request_timeout_seconds is not None and not 0 < self.request_timeout_seconds <= most:
+            problems.append(
+                f"--request-timeout {self.request_timeout_seconds} is not more than 0 and at most {most} seconds"
+            )
         for name, text in (("--prompt", self.prompt), ("--system-prompt", self.system_prompt)):
             if _HALF.search(text):
                 problems.append(f"{name} is no text: it holds bytes that are not UTF-8")
@@ -136,7 +146,7 @@ class CaptionRequest:
             strict=self.strict,
             dtype=self.dtype,
             prompt=self.prompt or identity.prompt,
-            decoding=self.decoding,
+            decoding=self.kind.search(self.decoding),
             system_prompt=self.system_prompt,
             load_in=self.load_in,
             licence=identity.licence,
@@ -159,6 +169,8 @@ class CaptionRequest:
             self.system_prompt,
             self.load_in,
             self.trust_remote_code,
+            self.concurrency,
+            self.request_timeout_seconds,
         )
 
 

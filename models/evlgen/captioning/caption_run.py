@@ -152,7 +152,7 @@ def _load(request: CaptionRequest, settings: CaptionSettings, summary: Summary, 
     clock = summary.clock
     clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
     model.on_tokens = lambda tokens: clock.count(tokens=tokens)
-    return CarefulCaptioner(model, request.decoding, request.batch_size or model.batch_size, listener.on_note)
+    return CarefulCaptioner(model, settings.decoding, request.batch_size or model.batch_size, listener.on_note)
 
 
 def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:
@@ -184,7 +184,7 @@ def open_decoder(
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),
         strict=request.strict,
-        size=None if side is None else (side, side),
+        size=identity.longest_side_pixels if side is None else (side, side),
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from evlgen.captioners.protocol import Caption, PromptedClip
-from evlgen.captioning.backoff import CarefulCaptioner
+from evlgen.captioning.backoff import CarefulCaptioner, RunStoppedError
 from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.delivery import Delivered
 
@@ -84,7 +84,7 @@ def run_pipeline(
         first_batch: clips of the first batch, where the captioner takes more.
 
     Raises:
-        ModelBrokenError: the model fails on everything.
+        RunStoppedError: the captioner can do no more; outcomes that were known by then came first.
         Exception: whatever `delivered` raises.
     """
     batcher = _Batcher(min(first_batch, captioner.batch_size))
@@ -116,11 +116,18 @@ def run_pipeline(
 
 def _caption(batch: list[_Ready], captioner: CarefulCaptioner, clock: Clock) -> Iterator[Outcome]:
     started = time.monotonic()
-    results = captioner.caption([clip for _, clip in batch])
+    stopped: RunStoppedError | None = None
+    try:
+        results: Sequence[Caption | RowError | None] = captioner.caption([clip for _, clip in batch])
+    except RunStoppedError as error:
+        results, stopped = error.results, error
     seconds = time.monotonic() - started
     clock.model_seconds += seconds
-    for (item, _), result in zip(batch, results, strict=True):
-        yield Outcome(item, result, item.seconds + seconds / len(batch))
+    for (item, _), result in zip(batch, results, strict=stopped is None):
+        if result is not None:
+            yield Outcome(item, result, item.seconds + seconds / len(batch))
+    if stopped is not None:
+        raise stopped
 
 
 _Ready = tuple[Delivered, PromptedClip]

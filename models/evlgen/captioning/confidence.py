@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def confidence_of(caption: Caption, config: ConfidenceConfig | None) -> float | None:
     """The probability that a caption is good, from 0 to 1; None where the model is not calibrated or wrote nothing."""
-    if config is None or not caption.token_count or not math.isfinite(caption.log_probability):
+    if config is None or not caption.token_count or caption.log_probability is None:
+        return None
+    if not math.isfinite(caption.log_probability):
         return None
     mean = caption.log_probability / caption.token_count
     if caption.agreement is not None and config.with_agreement is not None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from evlgen.annotations.caption_layouts import QUESTION_PROMPT
 from evlgen.annotations.questions import Question, looks_like_answers, read_questions
+from evlgen.captioners.opening import short_name
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, run_items
 from evlgen.captioning.evaluation_sets import (
@@ -192,7 +193,7 @@ def predict(
 
 
 def _journal(request: PredictionRequest, data: CaptionedSet | QuestionSet) -> Path:
-    out = request.out or Path(f"{data.name}-{Path(request.model).name}.jsonl")
+    out = request.out or Path(f"{data.name}-{short_name(request.model)}.jsonl")
     if isinstance(data, CaptionedSet):
         return out
     if out.suffix != ".json":  # /dev/null.jsonl is not what was meant

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Size = tuple[int, int] | None
-"""(width, height) in pixels, or None to keep a picture's own size."""
+Size = tuple[int, int] | int | None
+"""(width, height) in pixels; or the longest side that a picture may have, aspect kept; or None to keep its own size."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,27 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def to_rgb(frame: Any, size: Size) -> "npt.NDArray[np.uint8]":
-    """A PyAV frame as uint8 (H, W, 3), upright, exactly `size` when given."""
+    """A PyAV frame as uint8 (H, W, 3), upright, in the size that `resize` gives it."""
     return resize(orientation_of(frame).upright(frame.to_ndarray(format="rgb24")), size)
 
 
 def resize(picture: "npt.NDArray[np.uint8]", size: Size) -> "npt.NDArray[np.uint8]":
-    """Resize uint8 (H, W, 3) to `size`, aspect not kept: bicubic, antialiased when shrinking (Pillow's filter)."""
+    """Resize uint8 (H, W, 3) to `size`: bicubic, antialiased when shrinking (Pillow's filter)."""
     import numpy as np
     from PIL import Image
 
+    if isinstance(size, int):
+        size = _within(size, picture.shape[1], picture.shape[0])
     if size is None or (picture.shape[1], picture.shape[0]) == size:
         return np.ascontiguousarray(picture)
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def _within(side: int, width: int, height: int) -> tuple[int, int]:
+    """The size in the same aspect, as far as whole pixels allow, whose longer side is at most `side`."""
+    scale = min(side / max(width, height), 1)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def sampled_clip(

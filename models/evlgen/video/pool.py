@@ -50,7 +50,8 @@ class DecodePool:
         timeout_seconds: a file that takes longer is given up and its process killed.
         backend: "pyav", "decord" or "ffmpeg" (or "module:function", see backends.py).
         sampler: which frames; the default is `Sampler()`.
-        size: (width, height) in pixels to resize to, aspect not kept; None keeps each video's own size.
+        size: (width, height) in pixels to resize to, aspect not kept; a number is the longest side that frames may
+            have; None keeps each video's own size.
         recycle_after: replace a child after this many files, against leaks in decoders.
         look_ahead: how many finished clips may wait for the consumer; the default is `workers`.
         strict: a damaged file is a "decode-error" instead of partial frames with a warning.
@@ -65,7 +66,7 @@ class DecodePool:
         timeout_seconds: float = 60.0,
         backend: str = "pyav",
         sampler: Sampler | None = None,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, int] | int | None = None,
         recycle_after: int = 200,
         look_ahead: int | None = None,
         strict: bool = False,
@@ -80,7 +81,7 @@ class DecodePool:
                     f"more than 0 and at most {MOST_SECONDS}",
                     0 < timeout_seconds <= MOST_SECONDS,
                 ),
-                ("size", size, "two numbers of 1 or more", size is None or min(size) >= 1),
+                ("size", size, "numbers of 1 or more", _fits(size)),
                 ("recycle_after", recycle_after, "1 or more", recycle_after >= 1),
                 ("look_ahead", look_ahead, "0 or more", look_ahead is None or look_ahead >= 0),
             )
@@ -232,6 +233,10 @@ class DecodePool:
             if self._closing:  # __exit__ may have looked for children before this one was there
                 child.kill()
         return child
+
+
+def _fits(size: tuple[int, int] | int | None) -> bool:
+    return size is None or min(size if isinstance(size, tuple) else (size,)) >= 1
 
 
 def _closed() -> EvlgenError:

@@ -22,14 +22,14 @@ class Settings:
     Args:
         backend: "module:function".
         sampler: which frames.
-        size: (width, height) in pixels, or None.
+        size: see `evlgen.video.picture.Size`.
         strict: a damaged file is a failure.
         threads: decoding threads in this child.
     """
 
     backend: str
     sampler: Sampler
-    size: tuple[int, int] | None
+    size: tuple[int, int] | int | None
     strict: bool
     threads: int
 
