@@ -64,9 +64,9 @@ def caption(
             "-o",
             parser=out_file,
             metavar="FILE",
-            help="JSONL file for the captions, one line a video; run again to go on where it ends. x.csv, x.parquet, "
-            "x.srt and x.vtt are made of x.jsonl at the end. Without it lines go to standard output and nothing is "
-            "remembered.",
+            help="JSONL file for the captions, one line a video; run again to go on where it ends. x.csv, x.html, "
+            "x.parquet, x.srt and x.vtt are made of x.jsonl at the end. Without it lines go to standard output and "
+            "nothing is remembered.",
         ),
     ] = None,
     sidecar: Annotated[

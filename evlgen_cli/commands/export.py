@@ -27,8 +27,9 @@ def export(
             metavar="FORMAT",
             show_default=False,
             autocompletion=completion.export_format,
-            help="csv; txt, srt, vtt (a file beside each video); musubi, metadata-csv, metadata-jsonl (lists that "
-            "trainers read); coco; parquet; webdataset (tar shards); subtitles (copies of the videos).",
+            help="csv; html (a page to look through); txt, srt, vtt (a file beside each video); musubi, metadata-csv, "
+            "metadata-jsonl (lists that trainers read); coco; parquet; webdataset (tar shards); subtitles (copies of "
+            "the videos).",
         ),
     ],
     output: Annotated[
@@ -53,10 +54,16 @@ def export(
     burn: Annotated[
         bool, typer.Option("--burn", help="Draw subtitles into the pictures instead of adding a track.")
     ] = False,
+    posters: Annotated[
+        str,
+        typer.Option(
+            help="Pictures of html: inside the page, beside it in a folder, none; auto: inside up to 200 videos."
+        ),
+    ] = "auto",
     shard_mb: Annotated[int, typer.Option(help="Megabytes of a shard of a WebDataset.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Write captions as tables, subtitles, sidecars, lists for trainers or shards. The caption file is only read.
+    """Write captions as tables, a page, subtitles, sidecars, lists for trainers or shards. CAPTIONS is only read.
 
     Files beside videos are left alone where they hold what no line of the caption file ever said.
     Exit code 3: some videos have no caption, or their files are missing; the others are written.
@@ -64,7 +71,7 @@ def export(
     from evlgen.exports import ExportOptions, Words, export_captions
 
     options = ExportOptions(
-        words=Words(prefix, suffix, template), overwrite=overwrite, burn=burn, shard_megabytes=shard_mb
+        words=Words(prefix, suffix, template), overwrite=overwrite, burn=burn, posters=posters, shard_megabytes=shard_mb
     )
     with ExitStack() as stack:
         bar = None

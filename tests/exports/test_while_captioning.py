@@ -110,3 +110,12 @@ def test_folders_that_cannot_be_written_to_cost_no_caption(monkeypatch: pytest.M
     assert len(fakes.rows_of(Path("out.jsonl"))) == 6
     assert "error: sub/clip3.mkv: " in result.stderr
     assert len([path for path in Path("videos").rglob("*.txt") if path.is_file()]) == 5
+
+
+def test_a_page() -> None:
+    fakes.write_video(Path("videos/clip2.mp4"), fail="timeout")
+    result = evlgen("caption", "videos", "-o", "x.html")
+    assert result.exit_code == 3
+    page = Path("x.html").read_text()
+    assert '"caption":"caption of sub/clip3.mkv"' in page
+    assert '"error":["timeout","made to fail"]' in page

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlgen.errors import UsageError
-from evlgen.exports import shards, sidecars, subtitles, tables
+from evlgen.exports import gallery, shards, sidecars, subtitles, tables
 from evlgen.exports.report import POSTERS, ExportOptions, Progress, Report
 from evlgen.exports.rows import CaptionFile, is_caption_file, read_caption_file
 from evlgen.system.names import printable
@@ -45,6 +45,7 @@ FORMATS: dict[str, Format] = {
     "txt": Format("text beside each video", "", None),
     "srt": Format("subtitles beside each video", "", None),
     "vtt": Format("subtitles for the web beside each video", "", None),
+    "html": Format("a page to look through", ".html", gallery.write_gallery, worded=False),
     "musubi": Format("the list that musubi-tuner reads", ".musubi.jsonl", _table(tables.write_musubi)),
     "metadata-csv": Format("metadata.csv of a Hugging Face folder", "metadata.csv", _table(tables.write_metadata)),
     "metadata-jsonl": Format("the same as JSON lines", "metadata.jsonl", _table(tables.write_metadata)),

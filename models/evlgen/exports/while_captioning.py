@@ -19,7 +19,7 @@ from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_pat
 from evlgen.exports.tables import refuse_changed_table
 from evlgen.exports.words import Words
 
-BY_SUFFIX = {".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".parquet": "parquet"}
+BY_SUFFIX = {".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".parquet": "parquet", ".html": "html"}
 """What an output is written as, by its suffix; all others are journals."""
 
 
@@ -115,7 +115,9 @@ def caption_and_export(
         report = export_captions(outputs.journal, outputs.sidecar, options=outputs.options, names=watcher.names)
         report.written, report.unchanged = report.written + watcher.written, report.unchanged - watcher.written
         reports.append(report)
-    if outputs.export is not None:
+    if summary.interrupted and outputs.export is not None and outputs.export.suffix.lower() == ".html":
+        listener.on_note(f"{outputs.export} is made when the run has come to its end")
+    elif outputs.export is not None:
         reports.append(_export(outputs, outputs.journal, outputs.export, watcher.names, progress))
     return summary, reports
 

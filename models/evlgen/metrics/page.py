@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from evlgen.metrics.evaluation import Evaluation
 from evlgen.metrics.paper_results import SOURCE, PublishedTable
 from evlgen.system.files import write_text
+from evlgen.system.pages import render_template
 
 EXTREMES = 20
 """How many of the best and of the worst captions the page shows."""
@@ -76,9 +75,9 @@ def render_page(evaluation: Evaluation, *, title: str, source: str, published: S
     by = sorting_score(evaluation)
     ranked = sorted(evaluation.items, key=lambda item: -item.values[by]) if by else []
     count = min(EXTREMES, len(ranked))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("evlgen.metrics").joinpath("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return render_template(
+        "evlgen.metrics",
+        "page.html.j2",
         evaluation=evaluation,
         title=title,
         source=source,

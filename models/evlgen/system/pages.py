@@ -1,0 +1,28 @@
+"""Pages of HTML that open from disk: one engine that escapes, one palette for light and dark."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+PALETTE = Markup(
+    ":root { color-scheme: light dark; --ink: #1c2330; --soft: #5d6778; --line: #d9dee7; --back: #fff; --card: #f5f7fa;"
+    " --accent: #2563a8; --warn: #9a3b00; }\n"
+    "@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #9aa5b6; --line: #343c4a; --back: #14181f;"
+    " --card: #1c222c; --accent: #7ab0ec; --warn: #ffb077; } }"
+)
+"""Colours by their use, as CSS; templates know it as `palette`."""
+
+
+def page_part(package: str, name: str) -> str:
+    """The text of a file of a package, such as a template or a script."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def render_template(package: str, name: str, **values: Any) -> str:
+    """A template of a package, filled in. Values are escaped; one that is missing is an error."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(page_part(package, name)).render(palette=PALETTE, **values)
