@@ -22,6 +22,7 @@ from evlgen_cli.commands.edit import edit
 from evlgen_cli.commands.eval import evaluate
 from evlgen_cli.commands.export import export
 from evlgen_cli.commands.frames import frames
+from evlgen_cli.commands.merge import merge
 from evlgen_cli.commands.plot import plot
 from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.train import train
@@ -32,6 +33,7 @@ from evlgen_cli.options import with_new_names
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     # name: a function (a command) or a Typer (a group of commands), in the order of --help
     "caption": caption,
+    "merge": merge,
     "export": export,
     "edit": edit,
     "frames": frames,

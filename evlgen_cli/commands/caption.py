@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
+from evlgen.captioning.shards import Shard
 from evlgen.decoding_options import DecodingOptions
+from evlgen.errors import UsageError
 from evlgen.system.names import printable
 from evlgen_cli.commands.export import warn
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
@@ -41,7 +44,7 @@ from evlgen_cli.options import (
 from evlgen_cli.signals import stop_on_signals, tell
 
 if TYPE_CHECKING:
-    from evlgen.exports import Report
+    from evlgen.exports import Outputs, Report
 
 STOP_SECONDS = 7.0
 """How long the batch in the model may take after SIGTERM: who sends it (Slurm, a container) kills after ten."""
@@ -141,6 +144,37 @@ def caption(
         ),
     ] = CaptionRequest.min_confidence,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            show_default="all",
+            help="Caption part I of N, from 0, into a file beside --out, for evlgen merge; auto: as torchrun, Slurm or "
+            "Kubernetes number this process (auto/N where only they know I).",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            show_default="1",
+            help="Processes with a model each: one for each GPU, or for some CPU cores each.",
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            max=86400,
+            show_default="no",
+            help="When all is captioned, look for new and changed files every so often, until stopped.",
+        ),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Say what is done and what is left, and do nothing; code 3 if any is left.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and why the rest would not; load no model.")
     ] = False,
@@ -153,7 +187,8 @@ def caption(
     With other settings it is captioned again; lines are only ever added, and the last one of a video counts.
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
-    from evlgen.captioning import plan_captions
+    from evlgen.captioning import caption_videos, plan_captions
+    from evlgen.captioning.several_processes import caption_in_parts
     from evlgen.exports import Outputs, Words, caption_and_export
 
     outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template))
@@ -185,22 +220,70 @@ def caption(
         request_timeout_seconds=request_timeout,
         retry_failed=retry_failed,
         min_confidence=min_confidence,
+        shard=None if shard is None else Shard.parse(shard),
     )
+    if watch is not None and processes is not None:
+        raise UsageError("--watch takes one process", "leave --processes away")
+    if status:
+        _show_status(plan_captions(request), as_json)
+        return
     if dry_run:
         plan = plan_captions(request)
         outputs.refuse_several(len(plan.items))
         _show_plan(plan, as_json)
         raise typer.Exit(Exit.SOME_FAILED if plan.unreadable else Exit.OK)
     stop = Event()
+    if watch is not None:
+        _watch(request, outputs, stop, watch, as_json, quiet)
+        return
     with ExitStack() as stack:
         view = CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None)
-        summary, reports = caption_and_export(request, outputs, view, stop)
+        captioning = caption_videos if processes is None else partial(caption_in_parts, processes=processes)
+        summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
+    _finish(summary, reports, as_json, quiet)
+
+
+def _finish(summary: Summary, reports: Sequence["Report"], as_json: bool, quiet: bool) -> None:
+    """Show what a run came to, and end with its exit code."""
     _show_summary(summary, as_json, quiet, reports)
     for report in reports:
         warn(report)
     if summary.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)
     if not summary.complete or any(report.clashes or report.failed for report in reports):
+        raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _watch(
+    request: CaptionRequest, outputs: "Outputs", stop: Event, every_seconds: float, as_json: bool, quiet: bool
+) -> None:
+    from evlgen.captioning.watching import watch
+    from evlgen.exports import caption_and_export
+
+    summary = None
+    with stop_on_signals(stop, _say_stopping, STOP_SECONDS):
+        if not quiet:
+            err.print(f"watching, every {human_seconds(every_seconds)}; Ctrl-C ends it")
+        for captioning in watch(request, stop, every_seconds):
+            with ExitStack() as stack:
+                view = CaptionView(stack, None, quiet=quiet, rows_to_stdout=False)
+                summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
+            _show_summary(summary, as_json, quiet, reports)
+            for report in reports:
+                warn(report)
+    if summary is not None and summary.interrupted:
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+def _show_status(plan: Plan, as_json: bool) -> None:
+    from evlgen.captioning import Decision
+
+    counts = {decision.value: count for decision in Decision if (count := plan.count(decision))}
+    if as_json:
+        print_json({"videos": len(plan.items), "left": len(plan.work), "counts": counts})
+    else:
+        table(["videos", ""], [("all", str(len(plan.items))), *((name, str(count)) for name, count in counts.items())])
+    if plan.count(Decision.DONE) + plan.count(Decision.EDITED) < len(plan.items):
         raise typer.Exit(Exit.SOME_FAILED)
 
 

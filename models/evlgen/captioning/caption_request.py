@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evlgen.arithmetic import DTYPES
 from evlgen.captioners.opening import CaptionerKind, kind_of
 from evlgen.captioners.protocol import LoadOptions, ModelIdentity
+from evlgen.captioning.shards import Shard
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
 from evlgen.errors import UsageError
 from evlgen.video.pool import MOST_SECONDS, MOST_WORKERS
@@ -65,6 +66,7 @@ class CaptionRequest:
         request_timeout_seconds: most time for one of them; None: what it is set to.
         retry_failed: caption again what failed before.
         min_confidence: captions of less confidence get a warning in their line; None: none do.
+        shard: caption this part of the videos only, into a file of its own beside `out`; what `out` holds is done.
         root: folder that names in the output are relative to; None: the folder that all sources lie in.
 
     Raises:
@@ -94,6 +96,7 @@ class CaptionRequest:
     retry_failed: bool = False
     min_confidence: float | None = None
     root: Path | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         problems = [*self.decoding.problems(), *out_of_bounds(self, _BOUNDS)]
@@ -113,10 +116,17 @@ class CaptionRequest:
             problems.append(f"--dtype {self.dtype} is unknown: there is auto, {', '.join(DTYPES)}")
         if not _DEVICE.fullmatch(self.device):
             problems.append(f"--device {self.device} is unknown: there is auto, cpu, cuda, cuda:1, mps")
+        if self.shard is not None and self.out is None:
+            problems.append("--shard needs --out: each part has a file beside it")
         if self.retry_failed and self.out is None:
             problems.append("--retry-failed needs --out: the file that says what failed")
         if problems:
             raise UsageError("; ".join(problems))
+
+    @property
+    def journal(self) -> Path | None:
+        """The file that is written."""
+        return self.out if self.out is None or self.shard is None else self.shard.path_of(self.out)
 
     def resolve(self) -> tuple[ModelIdentity, CaptionSettings]:
         """The model and everything that changes a caption; loads no model.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evlgen.captioners.protocol import Caption, ModelIdentity
+from evlgen.captioners.protocol import Caption, Captioner, ModelIdentity
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
@@ -23,13 +23,16 @@ from evlgen.captioning.clip_warnings import UNSURE, warnings_about
 from evlgen.captioning.confidence import confidence_of
 from evlgen.captioning.delivery import Decoder, deliver
 from evlgen.captioning.discover import Unreadable, find_videos
-from evlgen.captioning.items import Item, PictureQuestion, prompt_of
+from evlgen.captioning.items import Item, PictureQuestion, Video, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.system.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from evlgen.configuration import ConfidenceConfig
+
+Captioning = Callable[[CaptionRequest, Listener | None, threading.Event | None], Summary]
+"""How videos of a request are captioned: `caption_videos`, or what does the same in another way."""
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
 
@@ -41,10 +44,18 @@ def plan_captions(request: CaptionRequest) -> Plan:
         UsageError: see `caption_videos`.
     """
     unreadable: list[Unreadable] = []
-    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
+    videos = _videos_of(request, unreadable)
     _, settings = request.resolve()
-    state = JournalState() if request.out is None else read_state(request.out)
-    return make_plan(videos, state, settings, request, unreadable)
+    state = JournalState() if request.journal is None else read_state(request.journal)
+    return make_plan(videos, _with_whole(state, request), settings, request, unreadable)
+
+
+def _with_whole(state: JournalState, request: CaptionRequest) -> JournalState:
+    """What the file of a part says, and behind it what that of the whole said before."""
+    if request.shard is None or request.out is None:
+        return state
+    whole = read_state(request.out)
+    return replace(state, entries=whole.entries | state.entries, settings=whole.settings | state.settings)
 
 
 def caption_videos(
@@ -64,8 +75,14 @@ def caption_videos(
         ModelBrokenError: the model fails on every video.
     """
     unreadable: list[Unreadable] = []
-    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
+    videos = _videos_of(request, unreadable)
     return run_items(CAPTIONS, videos, request, listener, stop, unreadable)
+
+
+def _videos_of(request: CaptionRequest, unreadable: list[Unreadable]) -> list[Video]:
+    """What the request names, or its part of that; names do not depend on the part."""
+    videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
+    return [one for one in videos if request.shard is None or request.shard.holds(one.name)]
 
 
 def run_items(
@@ -75,6 +92,7 @@ def run_items(
     listener: Listener | None = None,
     stop: threading.Event | None = None,
     unreadable: Sequence[Unreadable] = (),
+    models: dict[str, Captioner] | None = None,
 ) -> Summary:
     """Caption videos, or answer questions, that the output does not hold yet.
 
@@ -85,6 +103,7 @@ def run_items(
         listener: told what happens.
         stop: as of `caption_videos`.
         unreadable: folders that could not be read when the items were found.
+        models: by dtype, those that earlier runs of this request loaded; gets the one that is loaded.
 
     Raises:
         EvlgenError: see `caption_videos`.
@@ -93,15 +112,16 @@ def run_items(
     stop = stop or threading.Event()
     identity, settings = request.resolve()
     output: AbstractContextManager[Journal | None]
-    output = nullcontext() if request.out is None else Journal(request.out, kind)
+    output = nullcontext() if request.journal is None else Journal(request.journal, kind)
     with output as journal:
         if journal is not None:
             _report_state(journal, listener)
-        plan = make_plan(items, JournalState() if journal is None else journal.state, settings, request, unreadable)
+        state = JournalState() if journal is None else _with_whole(journal.state, request)
+        plan = make_plan(items, state, settings, request, unreadable)
         listener.on_plan(plan)
-        summary = Summary.of_plan(plan, request.out, request.batch_size or 0)
+        summary = Summary.of_plan(plan, request.journal, request.batch_size or 0)
         if plan.work and not stop.is_set():
-            _caption(plan, request, identity, journal, summary, listener, stop)
+            _caption(plan, request, identity, journal, summary, listener, stop, {} if models is None else models)
         summary.interrupted = stop.is_set() and summary.finished < summary.planned
         return summary
 
@@ -114,12 +134,13 @@ def _caption(
     summary: Summary,
     listener: Listener,
     stop: threading.Event,
+    models: dict[str, Captioner],
 ) -> None:
     """Do the work of a plan; `summary` is filled in."""
     with open_decoder(request, identity, plan.settings) as decoder:
         delivered = deliver(plan.work, decoder, stop)  # children decode the first files while the model is loaded
         settings = _with_dtype(plan.settings, request, listener)
-        captioner = _load(request, settings, summary, listener)
+        captioner = _load(request, settings, summary, listener, models)
         listener.on_start(len(plan.work))
         started = time.monotonic()
         outcomes = run_pipeline(
@@ -143,11 +164,19 @@ def _caption(
     summary.batch_size = captioner.batch_size
 
 
-def _load(request: CaptionRequest, settings: CaptionSettings, summary: Summary, listener: Listener) -> CarefulCaptioner:
+def _load(
+    request: CaptionRequest,
+    settings: CaptionSettings,
+    summary: Summary,
+    listener: Listener,
+    models: dict[str, Captioner],
+) -> CarefulCaptioner:
     """The model, and what tells of its tokens; `summary` gets the time that it takes."""
     started = time.monotonic()
-    options = request.load_options(settings.dtype, settings.prompt)
-    model = request.kind.load(request.model, options, listener.on_download)
+    if settings.dtype not in models:
+        options = request.load_options(settings.dtype, settings.prompt)
+        models[settings.dtype] = request.kind.load(request.model, options, listener.on_download)
+    model = models[settings.dtype]
     summary.load_seconds = time.monotonic() - started
     clock = summary.clock
     clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)

@@ -56,6 +56,7 @@ def find_videos(
     stdin: Iterable[str] | None = None,
     root: Path | None = None,
     unreadable: list[Unreadable] | None = None,
+    may_be_empty: bool = False,
 ) -> list[Video]:
     """The videos that `sources` name, in the order given; inside a folder or glob in natural order.
 
@@ -65,6 +66,7 @@ def find_videos(
         stdin: lines for `-`; standard input by default.
         root: folder that names are relative to, instead of the one that all sources lie in.
         unreadable: gets the folders that could not be read; the rest goes on.
+        may_be_empty: finding nothing is no error.
 
     Raises:
         UsageError: a source does not exist (all such are named), is a URL, or nothing was found.
@@ -84,6 +86,8 @@ def find_videos(
             f"no such file, folder or match: {', '.join(missing)}",
             "quote a glob so that it arrives whole; ** matches any number of folders",
         )
+    if not found and may_be_empty:
+        return []
     if not found and closed:
         raise UsageError(
             f"no video or picture could be read: {'; '.join(f'{one.path}: {one.reason}' for one in closed)}",

@@ -107,6 +107,19 @@ class Summary:
         words = (warning.partition(":")[0] for warning in row.warnings)
         self.marked.update(word for word in words if word in (BLACK, STILL, UNSURE))
 
+    def include(self, part: "Summary") -> None:
+        """Count what a part of this run did at the same time as others."""
+        self.ok += part.ok
+        self.partial += part.partial
+        self.empty += part.empty
+        self.failed += part.failed
+        self.marked += part.marked
+        self.batch_size = max(self.batch_size, part.batch_size)
+        self.seconds = max(self.seconds, part.seconds)
+        self.load_seconds = max(self.load_seconds, part.load_seconds)
+        self.clock.model_seconds += part.clock.model_seconds
+        self.clock.decode_wait_seconds += part.clock.decode_wait_seconds
+
     @property
     def finished(self) -> int:
         """Videos that this run wrote a line for."""

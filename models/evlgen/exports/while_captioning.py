@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary, caption_videos, find_videos
+from evlgen.captioning.caption_run import Captioning
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.formats import check_options, export_captions
 from evlgen.exports.report import ExportOptions, Progress, Report
@@ -79,6 +80,7 @@ def caption_and_export(
     listener: Listener | None = None,
     stop: threading.Event | None = None,
     progress: Progress = lambda done, total: None,
+    captioning: Captioning = caption_videos,
 ) -> tuple[Summary, list[Report]]:
     """Caption videos into the journal, and write what is made of it.
 
@@ -88,6 +90,7 @@ def caption_and_export(
         listener: told what happens.
         stop: see `caption_videos`.
         progress: told of every video of an export that takes its time.
+        captioning: what captions; it is called like `caption_videos`.
 
     Returns:
         The summary of the run, and the reports of sidecars and of the export, where there are any.
@@ -99,7 +102,7 @@ def caption_and_export(
     listener = listener or Listener()
     request = replace(request, out=outputs.journal)
     if outputs.journal is None or (outputs.export is None and outputs.sidecar is None):
-        return caption_videos(request, listener, stop), []
+        return captioning(request, listener, stop), []
     if outputs.export is not None:
         if "-" not in request.sources:  # standard input can be read once only
             outputs.refuse_several(len(find_videos(request.sources, root=request.root, unreadable=[])))
@@ -107,7 +110,7 @@ def caption_and_export(
             refuse_changed_table(read_caption_file(outputs.journal), outputs.export)
         listener.on_note(f"captions are kept in {outputs.journal}; {outputs.export} is made of it at the end")
     watcher = _Watcher(listener, outputs, outputs.journal)
-    summary = caption_videos(request, watcher, stop)
+    summary = captioning(request, watcher, stop)
     if not is_caption_file(outputs.journal):
         return summary, []
     reports = []
