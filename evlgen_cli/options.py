@@ -41,7 +41,9 @@ ModelOption = Annotated[
     str,
     typer.Option(
         "--model",
-        help="A model: evlgen-mini, a folder, a hub name, or openai:MODEL@URL, behind a server (docs/serving.md).",
+        help="A model: evlgen-mini, a folder or hub name of ours; hf:OWNER/NAME[@REVISION] or hf:FOLDER for any model "
+        "of transformers that goes from pictures to text (docs/models.md); openai:MODEL@URL behind a server "
+        "(docs/serving.md).",
         show_default=True,
         autocompletion=completion.model,
     ),
@@ -65,7 +67,33 @@ PromptOption = Annotated[
         "--prompt",
         show_default="none",
         help='Text that captions go on from, such as "a video of"; a caption is what follows it. It stands behind the '
-        "visual prompts; evlgen-mini, which answers in a chat, takes it for the beginning of its answer.",
+        "visual prompts; evlgen-mini, which answers in a chat, takes it for the beginning of its answer. A model of "
+        "hf: that chats is asked it; without one, to describe the video.",
+    ),
+]
+
+SystemPromptOption = Annotated[
+    str,
+    typer.Option(
+        "--system-prompt", show_default="none", help="What a model of hf: or openai: that chats is told first."
+    ),
+]
+
+LoadInOption = Annotated[
+    str | None,
+    typer.Option(
+        "--load-in",
+        show_default="as --dtype",
+        help="8bit or 4bit: weights of a model of hf: take a half or a quarter of the memory. Needs a GPU and "
+        "bitsandbytes.",
+    ),
+]
+
+TrustRemoteCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code that comes with a model of hf:, with all your rights. Read it first.",
     ),
 ]
 

@@ -28,6 +28,7 @@ from evlgen_cli.options import (
     DtypeOption,
     JsonOption,
     LengthPenaltyOption,
+    LoadInOption,
     ModelOption,
     NoRepeatOption,
     NumCaptionsOption,
@@ -37,8 +38,10 @@ from evlgen_cli.options import (
     RepetitionOption,
     RerankOption,
     SuffixOption,
+    SystemPromptOption,
     TemperatureOption,
     TemplateOption,
+    TrustRemoteCodeOption,
     out_file,
 )
 from evlgen_cli.signals import stop_on_signals, tell
@@ -94,6 +97,7 @@ def caption(
     temperature: TemperatureOption = None,
     rerank: RerankOption = None,
     prompt: PromptOption = CaptionRequest.prompt,
+    system_prompt: SystemPromptOption = CaptionRequest.system_prompt,
     frames: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
     ] = CaptionRequest.frames,
@@ -112,10 +116,12 @@ def caption(
     ] = False,
     device: DeviceOption = CaptionRequest.device,
     dtype: DtypeOption = CaptionRequest.dtype,
+    load_in: LoadInOption = CaptionRequest.load_in,
+    trust_remote_code: TrustRemoteCodeOption = CaptionRequest.trust_remote_code,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            show_default="16, the first batch 4",
+            show_default="16, the first batch 4; 4 of hf:",
             help="Videos that go through the model together; halved when memory runs out.",
         ),
     ] = CaptionRequest.batch_size,
@@ -206,12 +212,15 @@ def caption(
             rerank=rerank,
         ),
         prompt=prompt,
+        system_prompt=system_prompt,
         frames=frames,
         sampler=sampler,
         backend=backend,
         strict=strict,
         device=device,
         dtype=dtype,
+        load_in=load_in,
+        trust_remote_code=trust_remote_code,
         batch_size=batch_size,
         workers=workers,
         timeout_seconds=timeout,

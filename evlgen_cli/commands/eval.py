@@ -19,6 +19,7 @@ from evlgen_cli.options import (
     JsonOption,
     LengthPenaltyOption,
     LevelOption,
+    LoadInOption,
     MetricsOption,
     NoRepeatOption,
     NumSamplesOption,
@@ -26,7 +27,9 @@ from evlgen_cli.options import (
     RerankOption,
     ResampleSeedOption,
     SplitOption,
+    SystemPromptOption,
     TemperatureOption,
+    TrustRemoteCodeOption,
     out_file,
 )
 
@@ -52,7 +55,7 @@ def evaluate(
         str | None,
         typer.Option(
             autocompletion=completion.model,
-            help="Caption --dataset, or answer --questions, with this model first: evlgen-mini, a folder, a hub name.",
+            help="Caption --dataset, or answer --questions, with this model first: all that evlgen caption takes.",
         ),
     ] = None,
     dataset: Annotated[
@@ -92,6 +95,7 @@ def evaluate(
             help="Text that captions of --model go on from; for questions {} stands for the question.",
         ),
     ] = None,
+    system_prompt: SystemPromptOption = "",
     normalise_questions: Annotated[
         bool,
         typer.Option(
@@ -120,6 +124,8 @@ def evaluate(
     ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    load_in: LoadInOption = None,
+    trust_remote_code: TrustRemoteCodeOption = False,
     metrics: MetricsOption = "cider,bleu,rouge-l",
     missing: Annotated[
         str, typer.Option(help="References without a prediction: skip them, or score an empty caption.")
@@ -168,7 +174,8 @@ def evaluate(
         asked = prediction_request(
             model=model, questions=questions, predictions=predictions, references=references, dataset=dataset,
             split=split, media=media, out=output, prompt=prompt, normalise_questions=normalise_questions,
-            decoding=decoding, device=device, dtype=dtype, retry_failed=retry_failed,
+            decoding=decoding, device=device, dtype=dtype, system_prompt=system_prompt, load_in=load_in,
+            trust_remote_code=trust_remote_code, retry_failed=retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

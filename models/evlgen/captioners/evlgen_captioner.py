@@ -131,13 +131,18 @@ class EVLGenCaptioner:
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""
-        import gc
+        release_memory()
 
-        import torch
 
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+def release_memory() -> None:
+    """Give cached blocks of an accelerator back."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _captions(output: Any, count: int) -> list[Caption]:

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from evlgen.captioners.hub_models import find_model
 from evlgen.captioners.protocol import Captioner, LoadOptions, ModelIdentity
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
@@ -111,13 +112,25 @@ BY_PREFIX: dict[str, CaptionerKind] = {
         frozenset({"system_prompt", "concurrency", "request_timeout"}),
         elsewhere=True,
     ),
+    "hf": CaptionerKind(
+        "models of transformers",
+        "hub_captioner",
+        frozenset({"system_prompt", "load_in", "trust_remote_code"}),
+        batch_size=4,
+    ),
 }
 """Kinds by what `--model` begins with, without the colon; any other text is an EVLGen model."""
 
 
 def kind_of(model: str) -> CaptionerKind:
-    """The kind of captioner that a `--model` names."""
-    return BY_PREFIX.get(model.partition(":")[0], EVLGEN) if ":" in model else EVLGEN
+    """The kind of captioner that a `--model` names; `hf:` may name an EVLGen model, as its configuration tells.
+
+    Raises:
+        EvlgenError: what `hf:` names is not there, or cannot be reached.
+    """
+    prefix, colon, _ = model.partition(":")
+    kind = BY_PREFIX.get(prefix, EVLGEN) if colon else EVLGEN
+    return EVLGEN if prefix == "hf" and colon and find_model(model).is_evlgen else kind
 
 
 def identify_model(model: str) -> ModelIdentity:

@@ -28,11 +28,13 @@ class PromptedClip:
         frames: RGB uint8 (F, H, W, 3); questions about one clip share one array.
         timestamps_seconds: F times at which the frames come on display.
         prompt: text that the caption goes on from; of an answer the question with what stands around it.
+        duration_seconds: length of the video; None where unknown.
     """
 
     frames: NDArray[np.uint8]
     timestamps_seconds: tuple[float, ...]
     prompt: str
+    duration_seconds: float | None = None
 
 
 @dataclass(frozen=True)

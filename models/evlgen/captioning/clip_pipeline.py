@@ -100,8 +100,9 @@ def run_pipeline(
             yield Outcome(item, item.clip, item.seconds)
         else:
             clock.count(frames=len(item.clip.frames))
-            times = tuple(map(float, item.clip.timestamps))
-            batch = batcher.add((item, PromptedClip(item.clip.frames, times, prompt(item))))
+            times, length = tuple(map(float, item.clip.timestamps)), item.clip.info.duration_seconds
+            seconds = None if length is None else float(length)
+            batch = batcher.add((item, PromptedClip(item.clip.frames, times, prompt(item), seconds)))
         if stop.is_set():
             return
         if batch:

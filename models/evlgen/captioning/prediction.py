@@ -65,6 +65,9 @@ class PredictionRequest:
         decoding: options of the search that differ from the usual ones; those that are None do not.
         device: see `CaptionRequest`.
         dtype: see `CaptionRequest`.
+        system_prompt: see `CaptionRequest`.
+        load_in: see `CaptionRequest`.
+        trust_remote_code: see `CaptionRequest`.
         retry_failed: see `CaptionRequest`.
     """
 
@@ -81,6 +84,9 @@ class PredictionRequest:
     decoding: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
+    system_prompt: str = ""
+    load_in: str | None = None
+    trust_remote_code: bool = False
     retry_failed: bool = False
 
 
@@ -142,6 +148,9 @@ def caption_request(request: PredictionRequest, data: CaptionedSet | QuestionSet
         frames=1 if asks else None,
         device=request.device,
         dtype=request.dtype,
+        system_prompt=request.system_prompt,
+        load_in=request.load_in,
+        trust_remote_code=request.trust_remote_code,
         retry_failed=request.retry_failed,
     )
 

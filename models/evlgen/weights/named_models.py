@@ -34,7 +34,7 @@ def find_checkpoint(name_or_path: str) -> Path:
     packaged = packaged_models()
     if name_or_path in packaged:
         return packaged[name_or_path]
-    path = Path(name_or_path).expanduser()
+    path = Path(name_or_path.removeprefix("hf:")).expanduser()
     if (path / CONFIG_FILE).is_file():
         if (path / WEIGHTS_FILE).exists() and not (path / WEIGHTS_FILE).is_file():  # a pipe would be waited for
             raise UsageError(f"{path / WEIGHTS_FILE} is no regular file", "give the folder of a checkpoint")

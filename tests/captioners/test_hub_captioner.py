@@ -1,0 +1,274 @@
+"""Tiny random models of transformers' own classes, captioned with: against each class's own documented calls.
+
+The classes that are not marked slow stand for three of the four ways in which clips are given to models.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from evlgen.captioners.hub_captioner import HubCaptioner, agreed, identify_model, load_captioner
+from evlgen.captioners.hub_generation import write
+from evlgen.captioners.hub_inputs import TICKS, fitted, metadata
+from evlgen.captioners.protocol import Caption, LoadOptions, PromptedClip
+from evlgen.captioning import read_captions
+from evlgen.decoding_options import DecodingOptions
+from evlgen_cli.main import app
+from tests.captioning.test_real_decoder import write_clip
+
+from . import tiny_models
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+
+QUICK = {"git", "blip", "qwen3_vl"}
+NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in tiny_models.MAKERS]
+VIDEO = [
+    pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
+    for n in tiny_models.MAKERS
+    if n not in ("git", "blip", "blip_2", "idefics3")
+]
+GREEDY = DecodingOptions(num_beams=1, max_new_tokens=7)
+TIMES = (0.04, 0.52, 1.4, 1.48, 3.0, 3.72)
+"""Of frames at a rate that varies."""
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            made[name] = tiny_models.make(name, tmp_path_factory.mktemp("models") / name)
+        return made[name]
+
+    return get
+
+
+def opened(folder: Path, system_prompt: str = "") -> Any:
+    prompt = identify_model(f"hf:{folder}").prompt
+    return load_captioner(f"hf:{folder}", LoadOptions("cpu", "float32", prompt, 20, system_prompt))
+
+
+def clips_for(folder: Path, count: int = 1) -> list[PromptedClip]:
+    """Clips of noise, still at first, of as many frames as the model takes; those behind the first are asked more."""
+    identity = identify_model(f"hf:{folder}")
+    frames = identity.most_frames or len(TIMES)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (count, frames, 40, 60, 3), dtype=np.uint8)
+    pixels[:, 1] = pixels[:, 0]
+    return [
+        PromptedClip(
+            pixels[number],
+            TIMES[:frames],
+            identity.prompt + " Be very brief." * number,
+            4.0,
+        )
+        for number in range(count)
+    ]
+
+
+def documented_inputs(captioner: HubCaptioner, clip: PromptedClip) -> dict[str, Any]:
+    """What the class's documentation passes to `generate` for a clip (of way 4, for its first frame)."""
+    processor, kind = captioner.processor, captioner.model.config.model_type
+    frames = clip.frames
+    if kind == "git":
+        return {"pixel_values": processor(images=list(frames), return_tensors="pt").pixel_values[None]}
+    if kind in ("blip", "blip-2"):
+        return dict(processor(images=frames[0], return_tensors="pt"))
+    if kind == "instructblipvideo":
+        return dict(processor(text=clip.prompt, images=frames, return_tensors="pt"))
+    videos = getattr(processor, "video_processor", None) is not None
+    blocks = (
+        [{"type": "video", "video": frames}] if videos else [{"type": "image", "image": f} for f in pictures(frames)]
+    )
+    message = {"role": "user", "content": [*blocks, {"type": "text", "text": clip.prompt}]}
+    told = {"do_sample_frames": False, "video_metadata": [[metadata(frames, clip.timestamps_seconds, 4.0)]]}
+    inputs = processor.apply_chat_template(
+        [message], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
+        processor_kwargs=told if videos else {},
+    )  # fmt: skip
+    return {name: value for name, value in inputs.items() if name != "video_metadata"}
+
+
+def pictures(frames: np.ndarray) -> list[Any]:
+    from PIL import Image
+
+    return [Image.fromarray(frame) for frame in frames]
+
+
+def begins(captioner: HubCaptioner, inputs: dict[str, Any]) -> torch.Tensor:
+    """(1, T) what the tokens of a caption stand behind."""
+    if "input_ids" in inputs:
+        return inputs["input_ids"]
+    queries = [captioner.model.config.image_token_id] * 4 if captioner.model.config.model_type == "blip-2" else []
+    return torch.tensor([[*queries, captioner.processor.tokenizer.bos_token_id]])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_and_probabilities_are_those_of_the_class_itself(name: str, folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of(name))
+    (clip,) = clips_for(folder_of(name))
+    inputs = documented_inputs(captioner, clip)
+    start = begins(captioner, inputs)
+    with torch.inference_mode():
+        expected = captioner.model.generate(**inputs, max_new_tokens=7, do_sample=False)[0, start.shape[1] :]
+        one = PromptedClip(clip.frames[:1], clip.timestamps_seconds[:1], clip.prompt)
+        ours = captioner.inputs([one if captioner.inputs.single_frames else clip])
+        for options in (GREEDY, DecodingOptions(num_beams=3, max_new_tokens=7, num_captions=2)):
+            found = write(captioner.model, ours, options, lambda count: None)
+            if options is GREEDY:
+                assert list(found[0].tokens) == expected.tolist()
+            assert len(found) == options.num_captions
+            for caption in found:
+                forced = teacher_forced(captioner, inputs, start, torch.tensor([caption.tokens]))
+                np.testing.assert_allclose(caption.log_probabilities, forced, atol=1e-4)
+    assert len({one.tokens for one in found}) == 2
+
+
+def teacher_forced(
+    captioner: HubCaptioner, inputs: dict[str, Any], start: torch.Tensor, tokens: torch.Tensor
+) -> np.ndarray:
+    """(T,) log p of tokens in one pass over all of them."""
+    whole = torch.cat([start, tokens], 1)
+    given = {**inputs, "input_ids": whole, "attention_mask": torch.ones_like(whole)}
+    if "mm_token_type_ids" in given:
+        kinds = given["mm_token_type_ids"]
+        given["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(tokens.shape)], 1)
+    logits = captioner.model(**given).logits[:, -tokens.shape[1] - 1 : -1].float()
+    return logits.log_softmax(-1).gather(2, tokens[:, :, None])[0, :, 0].numpy()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_its_clips_one_by_one(name: str, folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of(name))
+    clips = clips_for(folder_of(name), 3)
+    heard: list[int] = []
+    captioner.on_tokens = heard.append
+    options = DecodingOptions(num_beams=2, max_new_tokens=6, num_captions=2, num_samples=2)
+    together = captioner.caption(clips, options)
+    assert sum(heard) >= 3
+    for clip, one in zip(clips, together, strict=True):
+        (alone,) = captioner.caption([clip], options)
+        assert len(one.alternatives) == 3
+        for a, b in zip((one, *one.alternatives), (alone, *alone.alternatives), strict=True):
+            assert (a.text, a.token_count) == (b.text, b.token_count)
+            assert a.log_probability == pytest.approx(b.log_probability, abs=1e-4)
+    assert len({one.text for one in together}) > 1, "captions depend on the clips"
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_frames_arrive_once_and_unresampled(
+    name: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = opened(folder_of(name))
+    processor = captioner.processor.video_processor
+    seen: list[torch.Tensor] = []
+    inner = processor._preprocess
+
+    def spy(videos: list[torch.Tensor], **options: Any) -> Any:
+        seen.extend(videos)
+        return inner(videos, **options)
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise AssertionError("frames are sampled again")
+
+    monkeypatch.setattr(processor, "_preprocess", spy)
+    monkeypatch.setattr(processor, "sample_frames", refuse)
+    clips = clips_for(folder_of(name), 2)
+    captioner.inputs(clips)
+    assert len(seen) == 2
+    for video, clip in zip(seen, clips, strict=True):
+        assert torch.equal(video, torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("qwen3_vl", ["<0.3 seconds>", "<1.4 seconds>", "<3.4 seconds>"]),  # means of two frames each
+        pytest.param("smolvlm", ["from 00:00", "from 00:01", "from 00:03", "0:00:04"], marks=pytest.mark.slow),
+        pytest.param(
+            "video_llama_3",
+            ["Time 0.0s:", "Time 0.5s:", "Time 1.4s:", "Time 1.5s:", "Time 3.0s:", "Time 3.7s:"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_models_are_told_the_true_times(name: str, expected: list[str], folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of(name))
+    text = captioner.processor.tokenizer.decode(captioner.inputs(clips_for(folder_of(name)))["input_ids"][0])
+    assert [one for one in expected if one not in text] == []
+
+
+@pytest.mark.slow
+def test_the_rate_of_the_frames_is_the_true_one(folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of("qwen2_5_vl"))
+    given = captioner.inputs(clips_for(folder_of("qwen2_5_vl")))["second_per_grid_ts"]
+    assert [float(one) for one in given] == pytest.approx([2 * (3.72 - 0.04) / 5], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_is_captioned_by_the_command(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(2):
+        write_clip(videos / f"{number}.mp4", level=80 * number + 40)
+    out = tmp_path / "out.jsonl"
+    arguments = ["caption", str(videos), "--out", str(out), "--model", f"hf:{folder_of(name)}", "--device", "cpu"]
+    arguments += ["--dtype", "float32", "--max-new-tokens", "5"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code in (0, 3), result.output  # random models may say nothing that can be seen
+    rows = read_captions(out)
+    assert set(rows) == {"0.mp4", "1.mp4"}
+    identity = identify_model(f"hf:{folder_of(name)}")
+    for row in rows.values():
+        assert row["status"] in ("ok", "empty")
+        assert row["log_probability"] < 0
+        assert 0 < row["token_count"] <= 5
+        assert len(row["frame_indices"]) == identity.frames
+        assert (row["model"], row["model_hash"]) == (folder_of(name).name, identity.hash)
+        assert row["settings"]["licence"] == "apache-2.0"
+        assert row["settings"].get("prompt", "") == identity.prompt
+    again = CliRunner().invoke(app, [*arguments, "--dry-run"], catch_exceptions=False)
+    assert "would caption 0 of 2 videos" in again.output
+
+
+def test_a_system_prompt_stands_in_front(folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of("qwen3_vl"), "You are terse.")
+    text = captioner.processor.tokenizer.decode(captioner.inputs(clips_for(folder_of("qwen3_vl")))["input_ids"][0])
+    assert text.startswith("system:You are terse.user:")
+
+
+def test_a_single_frame_is_enough_for_every_way(folder_of: Callable[[str], Path]) -> None:
+    for name in sorted(QUICK):
+        captioner, clip = opened(folder_of(name)), clips_for(folder_of(name))[0]
+        (caption,) = captioner.caption([PromptedClip(clip.frames[:1], (0.0,), clip.prompt)], GREEDY)
+        assert caption.token_count > 0
+
+
+def test_frames_of_a_short_clip_are_shown_again_in_order() -> None:
+    clip = PromptedClip(np.arange(3, dtype=np.uint8)[:, None, None, None], (0.0, 1.0, 2.0), "")
+    frames, times = fitted(clip, 7)
+    assert frames.ravel().tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert times == [0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+
+
+def test_what_a_processor_is_told_of_frames() -> None:
+    told = metadata(np.zeros((3, 4, 6, 3), np.uint8), (0.5, 1.25, 2.0), 2.4)
+    assert told["frames_indices"] == [500, 1250, 2000]
+    assert (told["fps"], told["total_num_frames"], told["duration"]) == (TICKS, 2250, 2.4)
+    assert metadata(np.zeros((1, 4, 6, 3), np.uint8), (0.0,))["total_num_frames"] == 1
+
+
+def test_the_caption_of_most_frames_is_that_of_the_clip() -> None:
+    frames = [
+        [Caption(text, -place, 3)] for place, text in enumerate(["a cat", "a dog runs", "the dog runs", "a dog runs"])
+    ]
+    best, second = agreed(frames, 2)
+    assert (best.text, best.log_probability, second.text) == ("a dog runs", -1, "the dog runs")
+    assert best.agreement is not None
+    assert agreed(frames[:1], 1) == [Caption("a cat", 0, 3)]
