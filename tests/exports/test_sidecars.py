@@ -41,6 +41,23 @@ def test_words_around_captions(captions: Path, tmp_path: Path) -> None:
     assert load(tmp_path / "videos", ".txt") == {"sub/b.webm": "ohwx {x}, sub: a cat, tabby (b)."}
 
 
+@pytest.mark.parametrize(
+    ("template", "with_tags", "without"),
+    [
+        ("{caption}, {tags}", "a cat, tabby, sofa", "a cat"),
+        ("{tags}, {caption}", "tabby, sofa, a cat", "a cat"),
+        ("{folder}, {tags}, {caption}.", "videos, tabby, sofa, a cat.", "videos, a cat."),
+        ("{caption} [{tags}]", "a cat [tabby, sofa]", "a cat []"),
+    ],
+)
+def test_what_is_empty_takes_its_comma_along(tmp_path: Path, template: str, with_tags: str, without: str) -> None:
+    touch(tmp_path / "videos", "a.mp4", "b.mp4")
+    tags = [{"name": name, "probability": 0.5} for name in ("tabby", "sofa")]
+    captions = write(tmp_path / "c.jsonl", line("a.mp4", "a cat", tags=tags), line("b.mp4", "a cat"))
+    export_captions(captions, "txt", options=ExportOptions(Words(template=template)))
+    assert load(tmp_path / "videos", ".txt") == {"a.mp4": with_tags, "b.mp4": without}
+
+
 def test_ours_are_brought_up_to_date_and_others_left_alone(captions: Path, tmp_path: Path) -> None:
     export_captions(captions, "txt")
     own = tmp_path / "videos" / "sub" / "b.txt"

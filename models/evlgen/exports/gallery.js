@@ -94,6 +94,7 @@ function card(at) {
   if (item.warnings || item.status === "partial") facts.append(make("span", "warn", item.warnings ? item.warnings[0].split(":")[0] : item.status));
   const reason = item.error ? `${item.error[0]}: ${item.error[1]}` : "(empty caption)";
   said.append(make("b", item.caption ? "" : "warn", item.caption || reason), make("div", "name soft", item.name), facts);
+  said.firstChild.dir = "auto";
   element.append(box, said);
   element.id = `card-${at}`;
   element.setAttribute("role", "option");
@@ -229,6 +230,7 @@ function open() {
     if (!item.picture) inside.append(line, make("p", "soft", `0:00 to ${moment(end(item))}, ${what}`));
   }
   inside.append(make("p", item.caption ? "caption" : "caption warn", item.caption || (item.error ? `${item.error[0]}: ${item.error[1]}` : "(empty caption)")));
+  inside.lastChild.dir = "auto";
   inside.append(make("p", "soft", facts(item)));
   if (item.parts) inside.append(section("Parts", item.parts.map((part) => make("li", "", `${moment(part[0])}–${moment(part[1] ?? end(item))} ${part[2]}${part[3] === null ? "" : ` (${part[3].toFixed(2)} log p/token)`}`))));
   if (item.warnings) inside.append(section("Warnings", item.warnings.map((text) => make("li", "warn", text))));

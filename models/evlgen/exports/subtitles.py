@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.cues import as_srt, cues_of
 from evlgen.exports.report import ExportOptions, Progress, Report
 from evlgen.exports.rows import CaptionFile, Clip
@@ -48,7 +48,7 @@ def write_subtitled(file: CaptionFile, out: Path, options: ExportOptions, report
     ffmpeg = import_module("ffmpeg")
     if not hasattr(ffmpeg, "input"):
         raise EvlgenError("the package ffmpeg shadows ffmpeg-python", "uninstall both, then install ffmpeg-python")
-    program = find_ffmpeg()
+    program = _program()
     report.lacking = file.lacking()
     clips = [clip for clip in file.clips if clip.captioned]
     report.missing = [clip.name for clip in clips if not clip.path.is_file()]
@@ -69,6 +69,14 @@ def write_subtitled(file: CaptionFile, out: Path, options: ExportOptions, report
             report.written += 1
             report.captions += len(clip.captioned)
         progress(done, len(clips))
+
+
+def _program() -> str:
+    try:
+        return find_ffmpeg()
+    except UsageError:
+        hint = "install ffmpeg with the system's package manager, or run pip install imageio-ffmpeg"
+        raise UsageError("--to subtitles needs the ffmpeg program, and there is none", hint) from None
 
 
 def _place(clip: Clip, out: Path, burn: bool) -> Path:

@@ -72,4 +72,6 @@ class Words:
             "folder": clip.path.parent.name,
             "tags": ", ".join(dict.fromkeys(name for row in clip.rows for name, _ in row.tags)),
         }
+        for name in (name for name, value in values.items() if not value):  # a comma goes with what it parts
+            text = re.sub(rf"(,?\s*)\{{{name}\}}(,?\s*)", lambda match: match[2] if match[1] and match[2] else "", text)
         return _PLACE.sub(lambda match: values[match[1]], text)
