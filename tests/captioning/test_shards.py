@@ -9,6 +9,7 @@ from evlgen.captioning import CaptionRequest, caption_videos, plan_captions
 from evlgen.captioning.joining import join_journals
 from evlgen.captioning.shards import Shard
 from evlgen.errors import UsageError
+from evlgen.exports import Outputs, caption_and_export
 from tests.captioning import fakes
 
 ENVIRONMENTS = {
@@ -114,9 +115,21 @@ def test_folders_are_told_as_seen_from_the_new_file(
         join_journals([tmp_path / "a" / "one.jsonl", tmp_path / "a" / "two.jsonl"], tmp_path / "a" / "all.jsonl")
 
 
+def test_a_part_has_sidecars_and_no_table(tmp_path: Path, videos: Path, captioner: fakes.FakeCaptioner) -> None:
+    request = CaptionRequest([str(videos)], shard=Shard(0, 2), out=tmp_path / "out.jsonl")
+    caption_and_export(request, Outputs.of(tmp_path / "out.jsonl", "txt"))
+    names = [row["video"] for row in fakes.rows_of(Shard(0, 2).path_of(tmp_path / "out.jsonl"))]
+    assert sorted(path.relative_to(videos).with_suffix("").as_posix() for path in videos.rglob("*.txt")) == sorted(
+        name.rpartition(".")[0] for name in names
+    )
+    with pytest.raises(UsageError, match="is made of all videos, and --shard 0/2 captions a part"):
+        caption_and_export(request, Outputs.of(tmp_path / "out.csv"))
+
+
 def test_what_is_no_caption_file_is_not_merged(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello\n")
     with pytest.raises(UsageError, match=r"notes\.txt holds no captions"):
         join_journals([tmp_path / "notes.txt"], tmp_path / "out.jsonl")
     with pytest.raises(UsageError, match="no such file"):
         join_journals([tmp_path / "missing.jsonl"], tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.captioning.discover import natural_key
-from evlgen.captioning.journal import Journal, read_rows
+from evlgen.captioning.journal import Journal, read_captions
 from evlgen.errors import UsageError
 from evlgen.system.files import write_bytes
 from evlgen.system.names import escaped, printable
@@ -54,14 +54,14 @@ def join_journals(files: Sequence[Path], out: Path) -> Joined:
     """
     if not files:
         raise UsageError("no file to merge", "name those of the parts: captions.shard-*.jsonl")
+    lines = {path: read_captions(path) for path in files if not _same(path, out)}
+    for path, last in lines.items():
+        if not last and path.stat().st_size:
+            raise UsageError(f"{path} holds no captions", "name files that evlgen caption wrote")
     with Journal(out):  # refuses what is no caption file, and holds off runs that would write to it
         chosen: dict[str, tuple[dict[str, Any], Path]] = {}
         twice: set[str] = set()
-        whole = [out, *(one for one in files if not _same(one, out))]
-        for path in whole:
-            last = {row["video"]: row for row in read_rows(path)}
-            if not last and path != out and path.stat().st_size:
-                raise UsageError(f"{path} holds no captions", "name files that evlgen caption wrote")
+        for path, last in [(out, read_captions(out)), *lines.items()]:
             for name, row in last.items():
                 row = {**row, "root": _root(row, path, out)} if isinstance(row.get("root"), str) else row
                 if name in chosen:
@@ -73,8 +73,8 @@ def join_journals(files: Sequence[Path], out: Path) -> Joined:
                         continue
                 chosen[name] = (row, path)
         rows = [chosen[name][0] for name in sorted(chosen, key=natural_key)]
-        lines = (escaped(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n" for row in rows)
-        write_bytes(out, "".join(lines).encode(), hint="the files of the parts are as they were")
+        text = "".join(escaped(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n" for row in rows)
+        write_bytes(out, text.encode(), hint="the files of the parts are as they were")
     failed = sum(row["status"] in _WORTH for row in rows)
     return Joined(out, len(rows), failed, len(twice))
 

@@ -108,12 +108,7 @@ class Summary:
         self.marked.update(word for word in words if word in (BLACK, STILL, UNSURE))
 
     def include(self, part: "Summary") -> None:
-        """Count what a part of this run did at the same time as others."""
-        self.ok += part.ok
-        self.partial += part.partial
-        self.empty += part.empty
-        self.failed += part.failed
-        self.marked += part.marked
+        """Take in the times of a part that ran beside others; its rows are counted as they come (`add`)."""
         self.batch_size = max(self.batch_size, part.batch_size)
         self.seconds = max(self.seconds, part.seconds)
         self.load_seconds = max(self.load_seconds, part.load_seconds)

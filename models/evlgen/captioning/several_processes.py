@@ -10,8 +10,9 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -21,11 +22,15 @@ from typing import Any
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, plan_captions
 from evlgen.captioning.joining import join_journals
+from evlgen.captioning.journal import Journal
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.captioning.shards import Shard
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.child_processes import die_with_parent
 from evlgen.system.cpus import usable_cpus
+
+STOP_SECONDS = 5.0
+"""How long the batches in the models may take after a stop."""
 
 _THREADS = "OMP_NUM_THREADS"
 
@@ -53,6 +58,8 @@ def caption_in_parts(
         raise UsageError("--processes needs --out, and no --shard", "each process has a part of the videos")
     listener = listener or Listener()
     stop = stop or threading.Event()
+    with Journal(request.out):  # refuses what is no caption file, and is there for those who read it
+        pass
     collect_parts(request.out)
     plan = plan_captions(request)
     listener.on_plan(plan)
@@ -60,51 +67,57 @@ def caption_in_parts(
     if not plan.work:
         return summary
     context = get_context("spawn")
-    stopping = context.Event()
     parts: dict[Connection, _Part] = {}
     devices = _devices(request.device, processes)
     with _threads_each(max(1, usable_cpus() // processes)):
         for index in range(processes):
-            reader, writer = context.Pipe(duplex=False)
+            ours, theirs = context.Pipe()
             part = replace(
                 request,
                 shard=Shard(index, processes),
                 device=devices[index],
                 workers=request.workers or max(1, usable_cpus() // processes),
             )
-            process = context.Process(target=_work, args=(part, writer, stopping), daemon=False)
+            process = context.Process(target=_work, args=(part, theirs), daemon=False)
             process.start()
-            writer.close()
-            parts[reader] = _Part(index, process)
+            theirs.close()
+            parts[ours] = _Part(index, process)
     listener.on_start(len(plan.work))
     try:
-        _listen(parts, listener, stop, stopping)
+        _listen(parts, listener, summary, stop)
     finally:
         for one in parts.values():
             one.process.kill()  # does nothing to one that has ended
             one.process.join()
     collect_parts(request.out)
     for one in parts.values():
+        if one.summary is None and stop.is_set():  # it was in the middle of a batch, or still loading
+            continue
         summary.include(one.result(processes))
     summary.interrupted = stop.is_set() and summary.finished < summary.planned
     return summary
 
 
-def _listen(parts: Mapping[Connection, _Part], listener: Listener, stop: threading.Event, stopping: Any) -> None:
-    """Hand on what the processes say, until all have ended."""
-    talking = set(parts)
-    while talking:
-        for reader in wait(list(talking), timeout=0.2):
-            assert isinstance(reader, Connection)
+def _listen(parts: Mapping[Connection, _Part], listener: Listener, summary: Summary, stop: threading.Event) -> None:
+    """Hand on what the processes say, until all have ended; after a stop they have a few seconds for that."""
+    talking, told_at = set(parts), None
+    while talking and (told_at is None or time.monotonic() < told_at + STOP_SECONDS):
+        for one in wait(list(talking), timeout=0.2):
+            assert isinstance(one, Connection)
             try:
-                kind, value = reader.recv()
-            except EOFError:
-                talking.discard(reader)
-                parts[reader].process.join()
+                kind, value = one.recv()
+            except (EOFError, OSError):
+                talking.discard(one)
+                parts[one].process.join()
                 continue
-            parts[reader].take(kind, value, listener)
-        if stop.is_set():
-            stopping.set()
+            if kind == "row":
+                summary.add(value)
+            parts[one].take(kind, value, listener)
+        if stop.is_set() and told_at is None:
+            told_at = time.monotonic()
+            for one in talking:
+                with suppress(OSError):  # it has just ended
+                    one.send("stop")
 
 
 @dataclass
@@ -162,14 +175,15 @@ class _Sender(Listener):
         self.send("note", text)
 
 
-def _work(request: CaptionRequest, connection: Connection, stopping: Any) -> None:
+def _work(request: CaptionRequest, connection: Connection) -> None:
     """What each process does."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process says what to do
     stop = threading.Event()
 
     def pass_on() -> None:
-        stopping.wait()
+        with suppress(EOFError, OSError):
+            connection.recv()
         stop.set()
 
     threading.Thread(target=pass_on, daemon=True).start()

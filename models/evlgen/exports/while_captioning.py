@@ -101,27 +101,33 @@ def caption_and_export(
     """
     listener = listener or Listener()
     request = replace(request, out=outputs.journal)
-    if outputs.journal is None or (outputs.export is None and outputs.sidecar is None):
+    journal = request.journal
+    if request.shard is not None and outputs.export is not None:
+        raise UsageError(
+            f"--out {outputs.export} is made of all videos, and --shard {request.shard} captions a part of them",
+            f"--out {outputs.journal}; then evlgen merge, and evlgen export",
+        )
+    if journal is None or (outputs.export is None and outputs.sidecar is None):
         return captioning(request, listener, stop), []
     if outputs.export is not None:
         if "-" not in request.sources:  # standard input can be read once only
             outputs.refuse_several(len(find_videos(request.sources, root=request.root, unreadable=[])))
-        if outputs.export.suffix.lower() == ".csv" and is_caption_file(outputs.journal):
-            refuse_changed_table(read_caption_file(outputs.journal), outputs.export)
-        listener.on_note(f"captions are kept in {outputs.journal}; {outputs.export} is made of it at the end")
-    watcher = _Watcher(listener, outputs, outputs.journal)
+        if outputs.export.suffix.lower() == ".csv" and is_caption_file(journal):
+            refuse_changed_table(read_caption_file(journal), outputs.export)
+        listener.on_note(f"captions are kept in {journal}; {outputs.export} is made of it at the end")
+    watcher = _Watcher(listener, outputs, journal)
     summary = captioning(request, watcher, stop)
-    if not is_caption_file(outputs.journal):
+    if not is_caption_file(journal):
         return summary, []
     reports = []
     if outputs.sidecar is not None:
-        report = export_captions(outputs.journal, outputs.sidecar, options=outputs.options, names=watcher.names)
+        report = export_captions(journal, outputs.sidecar, options=outputs.options, names=watcher.names)
         report.written, report.unchanged = report.written + watcher.written, report.unchanged - watcher.written
         reports.append(report)
     if summary.interrupted and outputs.export is not None and outputs.export.suffix.lower() == ".html":
         listener.on_note(f"{outputs.export} is made when the run has come to its end")
     elif outputs.export is not None:
-        reports.append(_export(outputs, outputs.journal, outputs.export, watcher.names, progress))
+        reports.append(_export(outputs, journal, outputs.export, watcher.names, progress))
     return summary, reports
 
 
