@@ -61,6 +61,15 @@ def test_what_a_person_wrote_stays_and_what_we_wrote_follows() -> None:
     assert texts()["clip1.txt"] == "mine"
 
 
+def test_a_folder_that_was_moved_away_from_its_output() -> None:
+    evlgen("caption", "videos", "-o", "out.jsonl")
+    Path("videos").rename("moved")
+    Path("moved/sub").rename("moved/videos")
+    result = evlgen("caption", "moved", "-o", "out.jsonl", "--sidecar", "txt")
+    assert "warning" not in result.stderr
+    assert len(list(Path("moved").rglob("*.txt"))) == 6
+
+
 def test_videos_of_earlier_runs_get_no_sidecars() -> None:
     evlgen("caption", "videos/sub", "-o", "out.jsonl")
     evlgen("caption", "videos/clip2.mp4", "-o", "out.jsonl", "--sidecar", "txt")

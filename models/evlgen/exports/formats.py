@@ -140,7 +140,6 @@ def _default(captions: Path, ending: str, file: CaptionFile) -> Path:
 
 
 def _folder_of(file: CaptionFile) -> Path:
-
     return Path(os.path.commonpath([clip.path.parent for clip in file.clips]))
 
 

@@ -15,8 +15,8 @@ from evlgen.captioning.caption_run import Captioning
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.formats import check_options, export_captions
 from evlgen.exports.report import ExportOptions, Progress, Report
-from evlgen.exports.rows import ExportRow, clip_of, is_caption_file, lines_by_video, read_caption_file
-from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path
+from evlgen.exports.rows import CaptionFile, ExportRow, clip_of, is_caption_file, lines_by_video, read_caption_file
+from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path, write_sidecars
 from evlgen.exports.tables import refuse_changed_table
 from evlgen.exports.words import Words
 
@@ -110,7 +110,7 @@ def caption_and_export(
     if journal is None or (outputs.export is None and outputs.sidecar is None):
         return captioning(request, listener, stop), []
     if outputs.export is not None:
-        if "-" not in request.sources:  # standard input can be read once only
+        if outputs.export.suffix.lower()[1:] in SIDECARS and "-" not in request.sources:  # which is read once only
             outputs.refuse_several(len(find_videos(request.sources, root=request.root, unreadable=[])))
         if outputs.export.suffix.lower() == ".csv" and is_caption_file(journal):
             refuse_changed_table(read_caption_file(journal), outputs.export)
@@ -121,9 +121,7 @@ def caption_and_export(
         return summary, []
     reports = []
     if outputs.sidecar is not None:
-        report = export_captions(journal, outputs.sidecar, options=outputs.options, names=watcher.names)
-        report.written, report.unchanged = report.written + watcher.written, report.unchanged - watcher.written
-        reports.append(report)
+        reports.append(watcher.make_up())
     if summary.interrupted and outputs.export is not None and outputs.export.suffix.lower() == ".html":
         listener.on_note(f"{outputs.export} is made when the run has come to its end")
     elif outputs.export is not None:
@@ -145,13 +143,23 @@ class _Watcher(Listener):
 
     Attributes:
         names: of the videos of the run.
-        written: sidecars that were made or brought up to date.
     """
 
     def __init__(self, listener: Listener, outputs: Outputs, journal: Path) -> None:
         self._listener, self._outputs, self._journal = listener, outputs, journal
         self.names: list[str] = []
-        self.written = 0
+        self._written = 0
+
+    def make_up(self) -> Report:
+        """Write what is still to be written, also of videos that were captioned before."""
+        assert self._outputs.sidecar is not None
+        report = Report(self._outputs.sidecar, None)
+        lines = lines_by_video(self._journal, self.names)
+        clips = (clip_of(name, self._paths[name], of) for name, of in lines.items())
+        file = CaptionFile(self._journal, tuple(clips))
+        write_sidecars(file, self._outputs.sidecar, None, self._outputs.options, report)
+        report.written, report.unchanged = report.written + self._written, report.unchanged - self._written
+        return report
 
     def on_plan(self, plan: Plan) -> None:
         self.names = [one.item.name for one in plan.items]
@@ -190,4 +198,4 @@ class _Watcher(Listener):
         report = Report(self._outputs.sidecar, None)
         with suppress(EvlgenError):  # tried again, and told, at the end of the run
             put_sidecar(clip, place, SIDECARS[self._outputs.sidecar], self._outputs.options, report)
-        self.written += report.written
+        self._written += report.written
