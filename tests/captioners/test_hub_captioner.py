@@ -30,7 +30,7 @@ NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in 
 VIDEO = [
     pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
     for n in tiny_models.MAKERS
-    if n not in ("git", "blip", "blip_2", "idefics3")
+    if n not in ("git", "git_of_pictures", "blip", "blip_2", "blip_2_t5", "florence2", "idefics3")
 ]
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=7)
 TIMES = (0.04, 0.52, 1.4, 1.48, 3.0, 3.72)
@@ -59,13 +59,16 @@ def clips_for(folder: Path, count: int = 1) -> list[PromptedClip]:
     identity = identify_model(f"hf:{folder}")
     frames = identity.most_frames or len(TIMES)
     rng = np.random.default_rng(0)
+    prompts = (identity.prompt, f"{identity.prompt} Be very brief.")
+    if identity.prompt == "<CAPTION>":
+        prompts = ("<CAPTION>", "<DETAILED_CAPTION>")
     pixels = rng.integers(0, 255, (count, frames, 40, 60, 3), dtype=np.uint8)
     pixels[:, 1] = pixels[:, 0]
     return [
         PromptedClip(
             pixels[number],
             TIMES[:frames],
-            identity.prompt + " Be very brief." * number,
+            prompts[min(number, 1)],
             4.0,
         )
         for number in range(count)
@@ -76,9 +79,11 @@ def documented_inputs(captioner: HubCaptioner, clip: PromptedClip) -> dict[str, 
     """What the class's documentation passes to `generate` for a clip (of way 4, for its first frame)."""
     processor, kind = captioner.processor, captioner.model.config.model_type
     frames = clip.frames
-    if kind == "git":
+    if kind == "git" and captioner.model.config.num_image_with_embedding:
         return {"pixel_values": processor(images=list(frames), return_tensors="pt").pixel_values[None]}
-    if kind in ("blip", "blip-2"):
+    if kind == "florence2":
+        return dict(processor(text="<CAPTION>", images=frames[0], return_tensors="pt"))
+    if kind in ("git", "blip", "blip-2"):
         return dict(processor(images=frames[0], return_tensors="pt"))
     if kind == "instructblipvideo":
         return dict(processor(text=clip.prompt, images=frames, return_tensors="pt"))
@@ -103,10 +108,23 @@ def pictures(frames: np.ndarray) -> list[Any]:
 
 def begins(captioner: HubCaptioner, inputs: dict[str, Any]) -> torch.Tensor:
     """(1, T) what the tokens of a caption stand behind."""
+    if decodes_apart(captioner.model):
+        generation = searching(captioner.model).generation_config
+        forced = getattr(generation, "forced_bos_token_id", None)
+        return torch.tensor([[generation.decoder_start_token_id, *([] if forced is None else [forced])]])
     if "input_ids" in inputs:
         return inputs["input_ids"]
     queries = [captioner.model.config.image_token_id] * 4 if captioner.model.config.model_type == "blip-2" else []
     return torch.tensor([[*queries, captioner.processor.tokenizer.bos_token_id]])
+
+
+def searching(model: Any) -> Any:
+    return model.language_model if model.config.model_type == "blip-2" else model
+
+
+def decodes_apart(model: Any) -> bool:
+    """Whether a caption does not stand behind its prompt: the language model has an encoder."""
+    return bool(getattr(searching(model).config, "is_encoder_decoder", False))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,11 +153,21 @@ def teacher_forced(
 ) -> np.ndarray:
     """(T,) log p of tokens in one pass over all of them."""
     whole = torch.cat([start, tokens], 1)
+    if decodes_apart(captioner.model):
+        given = {**inputs, "decoder_input_ids": whole}
+        if "input_ids" not in given:  # what `generate` of BLIP-2 puts there
+            given["input_ids"] = torch.tensor([[captioner.model.config.image_token_id] * 4 + [1]])
+            given["attention_mask"] = torch.ones_like(given["input_ids"])
+        return probabilities(captioner.model(**given).logits, tokens)
     given = {**inputs, "input_ids": whole, "attention_mask": torch.ones_like(whole)}
     if "mm_token_type_ids" in given:
         kinds = given["mm_token_type_ids"]
         given["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(tokens.shape)], 1)
-    logits = captioner.model(**given).logits[:, -tokens.shape[1] - 1 : -1].float()
+    return probabilities(captioner.model(**given).logits, tokens)
+
+
+def probabilities(logits: torch.Tensor, tokens: torch.Tensor) -> np.ndarray:
+    logits = logits[:, -tokens.shape[1] - 1 : -1].float()
     return logits.log_softmax(-1).gather(2, tokens[:, :, None])[0, :, 0].numpy()
 
 

@@ -15,6 +15,7 @@ from evlgen.captioners import hub_loading, hub_models
 from evlgen.captioners.hub_captioner import identify_model, load_captioner
 from evlgen.captioners.hub_models import find_model
 from evlgen.captioners.opening import EVLGEN, kind_of
+from evlgen.captioners.opening import identify_model as identify_kind
 from evlgen.captioners.protocol import LoadOptions
 from evlgen.captioning import CaptionRequest
 from evlgen.errors import EvlgenError, UsageError, WeightsError
@@ -106,6 +107,14 @@ def test_names_that_mean_nothing_are_refused(name: str) -> None:
 def test_our_own_models_keep_their_captioner(folder: Callable[..., Path]) -> None:
     assert kind_of(f"hf:{folder(vision={}, connector={}, language={})}") is EVLGEN
     assert kind_of(f"hf:{folder(model_type='blip')}") is not EVLGEN
+
+
+def test_a_model_of_transformers_without_its_prefix_is_told_it(folder: Callable[..., Path], cached: Path) -> None:
+    path = folder(model_type="blip")
+    with pytest.raises(UsageError, match=rf"{path} is no model of EVLGen: it is a blip \(--model hf:{path}\)"):
+        identify_kind(str(path))
+    with pytest.raises(UsageError, match=r"owner/name is no model of EVLGen: it is a git \(--model hf:owner/name\)"):
+        identify_kind("owner/name")
 
 
 def test_a_change_of_any_file_changes_the_hashes(folder: Callable[..., Path]) -> None:

@@ -88,6 +88,14 @@ def git(folder: Path) -> Path:
     return saved(folder, transformers.GitForCausalLM(config), transformers.GitProcessor(pictures, words))
 
 
+def git_of_pictures(folder: Path) -> Path:
+    """Without embeddings for the frames of a video."""
+    config = transformers.GitConfig(vision_config=VISION, **{**TEXT, "max_position_embeddings": 64})
+    pictures = transformers.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE)
+    words = tokenizer(cls_token="<s>", sep_token="</s>", encloses="yes")
+    return saved(folder, transformers.GitForCausalLM(config), transformers.GitProcessor(pictures, words))
+
+
 def blip(folder: Path) -> Path:
     config = transformers.BlipConfig(
         text_config={**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "projection_dim": 16},
@@ -116,6 +124,46 @@ def blip_2(folder: Path) -> Path:
     pictures = transformers.BlipImageProcessor(size=SQUARE)
     processor = transformers.Blip2Processor(pictures, tokenizer(begins="yes"), num_query_tokens=4)
     return saved(folder, transformers.Blip2ForConditionalGeneration(config), processor)
+
+
+def blip_2_t5(folder: Path) -> Path:
+    """With a language model that encodes the prompt and decodes the caption."""
+    text = {
+        "model_type": "t5", "vocab_size": WORDS, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0, "initializer_factor": 2.0,
+    }  # fmt: skip
+    config = transformers.Blip2Config(
+        vision_config=VISION, qformer_config=QFORMER, text_config=text, num_query_tokens=4,
+        **ids(image_token_index="<image>"),
+    )  # fmt: skip
+    pictures = transformers.BlipImageProcessor(size=SQUARE)
+    processor = transformers.Blip2Processor(pictures, tokenizer(begins="yes"), num_query_tokens=4)
+    return saved(folder, transformers.Blip2ForConditionalGeneration(config), processor)
+
+
+def florence2(folder: Path) -> Path:
+    """With a language token that BART-like decoders are forced to begin with."""
+    config = transformers.Florence2Config(
+        vision_config={
+            "depths": [1, 1], "patch_size": [7, 3], "patch_stride": [4, 2], "patch_padding": [3, 1],
+            "patch_prenorm": [False, True], "embed_dim": [16, 32], "num_heads": [2, 4], "num_groups": [2, 4],
+            "window_size": 4, "projection_dim": 32, "max_temporal_embeddings": 4, "max_position_embeddings": 8,
+            "initializer_range": 0.2,
+        },
+        text_config={
+            "model_type": "bart", "vocab_size": WORDS, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+            "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+            "max_position_embeddings": 512, "init_std": 0.2, **ENDS, "decoder_start_token_id": 2,
+            "forced_bos_token_id": 1,
+        },
+        **ids(image_token_id="<image>"), is_encoder_decoder=True,
+    )  # fmt: skip
+    pictures = transformers.CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
+    pictures.image_seq_length = 17
+    words = tokenizer(image_token="<image>")
+    model = transformers.Florence2ForConditionalGeneration(config)
+    model.generation_config.update(decoder_start_token_id=2, forced_bos_token_id=1)
+    return saved(folder, model, transformers.Florence2Processor(pictures, words))
 
 
 def instructblipvideo(folder: Path) -> Path:
@@ -286,8 +334,8 @@ def idefics3(folder: Path) -> Path:
 MAKERS: dict[str, Callable[[Path], Path]] = {
     maker.__name__: maker
     for maker in (
-        git, blip, blip_2, instructblipvideo, llava_next_video, video_llava, llava_onevision, qwen2_5_vl, qwen3_vl,
-        smolvlm, internvl, video_llama_3, idefics3,
+        git, git_of_pictures, blip, blip_2, blip_2_t5, florence2, instructblipvideo, llava_next_video, video_llava,
+        llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, internvl, video_llama_3, idefics3,
     )
 }  # fmt: skip
 

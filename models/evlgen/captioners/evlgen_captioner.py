@@ -27,6 +27,7 @@ def identify_model(model: str) -> ModelIdentity:
     from evlgen.configuration import CONFIG_FILE, EVLGenConfig
     from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
+    _refuse_others(model)
     folder = find_checkpoint(model)
     try:
         config = EVLGenConfig.from_pretrained(folder)
@@ -45,6 +46,22 @@ def identify_model(model: str) -> ModelIdentity:
         config.vision.image_size,
         confidence=config.confidence,
     )
+
+
+def _refuse_others(model: str) -> None:
+    """Raise a UsageError if a folder or repository is a model of transformers, before all of it is fetched."""
+    from evlgen.configuration import CONFIG_FILE
+    from evlgen.weights.named_models import packaged_models
+
+    path = Path(model).expanduser()
+    at_hub = not path.exists() and model.count("/") == 1 and not model.startswith((".", "/", "~")) and ":" not in model
+    if model in packaged_models() or not (at_hub or (path / CONFIG_FILE).is_file()):
+        return
+    from evlgen.captioners.hub_models import PREFIX, find_model
+
+    found = find_model(f"{PREFIX}{model}")
+    if found.model_type and not found.is_evlgen:
+        raise UsageError(f"{model} is no model of EVLGen: it is a {found.model_type}", f"--model {PREFIX}{model}")
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

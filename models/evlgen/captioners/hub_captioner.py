@@ -77,7 +77,7 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     inputs = inputs_of(processor, loaded.config, options.system_prompt)
     if isinstance(inputs, ChatInputs):
         inputs.check()
-    return HubCaptioner(loaded, processor, inputs)
+    return HubCaptioner(loaded, processor, inputs, options.dtype)
 
 
 class HubCaptioner:
@@ -87,10 +87,12 @@ class HubCaptioner:
         model: with `generate`, where it is to run.
         processor: its own.
         inputs: how clips are given to it.
+        dtype: of what is given to it; weights of 8 or 4 bit have another.
     """
 
-    def __init__(self, model: Any, processor: Any, inputs: Inputs) -> None:
+    def __init__(self, model: Any, processor: Any, inputs: Inputs, dtype: str) -> None:
         self.model, self.processor, self.inputs = model, processor, inputs
+        self._dtype = dtype
         self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
 
@@ -152,7 +154,7 @@ class HubCaptioner:
 
         if not isinstance(value, torch.Tensor):
             return value
-        return value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
+        return value.to(self.model.device, getattr(torch, self._dtype) if value.is_floating_point() else None)
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""

@@ -99,8 +99,11 @@ def find_model(text: str) -> FoundModel:
 @cache
 def _fetched(repository: str, revision: str | None, text: str) -> Path:
     """The configuration of a repository in the hub client's cache, fetched where it is not there."""
+    import logging
+
     from huggingface_hub import hf_hub_download
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for each time that it tries again
     try:
         return Path(hf_hub_download(repository, "config.json", revision=revision))
     except Exception as error:
