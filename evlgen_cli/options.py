@@ -42,8 +42,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         help="A model: evlgen-mini, a folder or hub name of ours; hf:OWNER/NAME[@REVISION] or hf:FOLDER for any model "
-        "of transformers that goes from pictures to text (docs/models.md); openai:MODEL@URL behind a server "
-        "(docs/serving.md).",
+        "of transformers that goes from pictures to text (docs/models.md); open_clip:NAME/PRETRAINED for CoCa; "
+        "openai:MODEL@URL behind a server (docs/serving.md).",
         show_default=True,
         autocompletion=completion.model,
     ),

@@ -112,6 +112,7 @@ BY_PREFIX: dict[str, CaptionerKind] = {
         frozenset({"system_prompt", "concurrency", "request_timeout"}),
         elsewhere=True,
     ),
+    "open_clip": CaptionerKind("open_clip's CoCa", "coca_captioner", batch_size=8),
     "hf": CaptionerKind(
         "models of transformers",
         "hub_captioner",
