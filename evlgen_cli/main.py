@@ -25,6 +25,7 @@ from evlgen_cli.commands.frames import frames
 from evlgen_cli.commands.merge import merge
 from evlgen_cli.commands.plot import plot
 from evlgen_cli.commands.recipes import recipes
+from evlgen_cli.commands.serve import serve
 from evlgen_cli.commands.train import train
 from evlgen_cli.console import out
 from evlgen_cli.handler import one_line_errors, whole_output
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "eval": evaluate,
     "compare": compare,
     "bench": bench,
+    "serve": serve,
     "recipes": recipes,
     "models": models.app,
     "data": data.app,

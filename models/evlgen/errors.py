@@ -39,7 +39,8 @@ class VideoError(EvlgenError):
     """One video cannot be decoded. `kind` is a short stable word for journals and tests.
 
     Args:
-        kind: one of "missing", "empty-file", "no-video-stream", "no-frames", "decode-error", "timeout", "crashed".
+        kind: one of "missing", "empty-file", "no-video-stream", "no-frames", "decode-error", "too-large", "timeout",
+            "crashed".
         what: what happened, in one line.
         hint: what to try next; may be empty.
     """

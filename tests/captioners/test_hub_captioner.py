@@ -4,6 +4,7 @@ The classes that are not marked slow stand for three of the four ways in which c
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,18 @@ def test_a_system_prompt_stands_in_front(folder_of: Callable[[str], Path]) -> No
     captioner = opened(folder_of("qwen3_vl"), "You are terse.")
     text = captioner.processor.tokenizer.decode(captioner.inputs(clips_for(folder_of("qwen3_vl")))["input_ids"][0])
     assert text.startswith("system:You are terse.user:")
+
+
+def test_a_seed_for_each_clip_draws_what_it_draws_alone(folder_of: Callable[[str], Path]) -> None:
+    captioner = opened(folder_of("qwen3_vl"))
+    clips = clips_for(folder_of("qwen3_vl"), 3)
+    options = DecodingOptions(num_beams=1, max_new_tokens=8, do_sample=True, temperature=3.0, seed=[5, 6, 5])
+    together = captioner.caption(clips, options)
+    alone = [
+        captioner.caption([clip], replace(options, seed=seed))[0] for clip, seed in zip(clips, (5, 6, 5), strict=True)
+    ]
+    assert together == alone
+    assert captioner.caption(clips[:1], replace(options, seed=6)) != together[:1]
 
 
 def test_a_single_frame_is_enough_for_every_way(folder_of: Callable[[str], Path]) -> None:

@@ -98,6 +98,9 @@ class HubCaptioner:
 
     def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         """A caption for each clip, in order; all clips have the same number of frames."""
+        if isinstance(options.seed, Sequence):  # one a clip, which then does not depend on the clips beside it
+            own = zip(clips, options.seed, strict=True)
+            return [self.caption([clip], replace(options, seed=seed))[0] for clip, seed in own]
         found = self._captions(clips, options)
         if options.num_samples:
             drawn = replace(options, num_beams=1, do_sample=True, num_captions=options.num_samples, num_samples=0)

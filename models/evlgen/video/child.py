@@ -14,7 +14,7 @@ from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
 from evlgen.system.child_processes import die_with_parent
-from evlgen.video import backends, wire
+from evlgen.video import backends, bounds, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none
 
@@ -30,6 +30,7 @@ def main() -> None:
             backend = backends.load(settings.backend)
             if settings.backend != READ_ONLY:
                 _warm_up()
+                bounds.limit(settings.most_pixels, settings.most_memory_bytes)
         except EvlgenError as error:
             wire.send(answers, error)
             return
@@ -49,6 +50,7 @@ def main() -> None:
 
 def _serve(backend: Backend, path: Path, settings: wire.Settings) -> Answer:
     try:
+        bounds.check(path, settings.most_pixels)
         return backend(path, settings.sampler, settings.size, settings.strict, settings.threads)
     except VideoError as error:
         return DecodeFailure(path, error.kind, str(error))

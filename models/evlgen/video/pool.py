@@ -55,6 +55,8 @@ class DecodePool:
         recycle_after: replace a child after this many files, against leaks in decoders.
         look_ahead: how many finished clips may wait for the consumer; the default is `workers`.
         strict: a damaged file is a "decode-error" instead of partial frames with a warning.
+        most_pixels: a picture or video with more in a frame is "too-large"; None: none is.
+        most_memory_bytes: most address space of a child, where the system can limit it; None: no limit.
 
     Raises:
         UsageError: for wrong settings, all at once.
@@ -70,6 +72,8 @@ class DecodePool:
         recycle_after: int = 200,
         look_ahead: int | None = None,
         strict: bool = False,
+        most_pixels: int | None = None,
+        most_memory_bytes: int | None = None,
     ) -> None:
         problems = [
             f"{name} must be {least}, not {value}"
@@ -95,7 +99,7 @@ class DecodePool:
             raise UsageError("; ".join(problems))
         # Measured on 2 cores: one thread for each of two children is faster than letting both use all cores.
         threads = max(1, usable_cpus() // workers)
-        self._settings = Settings(spec, sampler or Sampler(), size, strict, threads)
+        self._settings = Settings(spec, sampler or Sampler(), size, strict, threads, most_pixels, most_memory_bytes)
         self._timeout_seconds = timeout_seconds
         self._recycle_after = recycle_after
         self._limit = workers + (workers if look_ahead is None else look_ahead)

@@ -25,6 +25,8 @@ class Settings:
         size: see `evlgen.video.picture.Size`.
         strict: a damaged file is a failure.
         threads: decoding threads in this child.
+        most_pixels: larger pictures and videos are refused, see `evlgen.video.bounds`; None: none are.
+        most_memory_bytes: of this child; None: what the machine has.
     """
 
     backend: str
@@ -32,6 +34,8 @@ class Settings:
     size: tuple[int, int] | int | None
     strict: bool
     threads: int
+    most_pixels: int | None = None
+    most_memory_bytes: int | None = None
 
 
 Reply = ClipFrames | DecodeFailure | EvlgenError
