@@ -1,13 +1,22 @@
 """The output file survives what happens to files: torn ends, foreign content, a full disk, a second writer."""
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, CaptionRow, JournalError, Listener, caption_videos, read_captions
+from evlgen.captioning import (
+    CaptionRequest,
+    CaptionRow,
+    JournalError,
+    Listener,
+    caption_videos,
+    plan_captions,
+    read_captions,
+)
 from evlgen.captioning import journal as journal_module
 from evlgen.captioning.journal import Journal, read_state
 from evlgen.errors import UsageError
@@ -52,7 +61,7 @@ def test_a_line_is_written_as_specified(path: Path) -> None:
         '{"video": "a.mp4", "status": "ok", "caption": "a dog", "log_probability": -1.0, "token_count": 3, '
         '"frame_indices": [0, 5], "timestamps_seconds": [0.0, 0.333333], "duration_seconds": 2.0, "model": "m", '
         '"model_hash": "h", "settings_hash": "s", "settings": {"frames": 2}, "fingerprint": "1-ab", "error": null, '
-        '"warnings": [], "seconds": 0.123}\n'
+        '"warnings": [], "seconds": 0.123, "format": 1}\n'
     )
 
 
@@ -187,3 +196,21 @@ def test_an_output_that_is_deleted_meanwhile_is_noticed(
 
     with pytest.raises(JournalError, match="was removed or replaced while this run was writing to it"):
         caption_videos(CaptionRequest([str(videos)], out), Deleter())
+
+
+def test_lines_of_before_formats_count_and_lines_of_a_newer_one_are_refused(
+    tmp_path: Path, videos: Path, captioner: fakes.FakeCaptioner
+) -> None:
+    out = tmp_path / "out.jsonl"
+    request = CaptionRequest([str(videos)], out)
+    caption_videos(request)
+    old = [{key: value for key, value in row.items() if key != "format"} for row in fakes.rows_of(out)]
+    out.write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert caption_videos(request).finished == 0
+
+    newer = out.read_text() + json.dumps({**old[0], "format": 2}) + "\n"
+    out.write_text(newer)
+    for read in (caption_videos, plan_captions, lambda request: read_captions(request.out)):
+        with pytest.raises(UsageError, match=r"holds lines of format 2, written by a newer evlgen; this one reads 1"):
+            read(request)
+    assert out.read_text() == newer

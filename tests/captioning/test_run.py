@@ -81,6 +81,7 @@ def test_every_video_gets_its_own_caption(videos: Path, out: Path, captioner: fa
         "error": None,
         "warnings": [],
         "seconds": rows[0]["seconds"],
+        "format": 1,
     }
 
 

@@ -35,7 +35,7 @@ def test_one_video_by_name_or_path(captions: Path, tmp_path: Path) -> None:
     edit_caption(captions, str(tmp_path / "videos" / "c.mp4"), "nobody")
     one, other = added(captions, before)
     old = json.loads(before.splitlines()[1])
-    changes = {"caption": "a tabby cat", "edited": True, "log_probability": None, "token_count": None}
+    changes = {"caption": "a tabby cat", "edited": True, "log_probability": None, "token_count": None, "format": 1}
     assert one == old | changes
     assert (other["video"], other["status"], other["error"], other["edited"]) == ("c.mp4", "ok", None, True)
 

@@ -16,6 +16,9 @@ from evlgen.system.names import escaped
 _ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
 _MOST_LETTERS = 300
 
+FORMAT = 1
+"""Version of the lines (docs/journal.md); it rises when what a field means changes, not when one comes."""
+
 Status = Literal["ok", "partial", "empty", "error"]
 """`partial`: captioned from the part of the video that could be decoded. `empty`: the model had nothing to say."""
 
@@ -102,7 +105,7 @@ class _Row:
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
         values["error"] = None if self.error is None else vars(self.error)
         values["seconds"] = _finite(self.seconds, 3)
-        return values
+        return {**values, "format": FORMAT}
 
     def as_line(self) -> bytes:
         """One JSON line, newline included. What is no text or cannot be seen is escaped, so that it survives."""
@@ -192,7 +195,7 @@ class EditedRow:
         if isinstance(values.get("warnings"), list):
             values["warnings"] = [one for one in values["warnings"] if not str(one).startswith(f"{UNSURE}:")]
         own = {"status": "ok", "caption": text, "log_probability": None, "token_count": None, "error": None}
-        return cls({**values, **own, "edited": True})
+        return cls({**values, **own, "edited": True, "format": FORMAT})
 
     def as_line(self) -> bytes:
         """One JSON line, as of other rows."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from evlgen.captioning.caption_rows import EditedRow, Row
+from evlgen.captioning.caption_rows import FORMAT, EditedRow, Row
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.files import sync
 from evlgen.system.jsons import parse_json
@@ -96,7 +96,7 @@ def read_state(path: Path, kind: JournalKind = CAPTIONS) -> JournalState:
     """Read a file of captions or answers; a missing or empty one gives an empty state.
 
     Raises:
-        UsageError: the file holds something else, and must not be written to.
+        UsageError: the file holds something else, or lines of a newer format, and must not be written to.
     """
     check_regular(path)
     state = JournalState()
@@ -106,6 +106,7 @@ def read_state(path: Path, kind: JournalKind = CAPTIONS) -> JournalState:
         whole = line.endswith(b"\n")
         values = _parse(line, kind)
         if values is not None:
+            _refuse_newer(values, path)
             _take(state, values, kind)
             state.lacks_newline = not whole
         elif not whole:
@@ -142,7 +143,7 @@ def read_captions(path: Path, kind: JournalKind = CAPTIONS) -> dict[str, dict[st
     """The row of each item, by name, in the order in which the items first appear; the last line of an item counts.
 
     Raises:
-        UsageError: the file is missing.
+        UsageError: see `read_rows`.
     """
     return {values[kind.key]: values for values in read_rows(path, kind)}
 
@@ -151,7 +152,7 @@ def read_rows(path: Path, kind: JournalKind = CAPTIONS) -> Iterator[dict[str, An
     """Every readable line, in the order in which they were written; reads, and does not lock.
 
     Raises:
-        UsageError: the file is missing, or not a plain one.
+        UsageError: the file is missing, not a plain one, or holds lines of a newer format.
     """
     if not path.exists():
         raise UsageError(f"no such file: {path}", f"{kind.writer} writes it")
@@ -160,6 +161,7 @@ def read_rows(path: Path, kind: JournalKind = CAPTIONS) -> Iterator[dict[str, An
     for line in _lines(path):
         values = _parse(line, kind)
         if values is not None:
+            _refuse_newer(values, path)
             yield values
 
 
@@ -182,6 +184,16 @@ def _parse(line: bytes, kind: JournalKind) -> dict[str, Any] | None:
     if not all(isinstance(values.get(key), str) for key in (kind.key, "settings_hash", "status")):
         return None
     return values
+
+
+def _refuse_newer(values: dict[str, Any], path: Path) -> None:
+    """Raise a UsageError for a line of a format that this version does not know; lines without one are of the first."""
+    written = values.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise UsageError(
+            f"{path} holds lines of format {written}, written by a newer evlgen; this one reads {FORMAT}",
+            "update evlgen, or choose another --out",
+        )
 
 
 def _take(state: JournalState, values: dict[str, Any], kind: JournalKind) -> None:
