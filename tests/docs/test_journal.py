@@ -105,7 +105,7 @@ def test_the_version_is_the_one_that_is_told() -> None:
 
 
 def test_the_kinds_of_errors_of_files() -> None:
-    told = set(re.findall(r"`([a-z-]+)`", re.search(r"Kinds of errors: (.*?) of files;", PAGE, re.DOTALL)[1]))
+    told = set(re.findall(r"`([a-z-]+)`", re.search(r"Kinds of errors: (.*?) of\s+files;", PAGE, re.DOTALL)[1]))
     made = set()
     for source in (ROOT / "models" / "evlgen" / "video").glob("*.py"):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
