@@ -3,6 +3,7 @@
 The classes that are not marked slow stand for three of the four ways in which clips are given to models.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from evlgen.captioners.hub_captioner import HubCaptioner, agreed, identify_model, load_captioner
@@ -19,6 +21,7 @@ from evlgen.captioners.hub_inputs import TICKS, fitted, metadata
 from evlgen.captioners.protocol import Caption, LoadOptions, PromptedClip
 from evlgen.captioning import read_captions
 from evlgen.decoding_options import DecodingOptions
+from evlgen.errors import WeightsError
 from evlgen_cli.main import app
 from tests.captioning.test_real_decoder import write_clip
 
@@ -31,7 +34,7 @@ NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in 
 VIDEO = [
     pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
     for n in tiny_models.MAKERS
-    if n not in ("git", "git_of_pictures", "blip", "blip_2", "blip_2_t5", "florence2", "idefics3")
+    if n not in ("git", "git_of_pictures", "blip", "blip_2", "blip_2_t5", "florence2", "instructblip", "idefics3")
 ]
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=7)
 TIMES = (0.04, 0.52, 1.4, 1.48, 3.0, 3.72)
@@ -86,6 +89,8 @@ def documented_inputs(captioner: HubCaptioner, clip: PromptedClip) -> dict[str, 
         return dict(processor(text="<CAPTION>", images=frames[0], return_tensors="pt"))
     if kind in ("git", "blip", "blip-2"):
         return dict(processor(images=frames[0], return_tensors="pt"))
+    if kind == "instructblip":
+        return dict(processor(text=clip.prompt, images=frames[0], return_tensors="pt"))
     if kind == "instructblipvideo":
         return dict(processor(text=clip.prompt, images=frames, return_tensors="pt"))
     videos = getattr(processor, "video_processor", None) is not None
@@ -264,6 +269,16 @@ def test_a_folder_is_captioned_by_the_command(name: str, folder_of: Callable[[st
         assert row["settings"].get("prompt", "") == identity.prompt
     again = CliRunner().invoke(app, [*arguments, "--dry-run"], catch_exceptions=False)
     assert "would caption 0 of 2 videos" in again.output
+
+
+def test_weights_that_are_missing_are_not_made_up(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = tmp_path / "lacking"
+    shutil.copytree(folder_of("blip"), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in sorted(weights) if "text_decoder" in name)
+    save_file({key: value for key, value in weights.items() if key != name}, folder / "model.safetensors")
+    with pytest.raises(WeightsError, match=f"lacking lacks 1 of its weights, such as {name}"):
+        opened(folder)
 
 
 def test_a_system_prompt_stands_in_front(folder_of: Callable[[str], Path]) -> None:

@@ -166,6 +166,18 @@ def florence2(folder: Path) -> Path:
     return saved(folder, model, transformers.Florence2Processor(pictures, words))
 
 
+def instructblip(folder: Path) -> Path:
+    config = transformers.InstructBlipConfig(
+        vision_config=VISION, qformer_config=QFORMER, text_config=OPT, num_query_tokens=4,
+        **ids(image_token_index="<image>"),
+    )  # fmt: skip
+    processor = transformers.InstructBlipProcessor(
+        transformers.BlipImageProcessor(size=SQUARE), tokenizer(begins="yes"), tokenizer(begins="yes"),
+        num_query_tokens=4,
+    )  # fmt: skip
+    return saved(folder, transformers.InstructBlipForConditionalGeneration(config), processor)
+
+
 def instructblipvideo(folder: Path) -> Path:
     config = transformers.InstructBlipVideoConfig(
         vision_config=VISION, qformer_config=QFORMER, text_config=OPT, num_query_tokens=4,
@@ -334,8 +346,8 @@ def idefics3(folder: Path) -> Path:
 MAKERS: dict[str, Callable[[Path], Path]] = {
     maker.__name__: maker
     for maker in (
-        git, git_of_pictures, blip, blip_2, blip_2_t5, florence2, instructblipvideo, llava_next_video, video_llava,
-        llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, internvl, video_llama_3, idefics3,
+        git, git_of_pictures, blip, blip_2, blip_2_t5, florence2, instructblip, instructblipvideo, llava_next_video,
+        video_llava, llava_onevision, qwen2_5_vl, qwen3_vl, smolvlm, internvl, video_llama_3, idefics3,
     )
 }  # fmt: skip
 

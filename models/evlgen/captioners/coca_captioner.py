@@ -3,7 +3,7 @@
 `open_clip:NAME/PRETRAINED`: the tokens of all frames go through the attentional pooler together, as if they were one
 picture; `open_clip:NAME/PRETRAINED@mean`: every frame is pooled by itself, and the mean over frames is taken.
 PRETRAINED is a tag of open_clip or a file. Searching is that of transformers (hub_generation.py): open_clip's own needs
-a class that transformers 5 no longer has. B clips, F frames, N tokens of a frame, Q queries of the pooler, D width, T tokens.
+a class that transformers 5 no longer has. B clips, F frames, N tokens of a frame, Q queries of the pooler, D width.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, Pr
 from transformers.modeling_outputs import CausalLMOutput
 
 
-class CoCaConfig(PreTrainedConfig):
+class CoCaConfig(PreTrainedConfig):  # type: ignore[misc]
     """What `generate` asks of a model."""
 
     model_type = "coca"
@@ -68,7 +68,7 @@ class CoCaWriter(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """(B, Q, D) features of clips from (B F, 3, H, W) pixels, frames of a clip one after the other."""
         self._frames = frames
         with torch.inference_mode():
-            _, tokens = self.coca.visual(pixels.to(self.device, self.dtype))
+            tokens: Tensor = self.coca.visual(pixels.to(self.device, self.dtype))[1]
         return tokens.reshape(-1, frames, *tokens.shape[1:]).mean(1) if self.mean else tokens
 
     def forward(self, input_ids: Tensor, features: Tensor, **others: Any) -> CausalLMOutput:

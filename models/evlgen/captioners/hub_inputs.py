@@ -56,7 +56,7 @@ def inputs_of(processor: Any, config: Any, system_prompt: str) -> Inputs:
         return StackInputs(processor, config.num_image_with_embedding)
     if config.model_type in _ONE_VIDEO:
         return VideoInputs(processor, _ONE_VIDEO[config.model_type])
-    return PictureInputs(processor)
+    return PictureInputs(processor, is_git=config.model_type == "git")
 
 
 class ChatInputs:
@@ -180,13 +180,13 @@ class PictureInputs:
     single_frames = True
     mixed_prompts = False
 
-    def __init__(self, processor: Any) -> None:
-        self._processor = processor
+    def __init__(self, processor: Any, *, is_git: bool) -> None:
+        self._processor, self._is_git = processor, is_git
 
     def __call__(self, clips: Sequence[PromptedClip]) -> Mapping[str, Any]:
         pictures = [picture(frame) for clip in clips for frame in clip.frames]
         prompt = clips[0].prompt
-        if type(self._processor).__name__ == "GitProcessor":
+        if self._is_git:
             tokens = begun(self._processor.tokenizer, prompt)
             pixels = self._processor(images=pictures, return_tensors="pt")["pixel_values"]
             return {"pixel_values": pixels, "input_ids": torch.tensor([tokens] * len(clips))}

@@ -38,11 +38,15 @@ def load(found: FoundModel, options: LoadOptions) -> tuple[Any, Any]:
     check_memory(found, device, options)
     try:
         processor = transformers.AutoProcessor.from_pretrained(found.source, **where)
-        model = transformers.AutoModelForImageTextToText.from_pretrained(found.source, dtype=dtype, **placed, **where)
-    except EvlgenError:
-        raise
+        model, told = transformers.AutoModelForImageTextToText.from_pretrained(
+            found.source, dtype=dtype, output_loading_info=True, **placed, **where
+        )
     except Exception as error:
         raise _explained(error, found) from error
+    if missing := sorted(told["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise WeightsError(
+            f"{found.source} lacks {len(missing)} of its weights, such as {missing[0]}", "fetch or save it again"
+        )
     spilled = {str(place) for place in getattr(model, "hf_device_map", {}).values()} & {"cpu", "disk"}
     if spilled and device.type != "cpu":
         raise _too_large(found, f"a part of it would have to stay on {min(spilled)}")

@@ -68,9 +68,7 @@ class FoundModel:
         try:
             card = self.folder / "README.md"
             if self.revision is not None and not card.is_file():
-                from huggingface_hub import hf_hub_download
-
-                card = Path(hf_hub_download(self.source, "README.md", revision=self.revision))
+                card = _card(self.source, self.revision)
             data = ModelCard(card.read_text(encoding="utf-8", errors="replace")).data
         except Exception:  # whatever is wrong with a card, the model captions
             return None
@@ -108,6 +106,13 @@ def _fetched(repository: str, revision: str | None, text: str) -> Path:
         return Path(hf_hub_download(repository, "config.json", revision=revision))
     except Exception as error:
         raise _explained(error, text) from None
+
+
+@cache
+def _card(repository: str, revision: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repository, "README.md", revision=revision))
 
 
 def _explained(error: Exception, text: str) -> EvlgenError:
