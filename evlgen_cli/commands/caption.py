@@ -181,6 +181,14 @@ def caption(
     status: Annotated[
         bool, typer.Option("--status", help="Say what is done and what is left, and do nothing; code 3 if any is left.")
     ] = False,
+    status_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default="none",
+            help="Keep in x.json, or x.prom for Prometheus, how far the run is: replaced every few seconds.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and why the rest would not; load no model.")
     ] = False,
@@ -243,13 +251,20 @@ def caption(
         raise typer.Exit(Exit.SOME_FAILED if plan.unreadable else Exit.OK)
     stop = Event()
     if watch is not None:
-        _watch(request, outputs, stop, watch, as_json, quiet)
+        _watch(request, outputs, stop, watch, status_file, as_json, quiet)
         return
     with ExitStack() as stack:
-        view = CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None)
+        view = _with_status(CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None), status_file, stack)
         captioning = caption_videos if processes is None else partial(caption_in_parts, processes=processes)
         summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
     _finish(summary, reports, as_json, quiet)
+
+
+def _with_status(view: Listener, path: Path | None, stack: ExitStack) -> Listener:
+    """What tells the view, and the status file where there is one."""
+    from evlgen.captioning.status_file import StatusFile
+
+    return view if path is None else stack.enter_context(StatusFile(path, view))
 
 
 def _finish(summary: Summary, reports: Sequence["Report"], as_json: bool, quiet: bool) -> None:
@@ -264,7 +279,13 @@ def _finish(summary: Summary, reports: Sequence["Report"], as_json: bool, quiet:
 
 
 def _watch(
-    request: CaptionRequest, outputs: "Outputs", stop: Event, every_seconds: float, as_json: bool, quiet: bool
+    request: CaptionRequest,
+    outputs: "Outputs",
+    stop: Event,
+    every_seconds: float,
+    status_file: Path | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from evlgen.captioning.watching import watch
     from evlgen.exports import caption_and_export
@@ -275,7 +296,7 @@ def _watch(
             err.print(f"watching, every {human_seconds(every_seconds)}; Ctrl-C ends it")
         for captioning in watch(request, stop, every_seconds):
             with ExitStack() as stack:
-                view = CaptionView(stack, None, quiet=quiet, rows_to_stdout=False)
+                view = _with_status(CaptionView(stack, None, quiet=quiet, rows_to_stdout=False), status_file, stack)
                 summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
             _show_summary(summary, as_json, quiet, reports)
             for report in reports:

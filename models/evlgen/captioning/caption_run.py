@@ -120,6 +120,7 @@ def run_items(
         plan = make_plan(items, state, settings, request, unreadable)
         listener.on_plan(plan)
         summary = Summary.of_plan(plan, request.journal, request.batch_size or 0)
+        listener.on_summary(summary)
         if plan.work and not stop.is_set():
             _caption(plan, request, identity, journal, summary, listener, stop, {} if models is None else models)
         summary.interrupted = stop.is_set() and summary.finished < summary.planned

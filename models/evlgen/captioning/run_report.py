@@ -18,6 +18,9 @@ class Listener:
     def on_plan(self, plan: Plan) -> None:
         """Videos were found and compared with the output."""
 
+    def on_summary(self, summary: "Summary") -> None:
+        """What is counted while the run goes on: it is filled in from now on."""
+
     def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
         """A weight file is being downloaded, or another step goes on; arguments as of `ProgressCallback`."""
 
@@ -32,6 +35,38 @@ class Listener:
 
     def on_note(self, text: str) -> None:
         """Something that people should know, in one line."""
+
+
+class Forwarding(Listener):
+    """Passes on all that it hears; made to be extended.
+
+    Args:
+        listener: who is told.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def on_plan(self, plan: Plan) -> None:
+        self._listener.on_plan(plan)
+
+    def on_summary(self, summary: "Summary") -> None:
+        self._listener.on_summary(summary)
+
+    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
+        self._listener.on_download(name, done, total, unit)
+
+    def on_start(self, videos: int) -> None:
+        self._listener.on_start(videos)
+
+    def on_progress(self, frames: int, tokens: int) -> None:
+        self._listener.on_progress(frames, tokens)
+
+    def on_row(self, row: Row) -> None:
+        self._listener.on_row(row)
+
+    def on_note(self, text: str) -> None:
+        self._listener.on_note(text)
 
 
 @dataclass

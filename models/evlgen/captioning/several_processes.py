@@ -64,6 +64,7 @@ def caption_in_parts(
     plan = plan_captions(request)
     listener.on_plan(plan)
     summary = Summary.of_plan(plan, request.out, request.batch_size or 0)
+    listener.on_summary(summary)
     if not plan.work:
         return summary
     context = get_context("spawn")

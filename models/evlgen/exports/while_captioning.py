@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary, caption_videos, find_videos
 from evlgen.captioning.caption_run import Captioning
+from evlgen.captioning.run_report import Forwarding
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.formats import check_options, export_captions
 from evlgen.exports.report import ExportOptions, Progress, Report
@@ -138,7 +139,7 @@ def _export(outputs: Outputs, journal: Path, export: Path, names: list[str], pro
         return Report(to, export, failed={str(export): str(error)})
 
 
-class _Watcher(Listener):
+class _Watcher(Forwarding):
     """Passes on what it hears, and writes the sidecar of each video as soon as its line is written.
 
     Attributes:
@@ -146,7 +147,8 @@ class _Watcher(Listener):
     """
 
     def __init__(self, listener: Listener, outputs: Outputs, journal: Path) -> None:
-        self._listener, self._outputs, self._journal = listener, outputs, journal
+        super().__init__(listener)
+        self._outputs, self._journal = outputs, journal
         self.names: list[str] = []
         self._written = 0
 
@@ -170,22 +172,10 @@ class _Watcher(Listener):
             self._shared = clashing(
                 sidecar_path(clip_of(name, path, []), self._outputs.sidecar, None) for name, path in self._paths.items()
             )
-        self._listener.on_plan(plan)
-
-    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        self._listener.on_download(name, done, total, unit)
-
-    def on_start(self, videos: int) -> None:
-        self._listener.on_start(videos)
-
-    def on_progress(self, frames: int, tokens: int) -> None:
-        self._listener.on_progress(frames, tokens)
-
-    def on_note(self, text: str) -> None:
-        self._listener.on_note(text)
+        super().on_plan(plan)
 
     def on_row(self, row: Row) -> None:
-        self._listener.on_row(row)
+        super().on_row(row)
         if self._outputs.sidecar is None or not row.text:
             return
         name = row.label

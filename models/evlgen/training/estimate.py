@@ -6,11 +6,8 @@ hold is then built with random weights, and one step of it is measured, its memo
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +26,7 @@ from evlgen.modeling.hardware import (
 )
 from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
+from evlgen.system.memory import resident_bytes
 from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.steps import micro_batches_of_a_step
@@ -113,7 +111,7 @@ def estimate_run(
         UsageError: unknown device or precision; a step cannot be cut among the processes.
         EvlgenError: the language model's configuration cannot be had, or sizes do not fit each other.
     """
-    libraries, cached = _resident_bytes(), choose_visual(recipe) == "features"
+    libraries, cached = resident_bytes(), choose_visual(recipe) == "features"
     place = torch.device(pick_device(device)) if gpu is None else torch.device("cuda")
     room = room_of(gpu, place)
     # bfloat16 is what auto comes to on all GPUs but the oldest
@@ -286,10 +284,3 @@ def measure_step(
         seconds = device_seconds(place) - started
     used = memory_bytes(place)
     return MeasuredStep(seconds, used.get("gpu_memory_bytes", used.get("memory_bytes", 0)))
-
-
-def _resident_bytes() -> int | None:
-    """Memory of this process now, on Linux."""
-    if sys.platform != "linux":
-        return None
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
