@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary
+from evlgen.captioning.segmenting import Segments
 from evlgen.captioning.shards import Shard
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
@@ -111,6 +112,15 @@ def caption(
     backend: Annotated[
         str, typer.Option(help="Decoder of the videos: pyav, decord or ffmpeg.")
     ] = CaptionRequest.backend,
+    segments: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            show_default="whole videos",
+            help="A caption for each part of a video: scenes, fixed:SECONDS, or a CSV file with the columns video, "
+            "start and end.",
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on damaged files instead of captioning what can be decoded.")
     ] = False,
@@ -238,6 +248,7 @@ def caption(
         retry_failed=retry_failed,
         min_confidence=min_confidence,
         shard=None if shard is None else Shard.parse(shard),
+        segments=None if segments is None else Segments.parse(segments),
     )
     if watch is not None and processes is not None:
         raise UsageError("--watch takes one process", "leave --processes away")

@@ -111,14 +111,14 @@ def make_plan(
         UsageError: an item would take the place of another one that is still there, in another folder.
     """
     settings = replace(settings, dtype=begun_dtype(settings, state, request))
-    entries = ((item, state.entries.get(item.name)) for item in items)
+    entries = ((item, state.entries.get(item.key)) for item in items)
     same = [item for item, old in entries if old and not old.edited and old.settings_hash == settings.hash]
     paths = list(dict.fromkeys(item.path for item in same))  # many questions may be about one picture
     now = content_fingerprints(paths, request.timeout_seconds)
     planned: list[PlannedItem] = []
     work = 0
     for item in items:
-        entry = state.entries.get(item.name)
+        entry = state.entries.get(item.key)
         decision = _decide(item, entry, settings.hash, now.get(item.path), request.retry_failed)
         if decision.is_work:
             if request.limit is not None and work >= request.limit:
@@ -150,7 +150,7 @@ def _decide(
 
 
 def _difference(planned: Sequence[PlannedItem], state: JournalState, now: Mapping[str, object]) -> str:
-    hashes = {state.entries[one.item.name].settings_hash for one in planned if one.decision is Decision.OTHER_SETTINGS}
+    hashes = {state.entries[one.item.key].settings_hash for one in planned if one.decision is Decision.OTHER_SETTINGS}
     return "; ".join(sorted({describe_difference(state.settings.get(old, {}), now) for old in hashes}))
 
 
@@ -199,7 +199,7 @@ def _refuse_mixing(plan: Plan, state: JournalState, out: Path, timeout_seconds: 
     """Raise a UsageError if captions of another folder would be replaced; lines that name no folder are taken as is."""
     others: dict[Path, Item] = {}
     for item in plan.work:
-        entry, root = state.entries.get(item.name), root_of(item)
+        entry, root = state.entries.get(item.key), root_of(item)
         if entry is None or entry.root is None or entry.fingerprint is None or root is None:
             continue
         before = os.path.normpath(out.absolute().parent / entry.root)
@@ -209,7 +209,7 @@ def _refuse_mixing(plan: Plan, state: JournalState, out: Path, timeout_seconds: 
     mixed = [
         (path, item)
         for path, item in others.items()
-        if now[path] == state.entries[item.name].fingerprint != now[item.path]
+        if now[path] == state.entries[item.key].fingerprint != now[item.path]
     ]
     if mixed:
         path, item = mixed[0]

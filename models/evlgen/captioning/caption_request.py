@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from evlgen.arithmetic import DTYPES
 from evlgen.captioners.opening import CaptionerKind, kind_of
 from evlgen.captioners.protocol import LoadOptions, ModelIdentity
+from evlgen.captioning.segmenting import Segments
 from evlgen.captioning.shards import Shard
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
 from evlgen.errors import UsageError
 from evlgen.video.pool import MOST_SECONDS, MOST_WORKERS
+from evlgen.video.sampler import FIXED_COUNT
 
 if TYPE_CHECKING:
     from evlgen.video import Sampler
@@ -66,6 +68,7 @@ class CaptionRequest:
         request_timeout_seconds: most time for one of them; None: what it is set to.
         retry_failed: caption again what failed before.
         min_confidence: captions of less confidence get a warning in their line; None: none do.
+        segments: caption parts of the videos, each by itself; None: whole videos.
         shard: caption this part of the videos only, into a file of its own beside `out`; what `out` holds is done.
         root: folder that names in the output are relative to; None: the folder that all sources lie in.
 
@@ -97,6 +100,7 @@ class CaptionRequest:
     min_confidence: float | None = None
     root: Path | None = None
     shard: Shard | None = None
+    segments: Segments | None = None
 
     def __post_init__(self) -> None:
         problems = [*self.decoding.problems(), *out_of_bounds(self, _BOUNDS)]
@@ -145,7 +149,12 @@ class CaptionRequest:
         frames = self.frames or identity.frames
         if identity.most_frames is not None and frames > identity.most_frames:
             raise UsageError(f"--frames {frames} is more than the {identity.most_frames} that {identity.id} takes")
-        parse_sampler(self.sampler, frames)
+        sampler = parse_sampler(self.sampler, frames)
+        if self.segments is not None and sampler.strategy not in FIXED_COUNT:
+            raise UsageError(
+                f"--segments takes a sampler of a fixed number of frames, and {self.sampler} is none",
+                f"--sampler {', '.join(FIXED_COUNT)}",
+            )
         settings = CaptionSettings(
             model=identity.id,
             model_hash=identity.hash,
@@ -161,6 +170,7 @@ class CaptionRequest:
             load_in=self.load_in,
             licence=identity.licence,
             revision=identity.revision,
+            segments=None if self.segments is None else self.segments.rule,
         )
         return identity, settings
 
@@ -204,7 +214,7 @@ _ROW_KEYS = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 """What rows call two of the decoding options; the others have their own names there."""
 
 _ALWAYS_SAID = ("num_beams", *_ROW_KEYS)
-_OFF = {"prompt": "", "system_prompt": "", "load_in": None, "licence": None, "revision": None}
+_OFF = {"prompt": "", "system_prompt": "", "load_in": None, "licence": None, "revision": None, "segments": None}
 _WHERE_OFF = {name: value for name, value in {**asdict(DecodingOptions()), **_OFF}.items() if name not in _ALWAYS_SAID}
 """Values at which options are left out of a row, so that rows from before an option still count as done."""
 
@@ -227,6 +237,7 @@ class CaptionSettings:
     load_in: str | None = None
     licence: str | None = None
     revision: str | None = None
+    segments: str | None = None
 
     @property
     def hash(self) -> str:

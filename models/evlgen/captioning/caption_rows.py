@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from evlgen.captioners.protocol import Caption
 from evlgen.captioning.clip_warnings import UNSURE
+from evlgen.captioning.items import key_of
 from evlgen.system.names import escaped
 
 _ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
@@ -98,9 +99,9 @@ class _Row:
         values["agreement"] = _finite(self.agreement, 4)
         values["confidence"] = _finite(self.confidence, 4)
         values["tags"] = [{"name": name, "probability": _finite(p, 4)} for name, p in self.tags]
-        for name in ("alternatives", "agreement", "confidence", "tags", "root"):
-            if values[name] in (None, []):
-                del values[name]
+        for name in ("alternatives", "agreement", "confidence", "tags", "root", "start_seconds", "end_seconds"):
+            if values.get(name) in (None, []):
+                values.pop(name, None)
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
         values["error"] = None if self.error is None else vars(self.error)
@@ -119,19 +120,27 @@ class CaptionRow(_Row):
     Attributes:
         video: name of the video, see `evlgen.captioning.discover`.
         caption: the caption; None for an error.
+        start_seconds: where the part begins that it is about; None: it is about the whole video.
+        end_seconds: where that part ends.
     """
 
     video: str
     caption: str | None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values in the order in which they are written."""
-        return {"video": self.video, "status": self.status, "caption": self.caption} | super().as_dict()
+        first: dict[str, Any] = {"video": self.video}
+        part = {}
+        if self.start_seconds is not None:
+            part = {"start_seconds": _finite(self.start_seconds, 3), "end_seconds": _finite(self.end_seconds, 3)}
+        return first | part | {"status": self.status, "caption": self.caption} | super().as_dict() | part
 
     @property
     def label(self) -> str:
-        """What people know the video by."""
-        return self.video
+        """What people know the video, or the part of it, by."""
+        return key_of(self.video, self.start_seconds, self.end_seconds)
 
     @property
     def text(self) -> str | None:

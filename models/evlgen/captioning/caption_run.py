@@ -44,8 +44,8 @@ def plan_captions(request: CaptionRequest) -> Plan:
         UsageError: see `caption_videos`.
     """
     unreadable: list[Unreadable] = []
-    videos = _videos_of(request, unreadable)
     _, settings = request.resolve()
+    videos = _videos_of(request, unreadable, Listener())
     state = JournalState() if request.journal is None else read_state(request.journal)
     return make_plan(videos, _with_whole(state, request), settings, request, unreadable)
 
@@ -75,14 +75,18 @@ def caption_videos(
         ModelBrokenError: the model fails on every video.
     """
     unreadable: list[Unreadable] = []
-    videos = _videos_of(request, unreadable)
+    listener = listener or Listener()
+    videos = _videos_of(request, unreadable, listener)
     return run_items(CAPTIONS, videos, request, listener, stop, unreadable)
 
 
-def _videos_of(request: CaptionRequest, unreadable: list[Unreadable]) -> list[Video]:
+def _videos_of(request: CaptionRequest, unreadable: list[Unreadable], listener: Listener) -> list[Video]:
     """What the request names, or its part of that; names do not depend on the part."""
     videos = find_videos(request.sources, root=request.root, unreadable=unreadable)
-    return [one for one in videos if request.shard is None or request.shard.holds(one.name)]
+    own = [one for one in videos if request.shard is None or request.shard.holds(one.name)]
+    if request.segments is None:
+        return own
+    return request.segments.of(own, request.timeout_seconds, listener.on_download, listener.on_note)
 
 
 def run_items(
@@ -281,4 +285,5 @@ def make_row(
     item, text = source.item, caption.text if caption else None
     if isinstance(item, PictureQuestion):
         return AnswerRow(question_id=item.name, image=item.image, question=item.question, answer=text, **facts)
-    return CaptionRow(video=item.name, caption=text, **facts)
+    start, end = (None, None) if item.span is None else map(float, item.span)
+    return CaptionRow(video=item.name, caption=text, start_seconds=start, end_seconds=end, **facts)

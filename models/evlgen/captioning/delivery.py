@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evlgen.captioning.caption_rows import RowError
-from evlgen.captioning.items import Item, root_of
+from evlgen.captioning.items import Item, Span, Video, root_of
 
 if TYPE_CHECKING:
-    from evlgen.video import ClipFrames, DecodeFailure
+    from evlgen.video import ClipFrames, DecodeFailure, Parts
 
 
 class Decoder(Protocol):
     """What a run needs of `evlgen.video.DecodePool`."""
 
-    def map(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
+    def map(self, files: Iterable[Path | Parts], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
         """Clips and failures as they are finished, None whenever none came for so long."""
 
 
@@ -42,6 +42,11 @@ class Delivered:
     seconds: float
 
 
+PARTS_AT_ONCE = 16
+"""Parts of a video that are decoded together: one look at the file for all of them, and memory for so many clips."""
+
+_Job = tuple[Path, tuple[Span, ...]]
+
 POLL_SECONDS = 0.1
 """How long a stop request can go unnoticed while nothing else happens."""
 
@@ -57,19 +62,17 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
         decoder: decodes.
         stop: once it is set, no new files are decoded.
     """
-    from evlgen.video import DecodeFailure
+    from evlgen.video import DecodeFailure, Parts
 
-    about: dict[Path, list[Item]] = {}
-    for item in items:
-        about.setdefault(item.path, []).append(item)
-    begun: dict[Path, float] = {}
+    about = _by_decoding(items)
+    begun: dict[_Job, float] = {}
 
-    def feed() -> Iterator[Path]:
-        for path in about:
+    def feed() -> Iterator[Path | Parts]:
+        for path, spans in about:
             if stop.is_set():
                 return
-            begun[path] = time.monotonic()
-            yield path
+            begun[path, spans] = time.monotonic()
+            yield Parts(path, spans) if spans else path
 
     results = decoder.map(feed(), POLL_SECONDS)
 
@@ -79,16 +82,36 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
             if result is None:
                 yield None
                 continue
-            asked = about[Path(result.path)]
-            seconds = (time.monotonic() - max(begun[Path(result.path)], looked)) / len(asked)
-            for item in asked:
-                if isinstance(result, DecodeFailure):
-                    error = RowError.of(result.kind, _relative(result, item))
-                    yield Delivered(item, result.fingerprint, error, seconds)
+            job = Path(result.path), result.spans
+            asked = about[job]
+            seconds = (time.monotonic() - max(begun[job], looked)) / len(asked)
+            clips = [result] if isinstance(result, DecodeFailure) else list(result.parts())
+            for number, item in enumerate(asked):
+                clip = clips[number % len(clips)]  # one for each part, or one for all questions
+                if isinstance(clip, DecodeFailure):
+                    error = RowError.of(clip.kind, _relative(clip, item))
+                    yield Delivered(item, clip.fingerprint, error, seconds)
                 else:
-                    yield Delivered(item, result.fingerprint, result, seconds)
+                    yield Delivered(item, clip.fingerprint, clip, seconds)
 
     return delivered()
+
+
+def _by_decoding(items: Iterable[Item]) -> dict[_Job, list[Item]]:
+    """What is decoded at once, and the items that it is for: a file, or some parts of one."""
+    whole: dict[Path, list[Item]] = {}
+    parts: dict[Path, list[Video]] = {}
+    for item in items:
+        if isinstance(item, Video) and item.span is not None:
+            parts.setdefault(item.path, []).append(item)
+        else:
+            whole.setdefault(item.path, []).append(item)
+    found: dict[_Job, list[Item]] = {(path, ()): own for path, own in whole.items()}
+    for path, own in parts.items():
+        for start in range(0, len(own), PARTS_AT_ONCE):
+            some = own[start : start + PARTS_AT_ONCE]
+            found[path, tuple(one.span for one in some if one.span is not None)] = list(some)
+    return found
 
 
 def _relative(failure: DecodeFailure, item: Item) -> str:

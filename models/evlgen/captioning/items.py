@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+
+Span = tuple[Fraction, Fraction]
 
 
 @dataclass(frozen=True)
@@ -12,12 +15,19 @@ class Video:
     """A video or picture to caption.
 
     Attributes:
-        name: key in the journal: a path with forward slashes, relative to the root.
+        name: a path with forward slashes, relative to the root.
         path: absolute path.
+        span: the part of it that is meant, from when to when in seconds; None: all of it.
     """
 
     name: str
     path: Path
+    span: Span | None = None
+
+    @property
+    def key(self) -> str:
+        """What the journal knows it by."""
+        return key_of(self.name, *(self.span or (None, None)))
 
     @property
     def root(self) -> Path | None:
@@ -42,8 +52,20 @@ class PictureQuestion:
     image: str
     question: str
 
+    @property
+    def key(self) -> str:
+        """What the journal knows it by."""
+        return self.name
+
 
 Item = Video | PictureQuestion
+
+
+def key_of(name: str, start_seconds: float | Fraction | None, end_seconds: float | Fraction | None) -> str:
+    """What the journal knows a video, or a part of it, by: its name, and the part as a media fragment."""
+    if start_seconds is None or end_seconds is None:
+        return name
+    return f"{name}#t={float(start_seconds):.3f},{float(end_seconds):.3f}"
 
 
 def root_of(item: Item) -> Path | None:

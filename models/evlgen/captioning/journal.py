@@ -5,7 +5,7 @@ and its item is done again. Writers hold a lock on the file itself, so that no l
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from evlgen.captioning.caption_rows import FORMAT, EditedRow, Row
+from evlgen.captioning.items import key_of
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.files import sync
 from evlgen.system.jsons import parse_json
@@ -74,7 +75,7 @@ class JournalState:
     """A caption file, read from start to end.
 
     Attributes:
-        entries: by name of the item (a video, a question), from its last line.
+        entries: by key of the item (a video, a part of one, a question), from its last line.
         settings: settings by their hash.
         lines: readable lines.
         bad_lines: unreadable complete lines; they are left alone and count for nothing.
@@ -140,12 +141,14 @@ def check_regular(path: Path) -> None:
 
 
 def read_captions(path: Path, kind: JournalKind = CAPTIONS) -> dict[str, dict[str, Any]]:
-    """The row of each item, by name, in the order in which the items first appear; the last line of an item counts.
+    """The row of each item by its key (a whole video's is its name), in the order in which the items first appear.
+
+    The last line of an item counts.
 
     Raises:
         UsageError: see `read_rows`.
     """
-    return {values[kind.key]: values for values in read_rows(path, kind)}
+    return {key_in(values, kind): values for values in read_rows(path, kind)}
 
 
 def read_rows(path: Path, kind: JournalKind = CAPTIONS) -> Iterator[dict[str, Any]]:
@@ -163,6 +166,14 @@ def read_rows(path: Path, kind: JournalKind = CAPTIONS) -> Iterator[dict[str, An
         if values is not None:
             _refuse_newer(values, path)
             yield values
+
+
+def key_in(values: Mapping[str, Any], kind: JournalKind = CAPTIONS) -> str:
+    """What a line is about: a video, a part of one, or a question."""
+    name: str = values[kind.key]
+    start, end = values.get("start_seconds"), values.get("end_seconds")
+    whole = not all(isinstance(one, int | float) for one in (start, end))
+    return name if whole else key_of(name, start, end)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -199,7 +210,7 @@ def _refuse_newer(values: dict[str, Any], path: Path) -> None:
 def _take(state: JournalState, values: dict[str, Any], kind: JournalKind) -> None:
     error = values.get("error")
     state.lines += 1
-    state.entries[values[kind.key]] = Entry(
+    state.entries[key_in(values, kind)] = Entry(
         fingerprint=values.get("fingerprint"),
         settings_hash=values["settings_hash"],
         status=values["status"],

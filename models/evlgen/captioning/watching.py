@@ -50,6 +50,8 @@ def watch(request: CaptionRequest, stop: threading.Event, every_seconds: float) 
         came = [one for one in videos if one.name in now and now[one.name] != seen.get(one.name)]
         if request.shard is not None:
             came = [one for one in came if request.shard.holds(one.name)]
+        if came and request.segments is not None:
+            came = request.segments.of(came, request.timeout_seconds)
         if came:
             yield partial(_caption, came, unreadable, models, again=first)
             first = False

@@ -13,6 +13,7 @@ from evlgen.video.extract import ExtractedFrames, extract_frames
 from evlgen.video.pool import DecodePool
 from evlgen.video.sampler import STRATEGIES, Sampler
 from evlgen.video.timeline import Timeline
+from evlgen.video.wire import Parts
 
 __all__ = [
     "STRATEGIES",
@@ -20,6 +21,7 @@ __all__ = [
     "DecodeFailure",
     "DecodePool",
     "ExtractedFrames",
+    "Parts",
     "Sampler",
     "Timeline",
     "VideoInfo",

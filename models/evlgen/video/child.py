@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import threading
-from pathlib import Path
+from dataclasses import replace
 from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
@@ -39,19 +39,20 @@ def main() -> None:
             return
         wire.send(answers, None)
         while True:
-            path = wire.receive(commands)
-            wire.send(
-                answers, content_fingerprint_or_none(path)
-            )  # by itself: it is known even of what kills the decoder
-            wire.send(answers, _serve(backend, path, settings))
+            file: wire.Parts = wire.receive(commands)
+            # by itself: it is known even of what kills the decoder
+            wire.send(answers, content_fingerprint_or_none(file.path))
+            wire.send(answers, _serve(backend, file, settings))
     except (EOFError, OSError):
         return
 
 
-def _serve(backend: Backend, path: Path, settings: wire.Settings) -> Answer:
+def _serve(backend: Backend, file: wire.Parts, settings: wire.Settings) -> Answer:
+    path = file.path
     try:
         bounds.check(path, settings.most_pixels)
-        return backend(path, settings.sampler, settings.size, settings.strict, settings.threads)
+        sampler = replace(settings.sampler, spans=file.spans) if file.spans else settings.sampler
+        return backend(path, sampler, settings.size, settings.strict, settings.threads)
     except VideoError as error:
         return DecodeFailure(path, error.kind, str(error))
     except MemoryError:

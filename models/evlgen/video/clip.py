@@ -1,7 +1,7 @@
 """What the video room hands out: facts about a file, decoded frames, or the reason why there are none."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +57,7 @@ class ClipFrames:
         partial: True when a part of the file could not be read; `warnings` says what.
         warnings: plain sentences; empty for a sound file.
         fingerprint: of the file's content just before it was decoded (content_fingerprint.py); set by the pool.
+        spans: the parts that were asked for, if not the whole video (`Sampler.spans`); set by the pool.
     """
 
     path: Path
@@ -67,6 +68,23 @@ class ClipFrames:
     partial: bool = False
     warnings: tuple[str, ...] = ()
     fingerprint: str | None = None
+    spans: tuple[tuple[Fraction, Fraction], ...] = ()
+
+    def parts(self) -> Iterator["ClipFrames"]:
+        """A clip for each span, in order; the clip itself where the whole video was asked for."""
+        if not self.spans:
+            yield self
+            return
+        count = len(self.indices) // len(self.spans)
+        for number, span in enumerate(self.spans):
+            own = slice(number * count, (number + 1) * count)
+            yield replace(
+                self,
+                frames=self.frames[own],
+                indices=self.indices[own],
+                timestamps=self.timestamps[own],
+                spans=(span,),
+            )
 
 
 @dataclass(frozen=True)
@@ -78,12 +96,14 @@ class DecodeFailure:
         kind: one of the kinds of `evlgen.errors.VideoError`.
         message: one line for the user.
         fingerprint: as of `ClipFrames`; None for a file that could not be read.
+        spans: as of `ClipFrames`.
     """
 
     path: Path
     kind: str
     message: str
     fingerprint: str | None = None
+    spans: tuple[tuple[Fraction, Fraction], ...] = ()
 
     def named(self, name: str) -> FileFailure:
         """The failure of what is called `name` elsewhere: its reason has that in place of the path."""

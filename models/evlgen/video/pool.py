@@ -22,7 +22,7 @@ from evlgen.video import backends
 from evlgen.video.clip import ClipFrames, DecodeFailure
 from evlgen.video.process import Child, StartError
 from evlgen.video.sampler import Sampler
-from evlgen.video.wire import Reply, Settings
+from evlgen.video.wire import Parts, Reply, Settings
 
 MOST_WORKERS = 512
 MOST_SECONDS = 7 * 24 * 3600
@@ -37,7 +37,7 @@ Results = queue.SimpleQueue[Reply | BaseException]
 
 @dataclass
 class _Job:
-    path: Path
+    file: Parts
     results: Results
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -129,22 +129,22 @@ class DecodePool:
                     job.results.put(_closed())
 
     @overload
-    def map(self, paths: Iterable[str | PathLike[str]]) -> Iterator[ClipFrames | DecodeFailure]: ...
+    def map(self, files: Iterable[str | PathLike[str] | Parts]) -> Iterator[ClipFrames | DecodeFailure]: ...
 
     @overload
     def map(
-        self, paths: Iterable[str | PathLike[str]], idle_seconds: float
+        self, files: Iterable[str | PathLike[str] | Parts], idle_seconds: float
     ) -> Iterator[ClipFrames | DecodeFailure | None]: ...
 
     def map(
-        self, paths: Iterable[str | PathLike[str]], idle_seconds: float | None = None
+        self, files: Iterable[str | PathLike[str] | Parts], idle_seconds: float | None = None
     ) -> Iterator[ClipFrames | DecodeFailure | None]:
-        """Decode `paths`, in the order in which they get done; the results carry their path.
+        """Decode files, in the order in which they get done; the results carry their path and spans.
 
         The first files are given to the children at once, before anybody looks at a result.
 
         Args:
-            paths: files; read only as far as there is room for results.
+            files: paths, or parts; read only as far as there is room for results.
             idle_seconds: gives None whenever no result came for so long; None: waits.
 
         Raises:
@@ -153,11 +153,11 @@ class DecodePool:
         assert self._threads[0].is_alive(), "use the pool in a with statement"
         results: Results = queue.SimpleQueue()
         cancelled = threading.Event()
-        remaining = iter(paths)
+        remaining = iter(files)
 
         def submit(pending: int) -> int:
-            while pending < self._limit and (path := next(remaining, None)) is not None:
-                self._jobs.put(_Job(Path(path), results, cancelled))
+            while pending < self._limit and (file := next(remaining, None)) is not None:
+                self._jobs.put(_Job(_parts(file), results, cancelled))
                 pending += 1
             return pending
 
@@ -188,7 +188,7 @@ class DecodePool:
             EvlgenError: the decoding processes cannot be started, or the pool has been closed.
         """
         results: Results = queue.SimpleQueue()
-        self._jobs.put(_Job(Path(path), results))
+        self._jobs.put(_Job(_parts(path), results))
         if self._closing:  # perhaps nobody takes the job any more
             raise _closed()
         result = results.get()
@@ -206,25 +206,25 @@ class DecodePool:
                 if job.cancelled.is_set():
                     continue
                 try:
-                    job.results.put(self._decode(number, job.path))
+                    job.results.put(self._decode(number, job.file))
                 except Exception as error:
                     job.results.put(error if isinstance(error, EvlgenError) else _start_failed(error))
         finally:
             if child := self._children.pop(number, None):
                 child.close()
 
-    def _decode(self, number: int, path: Path) -> ClipFrames | DecodeFailure:
+    def _decode(self, number: int, file: Parts) -> ClipFrames | DecodeFailure:
         reason = ""
         for attempt in range(START_ATTEMPTS):
             if self._closing:
                 raise _closed()
             time.sleep(attempt * _PAUSE_SECONDS)
             try:
-                return self._ready_child(number).decode(path, self._timeout_seconds)
+                return self._ready_child(number).decode(file, self._timeout_seconds)
             except StartError as error:
                 reason = error.what
-        message = f"{path}: no decoding process could be started in {START_ATTEMPTS} attempts: {reason}"
-        return DecodeFailure(path, "crashed", message)
+        message = f"{file.path}: no decoding process could be started in {START_ATTEMPTS} attempts: {reason}"
+        return DecodeFailure(file.path, "crashed", message, spans=file.spans)
 
     def _ready_child(self, number: int) -> Child:
         child = self._children.get(number)
@@ -237,6 +237,10 @@ class DecodePool:
             if self._closing:  # __exit__ may have looked for children before this one was there
                 child.kill()
         return child
+
+
+def _parts(file: str | PathLike[str] | Parts) -> Parts:
+    return file if isinstance(file, Parts) else Parts(Path(file), ())
 
 
 def _fits(size: tuple[int, int] | int | None) -> bool:

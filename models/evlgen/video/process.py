@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from evlgen.errors import EvlgenError
@@ -77,21 +76,22 @@ class Child:
         """False once the process has ended, for whatever reason."""
         return self._process.poll() is None
 
-    def decode(self, path: Path, timeout_seconds: float) -> ClipFrames | DecodeFailure:
+    def decode(self, file: wire.Parts, timeout_seconds: float) -> ClipFrames | DecodeFailure:
         """The frames of one file, or why there are none. After "timeout" and "crashed" this child is dead."""
         self._log.truncate(0)
         self.served += 1
-        replies, timed_out = self._exchange(path, timeout_seconds, count=2)
+        path = file.path
+        replies, timed_out = self._exchange(file, timeout_seconds, count=2)
         fingerprint = replies[0] if replies else None
         if len(replies) == 2:
             result: ClipFrames | DecodeFailure = replies[1]
-            return replace(result, fingerprint=fingerprint)
+            return replace(result, fingerprint=fingerprint, spans=file.spans)
         if timed_out:
             done = "decoded" if replies else "read"
             message = f"{path}: not {done} within {timeout_seconds:g} seconds{self._last_words()}"
-            return DecodeFailure(path, "timeout", message, fingerprint)
+            return DecodeFailure(path, "timeout", message, fingerprint, file.spans)
         message = f"{path}: the decoder {self._how_it_ended()}{self._last_words()}"
-        return DecodeFailure(path, "crashed", message, fingerprint)
+        return DecodeFailure(path, "crashed", message, fingerprint, file.spans)
 
     def kill(self) -> None:
         """End the process at once, with the programs that it has started; may be called from any thread."""

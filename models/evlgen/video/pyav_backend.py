@@ -96,6 +96,12 @@ def frame_times(path: Path, scan: PacketScan, threads: int) -> tuple[list[int], 
     return pts, Timeline.from_pts(pts, scan.time_base, last_duration, keyframes)
 
 
+def frames_in_order(path: Path, threads: int) -> Iterator[tuple[int, Any]]:
+    """Every frame that can be decoded, with its pts."""
+    for number, frame in enumerate(_Reader(path, None, threads)._frames(0, None, [])):
+        yield _pts(frame, number), frame
+
+
 class _Reader:
     """Decodes one file; keeps what it learns on the way (info, warnings)."""
 

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
@@ -27,6 +27,8 @@ MOST_FPS = 1_000_000
 _NUMBER = re.compile(r"[+-]?(\d{1,99}(\.\d{0,99})?|\.\d{1,99})(e[+-]?\d{1,3})?|[+-]?\d{1,99}/\d{1,99}", re.IGNORECASE)
 
 Item = TypeVar("Item")
+Span = tuple[Fraction, Fraction]
+"""From when to when, in seconds after the first frame."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Sampler:
         times: seconds after the first frame, for "times" only; one entry each, the last frame for moments past the end.
         max_frames: for "fps", "keyframes" and "times": thin out evenly to this many; None means no limit.
         seed: for "random-spans"; the same seed and the same file name choose the same frames.
+        spans: (start, end) in seconds of parts of the video: the rule is applied to each by itself, and the frames of
+            all follow each other; none: the whole video. For the strategies that give a fixed number.
     """
 
     strategy: str = "uniform"
@@ -49,6 +53,7 @@ class Sampler:
     times: tuple[Fraction, ...] = ()
     max_frames: int | None = None
     seed: int = 0
+    spans: tuple[Span, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -62,6 +67,8 @@ class Sampler:
             problems.append(f"max_frames must be 1 or more, not {self.max_frames}")
         if any(time < 0 for time in self.times):
             problems.append("times must not be negative")
+        if self.spans and self.strategy not in FIXED_COUNT:
+            problems.append(f"parts of a video go with {', '.join(FIXED_COUNT)}, not with sampler {self.strategy}")
         problems += _misplaced(self.strategy, self.fps, self.times)
         _raise_all(problems)
 
@@ -121,6 +128,14 @@ class Sampler:
             timeline: when the frames are on display.
             name: the file's name; "random-spans" draws other moments for another name.
         """
+        if self.spans:
+            whole = replace(self, spans=())
+            parts = (timeline.part(start, end) for start, end in self.spans)
+            return tuple(
+                first + index
+                for number, (first, part) in enumerate(parts)
+                for index in whole.choose(part, f"{name}:{number}")
+            )
         count, duration = self.frames, timeline.duration
         if self.strategy == "uniform":
             moments = [duration * Fraction(2 * span + 1, 2 * count) for span in range(count)]

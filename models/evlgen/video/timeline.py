@@ -4,7 +4,7 @@ Times are exact fractions of a second from presentation timestamps (pts), counte
 frame counts written in the file play no part: both can lie, and both are meaningless when the frame rate varies.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -47,6 +47,19 @@ class Timeline:
         first = pts[0]
         times = tuple((value - first) * time_base for value in pts)
         return cls(times, (pts[-1] - first + last_duration) * time_base, tuple(keyframes))
+
+    def part(self, start: Fraction, end: Fraction) -> tuple[int, "Timeline"]:
+        """The part from `start` to `end`, in seconds, as a timeline of its own, and the index of its first frame here.
+
+        It begins with the frame on display at `start`, and holds those that come on before `end`.
+        """
+        first = self.frame_at(start)
+        last = max(bisect_left(self.times, end), first + 1)
+        times = tuple(max(time - start, Fraction(0)) for time in self.times[first:last])
+        times = (Fraction(0), *times[1:])
+        keyframes = tuple(index - first for index in self.keyframes if first <= index < last)
+        duration = max(min(end, self.duration) - start, times[-1])
+        return first, Timeline(times, duration, keyframes or (0,))
 
     def frame_at(self, seconds: Fraction) -> int:
         """The presentation index of the frame on display at `seconds`.

@@ -6,11 +6,12 @@ Pixels travel outside the pickle so that they are written and read without a sec
 import pickle
 import struct
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Any
 
 from evlgen.errors import EvlgenError
 from evlgen.video.clip import ClipFrames, DecodeFailure
-from evlgen.video.sampler import Sampler
+from evlgen.video.sampler import Sampler, Span
 
 _LENGTHS = struct.Struct("=QQ")
 
@@ -36,6 +37,19 @@ class Settings:
     threads: int
     most_pixels: int | None = None
     most_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A file, or parts of it.
+
+    Attributes:
+        path: the file.
+        spans: see `Sampler.spans`; none: the whole file.
+    """
+
+    path: Path
+    spans: tuple[Span, ...] = ()
 
 
 Reply = ClipFrames | DecodeFailure | EvlgenError
