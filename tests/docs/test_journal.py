@@ -82,9 +82,14 @@ def is_of(value: Any, kind: str) -> bool:
 def test_the_tables_are_what_is_written(about: str) -> None:
     told = fields(CAPTIONS)
     if about == "captions":
-        make, own, own_bare = CaptionRow, {"video": "a.mp4", "caption": "a dog"}, {"video": "a.mp4", "caption": None}
+        make, own_bare = CaptionRow, {"video": "a.mp4", "caption": None}
+        own = {"video": "a.mp4", "caption": "a dog", "start_seconds": 1.5, "end_seconds": 2.5}
     else:
-        common = {name: of for name, of in told.items() if name not in ("video", "caption", "edited")}
+        common = {
+            name: of
+            for name, of in told.items()
+            if name not in ("video", "caption", "start_seconds", "end_seconds", "edited")
+        }
         told = common | fields(ANSWERS)
         own = {"question_id": "7", "image": "a.jpg", "question": "Is it?", "answer": "yes"}
         make, own_bare = AnswerRow, {**own, "answer": None}
