@@ -121,6 +121,22 @@ def test_what_is_trained_is_saved_and_read(tmp_path: Any) -> None:
         assert torch.equal(again.trained_tensors()[name], tensor), name
 
 
+def test_a_model_that_reads_soft_prompts_is_a_start(tmp_path: Any) -> None:
+    """Its connector is taken over, its learned prompts are not: another text stands in front of captions here."""
+    config = tiny_config()
+    reading = config.model_copy(update={"language": config.language.model_copy(update={"learned_prompt": True})})
+    start = tiny_model(reading, seed=5)
+    start.save_pretrained(tmp_path)
+    model = looking(TINY_LLAMA)
+    before = model.trained_tensors()
+    model.load_trained(tmp_path / "model.safetensors", start=True)
+    taken = {name: tensor for name, tensor in start.trained_tensors().items() if not name.startswith("prompt_")}
+    assert len(taken) < len(start.trained_tensors())
+    for name, tensor in model.trained_tensors().items():
+        assert torch.equal(tensor, taken[name] if name in taken else before[name]), name
+    assert not torch.equal(before["lm_proj.weight"], taken["lm_proj.weight"])
+
+
 def test_what_cannot_be_is_said() -> None:
     config = tiny_config().language.model_dump()
     with pytest.raises(ValueError, match=r"language.width 32 is not divisible by language.cross_attention.heads"):

@@ -233,7 +233,8 @@ class PretrainedMixin:
         Args:
             path: the file.
             start: a start for further training: an image model fits a video model, whose temporal modules stay new,
-                and one without LoRA a model with it.
+                and one without LoRA or cross-attention a model with it; learned prompts are left behind where the model
+                learns none.
             tensors: those of the file that are wanted, where they are read already.
 
         Raises:
@@ -249,6 +250,8 @@ class PretrainedMixin:
                 for n in names
                 if n in tensors or not (n.startswith("vision.") or MARK in n or cross_attention.MARK in n)
             ]
+            if not self.config.language.learned_prompt:
+                tensors = {n: tensor for n, tensor in tensors.items() if not n.startswith("prompt_")}
         if not self.config.language.learned_prompt:
             names = [n for n in names if n in tensors or not n.startswith("prompt_")]
         missing, extra = sorted(set(names) - set(tensors)), sorted(set(tensors) - set(names))
