@@ -27,6 +27,7 @@ from evlgen_cli.commands.plot import plot
 from evlgen_cli.commands.recipes import recipes
 from evlgen_cli.commands.serve import serve
 from evlgen_cli.commands.train import train
+from evlgen_cli.commands.visualize import visualize
 from evlgen_cli.console import out
 from evlgen_cli.handler import one_line_errors, whole_output
 from evlgen_cli.options import with_new_names
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "eval": evaluate,
     "compare": compare,
     "bench": bench,
+    "visualize": visualize,
     "serve": serve,
     "recipes": recipes,
     "models": models.app,

@@ -72,8 +72,9 @@ def test_a_layer_finds_what_torchs_attention_finds(llm: dict[str, object]) -> No
             theirs.in_proj_weight.copy_(torch.cat([look.query.weight, keys, values]))
             theirs.out_proj.weight.copy_(look.output.weight)
         normed = x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * look.norm.weight
-        found, _ = theirs(normed, soft, soft)
+        found, weights = theirs(normed, soft, soft, average_attn_weights=False)
         torch.testing.assert_close(look(x, *seen.keys_values[number]), x + found)
+        torch.testing.assert_close(look.attention(x, seen.keys_values[number][0]), weights)
 
 
 @KINDS

@@ -90,10 +90,10 @@ def test_configured_token_counts_are_the_real_ones() -> None:
         out = TomeFormer(config.connector, 17)(x)
         tokens = 17
         for destination in out.destinations:
-            tokens = int(destination.max()) + 1
+            tokens = tokens if destination is None else int(destination.max()) + 1
             counts.append(tokens)
         assert out.tokens.shape[1] == config.tokens_per_layer()[-1]
-        assert set(counts) <= set(config.tokens_per_layer())
+        assert counts == config.tokens_per_layer()
 
 
 @pytest.mark.parametrize(("r", "message"), [([1, 2], "2 entries for 12"), (-1, "negative"), ([3, 2.0], "between -1")])
@@ -112,3 +112,48 @@ def test_a_bert_of_another_width_is_not_taken_for_a_start() -> None:
     other = TomeFormer(ConnectorConfig(**{**SIZES, "width": 16}, r=0), tokens=9)
     missing = load_bert(other, bert().state_dict())
     assert "encoder.layer.0.attention.self.query.weight" in missing
+
+
+def only_merging(tokens: int, **settings: object) -> TomeFormer:
+    """A connector whose layers add nothing to tokens; what is similar to what still depends on the keys."""
+    torch.manual_seed(2)
+    connector = TomeFormer(ConnectorConfig(**SIZES, norm="pre", **settings), tokens).eval()
+    for layer in connector.encoder.layer:
+        torch.nn.init.zeros_(layer.attention.output.dense.weight)
+        torch.nn.init.zeros_(layer.output.dense.weight)
+        torch.nn.init.normal_(layer.attention.self.key.weight)
+    connector.final_norm = torch.nn.Identity()
+    return connector
+
+
+@pytest.mark.parametrize("weighted", [True, False], ids=["weighted by size", "plain"])
+@pytest.mark.parametrize(("tokens", "r"), [(17, 4), (10, [3, 0, 2]), (9, 0), (4, 19)])
+def test_groups_are_what_the_tokens_are_made_of(tokens: int, r: object, weighted: bool) -> None:
+    """Members are counted and averaged one by one: of all first tokens by size, else layer by layer."""
+    connector = only_merging(tokens, r=r, size_weighted=weighted)
+    x = torch.randn(2, tokens, 32)
+    first = connector.embeddings(x)
+    out = connector(x)
+    groups = out.groups()
+    assert len(groups) == 3
+    for b in range(2):
+        was, values = list(range(tokens)), [row.tolist() for row in first[b]]
+        for layer in groups:
+            now = layer[b].tolist()
+            count = max(now) + 1
+            assert sorted(set(now)) == list(range(count))  # a partition of all: every group has a member
+            if weighted:
+                parts = [[first[b, n] for n in range(tokens) if now[n] == g] for g in range(count)]
+            else:
+                merged = [sorted({was[n] for n in range(tokens) if now[n] == g}) for g in range(count)]
+                assert sum(map(len, merged)) == len(values)  # what was one group stays one
+                parts = [[torch.tensor(values[old]) for old in group] for group in merged]
+            values = [torch.stack(part).mean(0).tolist() for part in parts]
+            was = now
+        torch.testing.assert_close(out.tokens[b], torch.tensor(values))
+        assert out.sizes[b].tolist() == [was.count(g) for g in range(len(values))]
+
+
+def test_without_merging_every_token_is_a_group_of_its_own() -> None:
+    groups = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=9).eval()(torch.randn(1, 9, 32)).groups()
+    assert [layer.tolist() for layer in groups] == [[list(range(9))]] * 3

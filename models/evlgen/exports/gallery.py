@@ -7,9 +7,6 @@ the page's policy lets no other script run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +20,7 @@ from evlgen.exports.report import ExportOptions, Progress, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow
 from evlgen.system.files import write_text
 from evlgen.system.names import printable
-from evlgen.system.pages import PALETTE, page_part, render_template
+from evlgen.system.pages import PALETTE, as_script_data, page_part, policy_hash, render_template
 
 _PACKAGE = "evlgen.exports"
 
@@ -66,22 +63,10 @@ def render_gallery(items: Sequence[Mapping[str, Any]], *, title: str) -> str:
         without=sum(1 for item in items if not item.get("caption")),
         script=script,
         style=style,
-        script_hash=_hash(script),
-        style_hash=_hash(style),
+        script_hash=policy_hash(script),
+        style_hash=policy_hash(style),
         data=Markup(as_script_data(items)),
     )
-
-
-def as_script_data(value: Any) -> str:
-    """JSON that may stand in a script element: nothing in it can end that."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for letter in "<>&\u2028\u2029":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _item(clip: Clip, poster: str | None, folder: Path) -> dict[str, Any]:

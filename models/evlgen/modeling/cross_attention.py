@@ -48,15 +48,25 @@ class _Look(nn.Module):
 
     def forward(self, x_BTW: Tensor, keys_BHQD: Tensor, values_BHQD: Tensor) -> Tensor:
         """What the tokens find: added to them."""
-        batch, tokens, _ = x_BTW.shape
-        own = self.norm.weight.dtype
-        normed = self.norm(x_BTW.to(own))
-        query = self.query(normed).view(batch, tokens, self.heads, -1).transpose(1, 2)
+        query = self._query(x_BTW)
         found = F.scaled_dot_product_attention(
             query, keys_BHQD.to(query.dtype), values_BHQD.to(query.dtype), dropout_p=self.dropout * self.training
         )
         y = self.output(found.transpose(1, 2).flatten(2))
         return x_BTW + F.dropout(y, self.dropout, self.training).to(x_BTW.dtype)
+
+    def _query(self, x_BTW: Tensor) -> Tensor:
+        batch, tokens, _ = x_BTW.shape
+        normed = self.norm(x_BTW.to(self.norm.weight.dtype))
+        query: Tensor = self.query(normed).view(batch, tokens, self.heads, -1).transpose(1, 2)
+        return query
+
+    def attention(self, x_BTW: Tensor, keys_BHQD: Tensor) -> Tensor:
+        """How much each token looks at each soft prompt: probabilities (B, H, T, Q), rows sum to 1."""
+        query = self._query(x_BTW)
+        scores = query.float() @ keys_BHQD.float().transpose(2, 3)
+        probabilities: Tensor = (scores * query.shape[-1] ** -0.5).softmax(-1)
+        return probabilities
 
 
 class CrossAttention(nn.Module):

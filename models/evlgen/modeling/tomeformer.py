@@ -21,11 +21,25 @@ from evlgen.modeling.merging import match_tokens, merge_limit, merge_tokens
 
 @dataclass
 class TomeFormerOutput:
-    """Tokens (B, M, D), their sizes (B, M), and per merging layer the destination (B, N) of every incoming token."""
+    """Tokens (B, M, D), their sizes (B, M), and for each layer the destination (B, N) of every token that came in.
+
+    The destination is None where nothing merged.
+    """
 
     tokens: Tensor
     sizes: Tensor
-    destinations: list[Tensor] = field(default_factory=list)
+    destinations: list[Tensor | None] = field(default_factory=list)
+
+    def groups(self) -> list[Tensor]:
+        """For every layer, which of its outputs each of the connector's first tokens is part of by then: (B, N)."""
+        first = next((one for one in self.destinations if one is not None), None)
+        tokens = self.tokens.shape[1] if first is None else first.shape[1]
+        place = torch.arange(tokens, device=self.tokens.device).expand(len(self.tokens), -1)
+        found = []
+        for destination in self.destinations:
+            place = place if destination is None else destination.gather(1, place)
+            found.append(place)
+        return found
 
 
 class _Projections(nn.Module):
@@ -148,8 +162,7 @@ class TomeFormer(nn.Module):
         out = TomeFormerOutput(x_BND, sizes)
         for layer in self.encoder.layers:
             out.tokens, out.sizes, destination = layer(out.tokens, out.sizes)
-            if destination is not None:
-                out.destinations.append(destination)
+            out.destinations.append(destination)
         if self.config.norm == "pre":
             out.tokens = self.final_norm(out.tokens)
         return out

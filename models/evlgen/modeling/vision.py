@@ -155,6 +155,17 @@ class VisionTower(nn.Module):
         return int(self.trunk.conv_head.in_channels) if self.has_head else self.config.width
 
     @property
+    def prefix_tokens(self) -> int:
+        """How many of the N tokens stand in front of the patches: class token and registers of a ViT."""
+        return int(getattr(self.trunk, "num_prefix_tokens", 0))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches, which are the other tokens, row by row; pictures are square."""
+        side = math.isqrt(self.config.tokens - self.prefix_tokens)
+        return side, side
+
+    @property
     def cacheable(self) -> bool:
         """Whether `encode` sees every frame alone, so that its output can be computed once and kept."""
         return not self.blocks

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from importlib.resources import files
 from typing import Any
 
@@ -26,3 +29,16 @@ def render_template(package: str, name: str, **values: Any) -> str:
     """A template of a package, filled in. Values are escaped; one that is missing is an error."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(page_part(package, name)).render(palette=PALETTE, **values)
+
+
+def as_script_data(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can end that."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def policy_hash(text: str) -> str:
+    """What a Content-Security-Policy calls a script or a style of the page by, so that no other may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

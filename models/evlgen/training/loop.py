@@ -23,6 +23,7 @@ from evlgen.data.findings import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import machine_facts, memory_bytes
+from evlgen.modeling.temporal_attention import gates
 from evlgen.recipes.schema import Recipe
 from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_layers
 from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
@@ -36,7 +37,6 @@ from evlgen.training.sharding import choose_sharding, only_accumulating, spread,
 from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
 from evlgen.training.tag_swaps import TagSwapper
 from evlgen.training.task import CaptionTask
-from evlgen.training.temporal_attention import gates
 from evlgen.training.trackers import Trackers
 from evlgen.training.validation import Validator
 from evlgen.weights.named_models import WEIGHTS_FILE

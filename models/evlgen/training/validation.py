@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from evlgen.data.batches import CaptionSource, plain_features
 from evlgen.modeling.packing import with_prompts
 from evlgen.modeling.tags import Tag
+from evlgen.modeling.temporal_attention import recorded_attention
 from evlgen.recipes.schema import ValidationConfig, decoding_of
 from evlgen.training.callbacks import StoppedError
 from evlgen.training.processes import Processes
 from evlgen.training.task import CaptionTask
-from evlgen.training.temporal_attention import recorded_attention
 
 LOSS_CAPTIONS = 2
 BATCH_ITEMS = 25
