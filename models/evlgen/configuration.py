@@ -17,9 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from evlgen.errors import WeightsError
 from evlgen.system.jsons import read_json, write_json
 from evlgen.system.names import printable
+from evlgen.tower_sizes import with_sizes
 from evlgen.towers import expand
 
 CONFIG_FILE = "config.json"
+MODEL_TYPE = "evlgen"
+_FOR_TRANSFORMERS = ("model_type", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version")
+"""Keys of config.json that say how transformers opens the folder; they are no settings of the model."""
 
 FROZEN_PARTS = ("vision", "language")
 """Sections of `EVLGenConfig` whose `source` may lie beside config.json, so that the folder can be moved."""
@@ -54,6 +58,7 @@ Frames = Annotated[int, Field(gt=0, le=10_000)]
 Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
 _MOST_DEPTH, _MOST_ARGUMENT = 1_000, 100_000
 _MOST_PARAMETERS = 1e11
+_MOST_SIDE = 20_000
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
 _TIMM_FILES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
@@ -72,16 +77,22 @@ class VisionConfig(Strict):
         "transformers' BLIP-2, CLIP, SigLIP or DINOv2",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="extra arguments for timm.create_model")
-    image_size: int = Field(gt=0, le=20_000, description="side of the square input in pixels")
-    width: Width = Field(description="channels of one visual token")
-    tokens: Tokens = Field(description="visual tokens per frame, class token included")
+    image_size: int = Field(gt=0, le=_MOST_SIDE, description="side of the square input in pixels")
+    width: Width = Field(description="channels of one visual token; left out: timm is asked")
+    tokens: Tokens = Field(description="visual tokens per frame, class token included; left out: timm is asked")
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from RGB in 0..1")
     std: tuple[Scale, Scale, Scale] = Field((0.5, 0.5, 0.5), description="then divided by this")
 
     @model_validator(mode="before")
     @classmethod
     def _named(cls, values: Any) -> Any:
-        return expand(values)
+        values = expand(values)
+        if not isinstance(values, dict) or {"width", "tokens"} <= values.keys():
+            return values
+        name, arguments, size = values.get("name"), values.get("arguments", {}), values.get("image_size")
+        if not (isinstance(name, str) and isinstance(arguments, dict) and type(size) is int and 0 < size <= _MOST_SIDE):
+            return values  # what is wrong with them is said below
+        return with_sizes(values, cls._architecture(name), cls._bounded(arguments), size)
 
     @field_validator("name")
     @classmethod
@@ -285,6 +296,19 @@ class ConfidenceConfig(Strict):
     with_agreement: LogisticConfig | None = Field(None, description="of captions that were compared with others")
 
 
+def _settings(content: Any, path: Path) -> Any:
+    """What config.json says about the model itself; one from before `model_type` says nothing else."""
+    if not isinstance(content, dict):
+        return content
+    said = content.get("model_type", MODEL_TYPE)
+    if said != MODEL_TYPE:
+        raise WeightsError(
+            printable(f"{path}: model_type is {str(said)[:80]!r}, expected {MODEL_TYPE!r}"),
+            "a model of transformers captions as --model hf:FOLDER",
+        )
+    return {key: value for key, value in content.items() if key not in _FOR_TRANSFORMERS}
+
+
 class EVLGenConfig(Strict):
     """A whole model. Defaults are the released EVLGen's where it has one."""
 
@@ -320,7 +344,7 @@ class EVLGenConfig(Strict):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json into a folder, which is made if needed; parts that lie in it are named relative to it."""
-        values = self.model_dump(mode="json")
+        values = {"model_type": MODEL_TYPE, **self.model_dump(mode="json")}
         for part in FROZEN_PARTS:
             values[part]["source"] = source_beside(values[part]["source"], Path(folder))
         write_json(Path(folder) / CONFIG_FILE, values, indent=2)
@@ -334,7 +358,7 @@ class EVLGenConfig(Strict):
         """
         path = Path(folder) / CONFIG_FILE
         try:
-            config = cls.model_validate(read_json(path))
+            config = cls.model_validate(_settings(read_json(path), path))
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)

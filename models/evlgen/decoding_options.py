@@ -5,9 +5,12 @@ No torch here. Their names are those of transformers' `generate`, where it has t
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
+
+from evlgen.errors import UsageError
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "num_beams": (1, 1000),
@@ -21,6 +24,14 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "repetition_penalty": (0.01, 100),
 }
 """What no machine does, or no caption needs, is refused: it would end in a hang or without memory."""
+
+OTHER_NAMES: Mapping[str, str] = {
+    "max_length": "max_new_tokens",
+    "min_length": "min_new_tokens",
+    "num_return_sequences": "num_captions",
+    "no_repeat_ngram_size": "no_repeat_ngram",
+}
+"""What transformers' `generate` calls some of the options. A caption holds no prompt, so its length is what is new."""
 
 RERANKINGS = ("none", "consensus")
 LEAST_FOR_CONSENSUS = 3
@@ -61,6 +72,27 @@ class DecodingOptions:
     seed: int | Sequence[int] | None = None
     num_samples: int = 0
     rerank: Literal["none", "consensus"] = "none"
+
+    @classmethod
+    def named(cls, **options: Any) -> DecodingOptions:
+        """Options by their own names or by those of `OTHER_NAMES`.
+
+        Raises:
+            UsageError: one is unknown, or is given by both names with different values.
+        """
+        own: dict[str, Any] = {}
+        known = [field.name for field in fields(cls)]
+        for name, value in options.items():
+            key = OTHER_NAMES.get(name, name)
+            if key not in known:
+                near = difflib.get_close_matches(name, [*known, *OTHER_NAMES], n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+                raise UsageError(f"generate knows no option {name}", hint)
+            if own.setdefault(key, value) != value:
+                both = [one for one in options if OTHER_NAMES.get(one, one) == key]
+                said = " and ".join(f"{one}={options[one]!r}" for one in both)
+                raise UsageError(f"{said} contradict each other: they mean the same", "leave one away")
+        return cls(**own)
 
     def with_given(self, **options: Any) -> DecodingOptions:
         """The same with those of `options` that are not None."""

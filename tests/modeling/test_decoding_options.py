@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 
@@ -81,3 +82,29 @@ def test_more_captions_than_beams(model: EVLGenForConditionalGeneration) -> None
         model.generate(torch.randn(1, 1, 3, 48, 48), num_beams=2, num_captions=3)
     drawn = model.generate(torch.randn(1, 1, 3, 48, 48), do_sample=True, num_captions=5, seed=0, max_new_tokens=4)
     assert len(drawn.texts) == len(drawn.log_probabilities) == 5
+
+
+def test_transformers_names_mean_our_options(model: EVLGenForConditionalGeneration) -> None:
+    pixels = torch.randn(1, 1, 3, 48, 48)
+    theirs = model.generate(pixels, num_beams=3, max_length=6, min_length=2, num_return_sequences=2)
+    ours = model.generate(pixels, num_beams=3, max_new_tokens=6, min_new_tokens=2, num_captions=2)
+    assert len(theirs.texts) == 2
+    assert theirs.token_ids() == ours.token_ids()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_length": 5, "max_new_tokens": 6}, "max_length=5 and max_new_tokens=6 contradict each other"),
+        ({"num_return_sequences": 2, "num_captions": 3}, "num_return_sequences=2 and num_captions=3 contradict"),
+        ({"max_lenght": 5}, r"no option max_lenght \(did you mean max_length\?\)"),
+        ({"stopping_criteria": []}, "no option stopping_criteria"),
+    ],
+)
+def test_options_that_contradict_each_other_or_are_none(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        DecodingOptions.named(**options)
+
+
+def test_the_same_twice_is_no_contradiction() -> None:
+    assert DecodingOptions.named(max_length=7, max_new_tokens=7).max_new_tokens == 7

@@ -346,3 +346,21 @@ def test_tokens_are_told_as_they_are_written(beams: int) -> None:
     assert torch.equal(
         told.sequences, model.generate(pixels, num_beams=beams, max_new_tokens=6, min_new_tokens=6).sequences
     )
+
+
+def test_config_json_says_what_model_it_is(model: EVLGenForConditionalGeneration, tmp_path: Path) -> None:
+    """transformers finds the class by `model_type`; files from before it, and what a hub adds, load as well."""
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    assert next(iter(written.items())) == ("model_type", "evlgen")
+    del written["model_type"]
+    file.write_text(json.dumps(written))
+    assert EVLGenConfig.from_pretrained(tmp_path) == model.config
+    file.write_text(json.dumps({**written, "architectures": ["X"], "auto_map": {}, "transformers_version": "5.0.0"}))
+    assert EVLGenConfig.from_pretrained(tmp_path) == model.config
+    file.write_text(json.dumps({**written, "model_type": "blip-2"}))
+    with pytest.raises(
+        WeightsError, match=r"config.json: model_type is 'blip-2', expected 'evlgen' \(.*--model hf:FOLDER"
+    ):
+        EVLGenConfig.from_pretrained(tmp_path)

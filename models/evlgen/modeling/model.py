@@ -247,10 +247,12 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
                 these: there it is the beginning of the model's own turn. Captions hold what follows it, and their
                 log-probabilities are given it.
             on_tokens: called after every step with the number of tokens that it wrote.
-            options: num_beams, max_new_tokens and the others of `evlgen.decoding_options.DecodingOptions`.
+            options: num_beams, max_new_tokens and the others of `evlgen.decoding_options.DecodingOptions`, also by
+                transformers' names for them (max_length, num_return_sequences, ...).
 
         Raises:
-            UsageError: not one prompt an item, a prompt too long for the language model, or more captions than beams.
+            UsageError: not one prompt an item, a prompt too long for the language model, more captions than beams, or
+                options that are unknown or contradict each other.
         """
         if features is None:
             assert pixel_values is not None, "give pixel_values or features"
@@ -269,7 +271,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         **options: Any,
     ) -> CaptionOutput:
         """The second half of `generate`: from soft prompts, and tags where the model has them, to captions."""
-        decoding = DecodingOptions(**options)
+        decoding = DecodingOptions.named(**options)
         prefix = self.prefix(soft_prompts_BQW)
         prompts = self._prompts(prompt, tags, soft_prompts_BQW, decoding.max_new_tokens)
         output = generate_captions(self.language, prefix, decoding, prompts=prompts, on_tokens=on_tokens)

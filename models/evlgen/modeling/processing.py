@@ -1,4 +1,4 @@
-"""From RGB frames to the model's input, and from token ids to text.
+"""From pictures and frames to the model's input, and from token ids to text.
 
 A picture is resized to the square input whole, its aspect not kept: nothing at the borders is lost.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.errors import UsageError
+from evlgen.modeling.inputs import Picture, clips_of, clips_of_images, clips_of_videos
 from evlgen.modeling.language_model import end_token
 from evlgen.weights.named_models import find_checkpoint
 
@@ -51,15 +52,62 @@ class EVLGenProcessor:
         """Write config.json, which is all that `from_pretrained` needs: it names the tokenizer's source."""
         self.config.save_pretrained(folder)
 
-    def __call__(self, clips: Sequence[NDArray[np.uint8]]) -> Tensor:
+    @overload
+    def __call__(self, clips: Sequence[Any] | Picture) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self, *, images: Any = None, videos: Any = None, text: Any = None, return_tensors: str = "pt"
+    ) -> Any: ...
+
+    def __call__(
+        self,
+        clips: Sequence[Any] | Picture | None = None,
+        *,
+        images: Any = None,
+        videos: Any = None,
+        text: str | Sequence[str] | None = None,
+        return_tensors: str = "pt",
+    ) -> Any:
         """Normalised float32 pixel values (B, F, 3, S, S).
 
+        Sizes of items may differ, frame counts may not. Pictures are PIL images, arrays (H, W, 3), tensors with
+        channels first or last, or paths; videos have a dimension of frames more, or are lists of pictures.
+
         Args:
-            clips: for every item its frames, uint8 RGB (F, H, W, 3); sizes may differ, frame counts may not.
+            clips: one item, or a list of them, pictures and videos alike; or by transformers' names
+            images: one picture, or a list of them, or
+            videos: one video, or a list of them; a list of pictures is one video.
+            text: with these two, a prompt for all, or one each, that captions go on from.
+            return_tensors: there is "pt" alone.
+
+        Returns:
+            The tensor; for `images` or `videos` a `BatchFeature` with `pixel_values`, and `prompt` where there is a
+            text: what `generate(**inputs)` takes.
 
         Raises:
-            UsageError: items have different numbers of frames, or no frame.
+            UsageError: items have different numbers of frames, or no frame, or something is no picture or video.
         """
+        side, frames = self.config.vision.image_size, self.config.temporal.frames
+        if sum(one is not None for one in (clips, images, videos)) != 1:
+            raise UsageError("a processor takes clips, images= or videos=, one of them")
+        if clips is not None:
+            if text is not None:
+                raise UsageError("text= goes with images= or videos=", "or give it to generate, as prompt=")
+            if isinstance(clips, np.ndarray | Tensor):
+                clips = list(clips) if clips.ndim == 5 else [clips]
+            return self._pixels(clips_of(clips if isinstance(clips, list | tuple) else [clips], side, frames))
+        if return_tensors != "pt":
+            raise UsageError(f"return_tensors={return_tensors!r} is not known", "there is 'pt', tensors of torch")
+        from transformers import BatchFeature
+
+        found = clips_of_images(images, side) if images is not None else clips_of_videos(videos, side, frames)
+        inputs: dict[str, Any] = {"pixel_values": self._pixels(found)}
+        if text is not None:
+            inputs["prompt"] = [text] * len(found) if isinstance(text, str) else list(text)
+        return BatchFeature(inputs)
+
+    def _pixels(self, clips: Sequence[NDArray[np.uint8]]) -> Tensor:
         counts = {len(c) for c in clips}
         if len(counts) != 1 or 0 in counts:
             raise UsageError(f"a batch needs clips of one frame count, got {sorted(counts)}", "group clips by frames")

@@ -33,6 +33,7 @@ from evlgen.modeling.layouts import LAYOUTS, resample_positions
 from evlgen.modeling.opening import reason_of
 from evlgen.modeling.recomputing import recomputed
 from evlgen.modeling.temporal import TemporalContextualization
+from evlgen.tower_sizes import as_tokens
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
 """timm's blocks that are x + attention(norm1(x)), then x + mlp(norm2(x))."""
@@ -193,8 +194,7 @@ class VisionTower(nn.Module):
                 y = self.trunk.blocks(self.trunk.bn1(self.trunk.conv_stem(x)))
             else:
                 y = self.trunk.forward_features(x)
-        if y.dim() == 4:  # a CNN's feature map
-            y = y.flatten(2).transpose(1, 2)
+        y = as_tokens(self.trunk, y)
         width = self.trunk.conv_head.out_channels if self.has_head else y.shape[2]
         self._check_tokens(y.shape[1], width)
         features: Tensor = y.reshape(batch, frames, *y.shape[1:])
