@@ -115,6 +115,7 @@ def kill_and_resume(pictures: Path, whole: Path, points: list[tuple[str, int]]) 
         equal_runs(part, whole)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(pictures: Path, whole: Path) -> None:
     kill_and_resume(pictures, whole, POINTS)
 

@@ -131,6 +131,7 @@ def tiny(language: Path) -> dict[str, Any]:
     return model
 
 
+@pytest.mark.slow
 def test_sixteen_clips_are_learned_by_heart(clips: Path, language: Path, tmp_path: Path) -> None:
     figures = learn(clips, tmp_path, tiny(language), rate=3e-3, steps=200, precision="float32")
     assert figures["cider"] > ENOUGH

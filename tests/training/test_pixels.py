@@ -67,6 +67,7 @@ def run(recipe: Recipe, folder: Path, **options: Any) -> list[Any]:
     return log(folder)
 
 
+@pytest.mark.slow
 def test_a_frozen_tower_learns_from_pixels_what_it_learns_from_features(clips: Path) -> None:
     """Losses, gradients and captions; features are rounded to float16."""
     scores = {"caption_items": 4, "metric": "cider"}

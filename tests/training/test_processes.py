@@ -73,6 +73,7 @@ def test_accumulation_changes_nothing_but_rounding(pictures: Path) -> None:
     close(pictures / "four", pictures / "one")
 
 
+@pytest.mark.slow
 def test_a_stop_in_any_process_stops_all_and_another_number_of_processes_goes_on(pictures: Path) -> None:
     train(recipe_of(pictures, accumulation_steps=2), folder=pictures / "one", device="cpu")
     train_together(2, recipe_of(pictures), pictures / "two", stop_after=4)
@@ -81,6 +82,7 @@ def test_a_stop_in_any_process_stops_all_and_another_number_of_processes_goes_on
     same(pictures / "two", pictures / "one")
 
 
+@pytest.mark.slow
 def test_an_exploding_run_stops_every_process(pictures: Path) -> None:
     recipe = recipe_of(pictures)
     rates = {"learning_rate": 1e30, "min_lr": 1e30, "warmup_steps": 0, "warmup_start_lr": 1e30}

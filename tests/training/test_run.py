@@ -23,6 +23,7 @@ def run(recipe: object, folder: Path, **options: object) -> dict[str, object]:
     return train(recipe, folder=folder, device="cpu", **options)
 
 
+@pytest.mark.slow
 def test_it_learns_to_see(pictures: Path) -> None:
     """One-letter captions of four colours, behind a frozen random language model that is loud enough to be steered."""
     captions = {"red": "r", "green": "g", "blue": "b", "white": "w"}

@@ -71,6 +71,7 @@ def figures(folder: Path, step: int) -> dict[str, Any]:
     ],
     ids=["samples", "beams"],
 )
+@pytest.mark.slow
 def test_the_reward_rises(begun: Path, tmp_path: Path, scst: dict[str, Any], rate: float) -> None:
     steps = 50
     recipe = scst_recipe(

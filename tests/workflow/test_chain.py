@@ -31,6 +31,7 @@ def state(out: Path) -> dict[str, dict[str, object]]:
     return json.loads((out / "chain.json").read_text())["steps"]
 
 
+@pytest.mark.slow
 def test_a_whole_chain_then_again_then_with_changes(pictures: Path) -> None:
     done = Run(write_chain(pictures), pictures / "out")
     done()
