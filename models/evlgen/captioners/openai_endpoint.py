@@ -138,10 +138,10 @@ class EndpointCaptioner:
             raise
         answers = [_outcome(future) for future in futures]
         reasons = [answer for answer in answers if isinstance(answer, EvlgenError)]
-        kept = [None if isinstance(answer, EvlgenError) else answer for answer in answers]
-        if reasons:
-            raise CaptioningStoppedError(self._explained(reasons[0]), kept)
-        return [answer for answer in kept if answer is not None]
+        if reasons:  # what failed beside it failed for that reason, and is asked again by the next run
+            captions = [answer if isinstance(answer, Caption) else None for answer in answers]
+            raise CaptioningStoppedError(self._explained(reasons[0]), captions)
+        return [answer for answer in answers if not isinstance(answer, EvlgenError)]
 
     def release_memory(self) -> None:
         """Nothing is held here."""
