@@ -15,7 +15,7 @@ def plot(
         typer.Option("--out", "-o", help="A .png, .svg or .pdf.", show_default="curves.png in the first run"),
     ] = None,
 ) -> None:
-    """Draw losses, gap, scores and learning rate of runs, several on top of each other; needs matplotlib (the extra plot)."""
+    """Draw losses, gap, scores and learning rate of runs, several on top of each other; needs the extra plot."""
     from evlgen.training.plot import plot_runs
 
     place = picture or runs[0] / "curves.png"

@@ -101,6 +101,7 @@ def test_another_thread_gets_no_signals_and_no_error() -> None:
     assert failures == []
 
 
+@pytest.mark.slow
 def test_a_batch_that_takes_too_long_is_given_up_and_what_is_written_is_kept(tmp_path: Path) -> None:
     fakes.write_video(tmp_path / "v" / "a.mp4")
     fakes.write_video(tmp_path / "v" / "b.mp4", sleep=600, touch=str(tmp_path / "begun"))

@@ -167,6 +167,7 @@ def stop_and_go_on(folder: Path, number: int, *more: str) -> None:
     assert resumed.startswith(logged), "what was done stays, and the run goes on behind it"
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves(folder: Path) -> None:
     stop(folder, signal.SIGINT)
 
@@ -204,6 +205,7 @@ def test_a_training_step_that_fails_in_its_processes(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_was_set_holds_for_resume(folder: Path) -> None:
     write_chain(folder, "first", "second")
     stopped = runner.invoke(app, command(folder, "--set", "first.train.steps=3", "--set", "second.train.seed=-1"))

@@ -227,6 +227,7 @@ def seen() -> bool:
     return next(_calls) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, model: object, encoded: list[int]) -> None:
     media = lay_out(tmp_path, FILES, "folder")
     torch.save(model.vision.state_dict(), tmp_path / "tower.pt")

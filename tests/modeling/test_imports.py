@@ -2,7 +2,9 @@
 
 import json
 import subprocess
-import sys
+import sysimport pytest
+
+
 
 
 def run(code: str) -> object:
@@ -18,6 +20,7 @@ def test_the_model_comes_without_transformers_and_without_the_compiler() -> None
     assert seen == []
 
 
+@pytest.mark.slow
 def test_who_compiles_afterwards_meets_the_real_compiler() -> None:
     seen = run(
         "import json, sys; import evlgen.modeling, torch; layer = sys.modules['torchvision.ops.roi_align']; "

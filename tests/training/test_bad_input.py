@@ -172,6 +172,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "number", "name"), MOMENTS)
 def test_a_full_disk_while_saving_loses_nothing(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch, module: Any, number: int, name: str
@@ -197,6 +198,7 @@ def test_a_full_disk_while_saving_loses_nothing(
     assert log(run) == log(whole)
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_start_of_a_resumed_run_loses_nothing(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

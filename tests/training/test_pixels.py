@@ -105,6 +105,7 @@ def slow_loss(recipe: Recipe, model: EVLGenForConditionalGeneration) -> tuple[fl
     return (total / tokens).item(), torch.stack(norms).norm().item()
 
 
+@pytest.mark.slow
 def test_modules_inside_a_vit_are_trained(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first step is what the model computes without the engine; every gate has a gradient, and moves."""
     data = {"min_frames": 3, "train": [{"captions": str(clips / "captions.jsonl"), "media": str(clips / "media")}]}

@@ -54,6 +54,7 @@ def close(one: Path, other: Path) -> None:
         torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=2e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
+@pytest.mark.slow
 def test_two_processes_are_bit_for_bit_one_with_twice_the_accumulation(pictures: Path) -> None:
     train(recipe_of(pictures, accumulation_steps=2), folder=pictures / "one", device="cpu")
     reports = train_together(2, recipe_of(pictures), pictures / "two")

@@ -79,6 +79,7 @@ def equal(part: Path, whole: Path) -> None:
     assert {p.name for p in part.iterdir()} == {*("recipe.json", "log.jsonl", "last", "best", "shards.json", ".lock")}
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_bit_for_bit_the_unbroken_one(shards: Path) -> None:
     spoil(shards)
     recipe = recipe_of(shards, checkpoint_seconds=1e-9)

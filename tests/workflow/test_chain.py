@@ -123,6 +123,7 @@ def test_a_result_that_was_tampered_with_is_made_again(pictures: Path) -> None:
     assert equal(pictures / "out" / "first", pictures / "out" / "first.1")
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_never_stopped(pictures: Path) -> None:
     """Stopped inside the second run, then after its last optimizer step."""
     chain = write_chain(pictures, "first", "second")
