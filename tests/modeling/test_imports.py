@@ -2,9 +2,9 @@
 
 import json
 import subprocess
-import sysimport pytest
+import sys
 
-
+import pytest
 
 
 def run(code: str) -> object:
