@@ -89,6 +89,17 @@ LoadInOption = Annotated[
     ),
 ]
 
+ROption = Annotated[
+    str | None,
+    typer.Option(
+        "--r",
+        metavar="N",
+        show_default="as the model was trained",
+        help='Tokens that each layer of our models merges, or a schedule: "[10,8,8]", a number a layer; "[8,-0.5]", '
+        "falling from 12 to 4. Weights do not depend on it, captions do.",
+    ),
+]
+
 TrustRemoteCodeOption = Annotated[
     bool,
     typer.Option(

@@ -38,6 +38,7 @@ from evlgen_cli.options import (
     PromptOption,
     RepetitionOption,
     RerankOption,
+    ROption,
     SuffixOption,
     SystemPromptOption,
     TemperatureOption,
@@ -128,6 +129,7 @@ def caption(
     dtype: DtypeOption = CaptionRequest.dtype,
     load_in: LoadInOption = CaptionRequest.load_in,
     trust_remote_code: TrustRemoteCodeOption = CaptionRequest.trust_remote_code,
+    r: ROption = CaptionRequest.r,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -239,6 +241,7 @@ def caption(
         dtype=dtype,
         load_in=load_in,
         trust_remote_code=trust_remote_code,
+        r=r,
         batch_size=batch_size,
         workers=workers,
         timeout_seconds=timeout,

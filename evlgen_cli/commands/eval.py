@@ -26,6 +26,7 @@ from evlgen_cli.options import (
     RepetitionOption,
     RerankOption,
     ResampleSeedOption,
+    ROption,
     SplitOption,
     SystemPromptOption,
     TemperatureOption,
@@ -126,6 +127,7 @@ def evaluate(
     dtype: DtypeOption = "auto",
     load_in: LoadInOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
+    r: ROption = None,
     metrics: MetricsOption = "cider,bleu,rouge-l",
     missing: Annotated[
         str, typer.Option(help="References without a prediction: skip them, or score an empty caption.")
@@ -175,7 +177,7 @@ def evaluate(
             model=model, questions=questions, predictions=predictions, references=references, dataset=dataset,
             split=split, media=media, out=output, prompt=prompt, normalise_questions=normalise_questions,
             decoding=decoding, device=device, dtype=dtype, system_prompt=system_prompt, load_in=load_in,
-            trust_remote_code=trust_remote_code, retry_failed=retry_failed,
+            trust_remote_code=trust_remote_code, r=r, retry_failed=retry_failed,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:

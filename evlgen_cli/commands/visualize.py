@@ -8,7 +8,7 @@ import typer
 from evlgen.system.names import printable
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, err, out, print_json, table
-from evlgen_cli.options import DeviceOption, JsonOption, PromptOption
+from evlgen_cli.options import DeviceOption, JsonOption, PromptOption, ROption
 
 if TYPE_CHECKING:
     from evlgen.visualize import Panel
@@ -38,6 +38,7 @@ def visualize(
         int | None, typer.Option("--frames", "-n", show_default="the model's", help="Frames of the video, at most 32.")
     ] = None,
     prompt: PromptOption = "",
+    r: ROption = None,
     num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search for the caption.")] = 3,
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16: arithmetic of the model.")] = "auto",
@@ -58,6 +59,7 @@ def visualize(
         models=tuple(models or ["evlgen-mini"]),
         frames=frames,
         prompt=prompt,
+        r=r,
         decoding=DecodingOptions(num_beams=num_beams),
         device=device,
         dtype=dtype,

@@ -6,6 +6,7 @@ No torch here. Contradictory settings fail at construction, in the user's own sp
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from evlgen.errors import WeightsError
+from evlgen.errors import UsageError, WeightsError
 from evlgen.system.jsons import read_json, write_json
 from evlgen.system.names import printable
 from evlgen.tower_sizes import with_sizes
@@ -334,6 +335,42 @@ class EVLGenConfig(Strict):
             tokens -= min(r, (tokens - 1) // 2)
             out.append(tokens)
         return out
+
+    def too_large_r(self) -> str:
+        """Which layer is asked to merge more than half of its tokens, which would be cut without a word; "" if none."""
+        tokens = self.vision.tokens
+        for layer, (r, left) in enumerate(zip(self.connector.schedule(), self.tokens_per_layer(), strict=True), 1):
+            if tokens - left < r:
+                return (
+                    f"merges {r} tokens in layer {layer}, but of {tokens} tokens {tokens - left} can be merged at most"
+                )
+            tokens = left
+        return ""
+
+    def with_r(self, text: str) -> EVLGenConfig:
+        """The same model merging by another schedule; its weights do not depend on it.
+
+        Args:
+            text: a number of tokens, "8", or a schedule as recipes have it, "[10,8,8]" or "[8,-0.5]".
+
+        Raises:
+            UsageError: it is none, or does not fit the model's layers and tokens.
+        """
+        hint = 'a number such as 8, or a schedule such as "[10,8,8]" (one number a layer) or "[8,-0.5]"'
+        try:
+            r = json.loads(text)
+            if isinstance(r, bool | dict):
+                raise ValueError("not a number")
+            connector = ConnectorConfig.model_validate({**dict(self.connector), "r": r})
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("connector.r ")
+            raise UsageError(f"--r {text}: {reason}", hint) from None
+        except ValueError:
+            raise UsageError(f"--r {text} is no number of tokens", hint) from None
+        changed = self.model_copy(update={"connector": connector})
+        if wrong := changed.too_large_r():
+            raise UsageError(f"--r {text} {wrong}", "lower it, or give one number a layer")
+        return changed
 
     def soft_prompt_tokens(self, frames: int | None = None) -> int:
         """Soft prompts that one item puts in front of the language model."""

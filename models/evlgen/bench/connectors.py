@@ -35,8 +35,7 @@ class Connector(nn.Module):
 
     def merge(self, config: EVLGenConfig) -> None:
         """Merge by the schedule of another configuration from now on; weights do not depend on it."""
-        for layer, r in zip(self.connector.encoder.layers, config.connector.schedule(), strict=True):
-            layer.r = r
+        self.connector.merge_as(config.connector)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Soft prompts (B, Q, W) of visual tokens (B, N, D)."""

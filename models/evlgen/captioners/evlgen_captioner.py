@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -64,6 +65,23 @@ def _refuse_others(model: str) -> None:
         raise UsageError(f"{model} is no model of EVLGen: it is a {found.model_type}", f"--model {PREFIX}{model}")
 
 
+def resolve_r(model: str, r: str) -> str:
+    """The schedule in the one spelling that it has in rows, if the model can merge by it; loads nothing.
+
+    Args:
+        model: whose layers and tokens it must fit.
+        r: as of `EVLGenConfig.with_r`.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from evlgen.configuration import EVLGenConfig
+    from evlgen.weights.named_models import find_checkpoint
+
+    config = EVLGenConfig.from_pretrained(find_checkpoint(model)).with_r(r)
+    return json.dumps(config.connector.r, separators=(",", ":"))
+
+
 def resolve_dtype(dtype: str, device: str) -> str:
     """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
 
@@ -91,6 +109,8 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     loaded = EVLGenForConditionalGeneration.from_pretrained(
         model, device=where, dtype=pick_dtype(options.dtype, where), captions_only=True, report=report
     )
+    if options.r is not None:
+        loaded.use_r(options.r)
     loaded.check_prompt(options.prompt, options.max_new_tokens)
     return EVLGenCaptioner(loaded)
 

@@ -77,6 +77,7 @@ class CaptionerKind:
             "load_in": options.load_in is not None,
             "trust_remote_code": options.trust_remote_code,
             "concurrency": options.concurrency is not None,
+            "r": options.r is not None,
             "request_timeout": options.request_timeout_seconds is not None,
             "device": self.elsewhere and options.device != "auto",
             "dtype": self.elsewhere and options.dtype != "auto",
@@ -103,7 +104,7 @@ class CaptionerKind:
         return import_module(f"evlgen.captioners.{self.module}")
 
 
-EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner")
+EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner", frozenset({"r"}))
 
 BY_PREFIX: dict[str, CaptionerKind] = {
     "openai": CaptionerKind(

@@ -119,7 +119,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a model is loaded; of the last three each kind of captioner takes some (`CaptionerKind.options`).
+    """How a model is loaded; of the last six each kind of captioner takes some (`CaptionerKind.options`).
 
     Attributes:
         device: auto, cpu, cuda, cuda:1, mps.
@@ -131,6 +131,7 @@ class LoadOptions:
         trust_remote_code: code that comes with the weights may run.
         concurrency: requests to a server at a time; None: what the kind is set to.
         request_timeout_seconds: most time for one of them; None: what the kind is set to.
+        r: tokens merged per layer (`EVLGenConfig.with_r`); None: as the model was trained.
     """
 
     device: str = "auto"
@@ -142,6 +143,7 @@ class LoadOptions:
     trust_remote_code: bool = False
     concurrency: int | None = None
     request_timeout_seconds: float | None = None
+    r: str | None = None
 
 
 class Captioner(Protocol):

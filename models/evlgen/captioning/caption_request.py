@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evlgen.arithmetic import DTYPES
+from evlgen.captioners.evlgen_captioner import resolve_r
 from evlgen.captioners.opening import CaptionerKind, kind_of
 from evlgen.captioners.protocol import LoadOptions, ModelIdentity
 from evlgen.captioning.segmenting import Segments
@@ -60,6 +61,7 @@ class CaptionRequest:
         dtype: auto, float32, bfloat16, float16; auto is what `out` was begun in, or else what this machine is fast in.
         load_in: 8bit or 4bit for smaller weights of models that can; None: weights in `dtype`.
         trust_remote_code: code that comes with a model may run.
+        r: tokens merged per layer, a number or a schedule (`EVLGenConfig.with_r`); None: as the model was trained.
         batch_size: videos that go through the model together, halved when memory runs out; None: what suits the device.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
@@ -90,6 +92,7 @@ class CaptionRequest:
     dtype: str = "auto"
     load_in: str | None = None
     trust_remote_code: bool = False
+    r: str | None = None
     batch_size: int | None = None
     workers: int | None = None
     timeout_seconds: float = 60.0
@@ -141,6 +144,7 @@ class CaptionRequest:
             UsageError: the model or sampler does not exist.
         """
         self.kind.refuse(self.load_options(self.dtype, self.prompt))
+        r = None if self.r is None else resolve_r(self.model, self.r)
         identity = self.kind.identify(self.model)
         if self.min_confidence is not None and identity.confidence is None:
             raise UsageError(
@@ -168,6 +172,7 @@ class CaptionRequest:
             decoding=self.kind.search(self.decoding),
             system_prompt=self.system_prompt,
             load_in=self.load_in,
+            r=r,
             licence=identity.licence,
             revision=identity.revision,
             segments=None if self.segments is None else self.segments.rule,
@@ -191,6 +196,7 @@ class CaptionRequest:
             self.trust_remote_code,
             self.concurrency,
             self.request_timeout_seconds,
+            self.r,
         )
 
 
@@ -214,7 +220,15 @@ _ROW_KEYS = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 """What rows call two of the decoding options; the others have their own names there."""
 
 _ALWAYS_SAID = ("num_beams", *_ROW_KEYS)
-_OFF = {"prompt": "", "system_prompt": "", "load_in": None, "licence": None, "revision": None, "segments": None}
+_OFF = {
+    "prompt": "",
+    "system_prompt": "",
+    "load_in": None,
+    "r": None,
+    "licence": None,
+    "revision": None,
+    "segments": None,
+}
 _WHERE_OFF = {name: value for name, value in {**asdict(DecodingOptions()), **_OFF}.items() if name not in _ALWAYS_SAID}
 """Values at which options are left out of a row, so that rows from before an option still count as done."""
 
@@ -235,6 +249,7 @@ class CaptionSettings:
     prompt: str = ""
     system_prompt: str = ""
     load_in: str | None = None
+    r: str | None = None
     licence: str | None = None
     revision: str | None = None
     segments: str | None = None

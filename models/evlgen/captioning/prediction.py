@@ -67,6 +67,7 @@ class PredictionRequest:
         dtype: see `CaptionRequest`.
         system_prompt: see `CaptionRequest`.
         load_in: see `CaptionRequest`.
+        r: see `CaptionRequest`.
         trust_remote_code: see `CaptionRequest`.
         retry_failed: see `CaptionRequest`.
     """
@@ -86,6 +87,7 @@ class PredictionRequest:
     dtype: str = "auto"
     system_prompt: str = ""
     load_in: str | None = None
+    r: str | None = None
     trust_remote_code: bool = False
     retry_failed: bool = False
 
@@ -150,6 +152,7 @@ def caption_request(request: PredictionRequest, data: CaptionedSet | QuestionSet
         dtype=request.dtype,
         system_prompt=request.system_prompt,
         load_in=request.load_in,
+        r=request.r,
         trust_remote_code=request.trust_remote_code,
         retry_failed=request.retry_failed,
     )

@@ -101,6 +101,11 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
             if not n.startswith(FROZEN_PREFIXES) or any(mark in n for mark in inside)
         ]
 
+    def use_r(self, r: str) -> None:
+        """Merge by another schedule from now on: a text as of `EVLGenConfig.with_r`, which says what it raises."""
+        self.config = self.config.with_r(r)
+        self.connector.merge_as(self.config.connector)
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

@@ -155,6 +155,12 @@ class TomeFormer(nn.Module):
             self.final_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.apply(_initialise)
 
+    def merge_as(self, config: ConnectorConfig) -> None:
+        """Merge by the schedule of another configuration from now on; weights do not depend on it."""
+        self.config = config
+        for layer, r in zip(self.encoder.layers, config.schedule(), strict=True):
+            layer.config, layer.r = config, r
+
     def forward(self, x_BND: Tensor) -> TomeFormerOutput:
         """Contextualize and merge projected visual tokens (B, N, D)."""
         x_BND = self.dropout(self.embeddings(x_BND))

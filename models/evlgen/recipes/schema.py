@@ -300,16 +300,9 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _check_r(self, info: ValidationInfo) -> Recipe:
         """A layer merges half of its tokens at most: more would be cut without a word."""
-        tokens = self.model.vision.tokens
-        for layer, (r, left) in enumerate(
-            zip(self.model.connector.schedule(), self.model.tokens_per_layer(), strict=True)
-        ):
-            if tokens - left < r and not (info.context or {}).get(KEPT):
-                raise ValueError(
-                    f"model.connector.r merges {r} tokens in layer {layer + 1}, but of {tokens} tokens {tokens - left} "
-                    "can be merged at most: lower r, or give a list, one number a layer"
-                )
-            tokens = left
+        wrong = self.model.too_large_r()
+        if wrong and not (info.context or {}).get(KEPT):
+            raise ValueError(f"model.connector.r {wrong}: lower r, or give a list, one number a layer")
         return self
 
     @model_validator(mode="after")

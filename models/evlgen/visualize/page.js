@@ -41,7 +41,7 @@ function groupColours(panel, groups) {
   return found;
 }
 
-/** What a word gives to each soft prompt, from 0 to 1 for the most. */
+/** What a word gives to each soft prompt, from 0 to 1 for the most; against the mean, 0 is the least. */
 function shares(panel, word) {
   let own = panel.words[word].attention;
   if (state.scale === "ratio") {
@@ -50,8 +50,9 @@ function shares(panel, word) {
       return mean > 0 ? value / mean : 0;
     });
   }
-  const most = Math.max(...own, 1e-12);
-  return own.map((value) => value / most);
+  const least = state.scale === "ratio" ? Math.min(...own) : 0; // ratios lie around 1: it is their order that tells
+  const most = Math.max(...own, least + 1e-12);
+  return own.map((value) => (value - least) / (most - least));
 }
 
 const lightOf = (panel) => {

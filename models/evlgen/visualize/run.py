@@ -38,6 +38,7 @@ class VisualizeRequest:
         models: one or two names or folders.
         frames: frames of the video; None: as many as each model is made for.
         prompt: text that captions go on from.
+        r: tokens merged per layer (`EVLGenConfig.with_r`); None: as each model was trained.
         decoding: of the search.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, float32, bfloat16, float16.
@@ -49,6 +50,7 @@ class VisualizeRequest:
     models: tuple[str, ...] = ("evlgen-mini",)
     frames: int | None = None
     prompt: str = ""
+    r: str | None = None
     decoding: DecodingOptions = DecodingOptions()  # noqa: RUF009 - frozen
     device: str = "auto"
     dtype: str = "auto"
@@ -89,7 +91,7 @@ def visualize(request: VisualizeRequest, report: ProgressCallback | None = None)
         EvlgenError: a file cannot be written.
     """
     writers = [(out, _writer(out)) for out in request.outs]
-    configs = _configs(request.models)
+    configs = _configs(request.models, request.r)
     if request.frames is not None and not 1 <= request.frames <= MOST_FRAMES:
         raise UsageError(f"--frames {request.frames} is not 1 to {MOST_FRAMES}")
     panels = []
@@ -128,13 +130,14 @@ def _writer(out: Path) -> Writer:
     raise UsageError(f"--out {out} ends in nothing that can be drawn", "end its name in .html, .png or .mp4")
 
 
-def _configs(models: Sequence[str]) -> list[EVLGenConfig]:
+def _configs(models: Sequence[str], r: str | None) -> list[EVLGenConfig]:
     if not 1 <= len(models) <= MOST_MODELS:
         raise UsageError(f"--model is given {len(models)} times", "one model is drawn by itself, or two side by side")
     for name in models:
         if kind_of(name) is not EVLGEN:
             raise UsageError(f"--model {name} merges no tokens that could be drawn", "name a model of evlgen's own")
-    return [EVLGenConfig.from_pretrained(find_checkpoint(name)) for name in models]
+    configs = [EVLGenConfig.from_pretrained(find_checkpoint(name)) for name in models]
+    return configs if r is None else [one.with_r(r) for one in configs]
 
 
 def _decode(request: VisualizeRequest, frames: int, size: tuple[int, int] | int) -> ClipFrames:
@@ -150,6 +153,8 @@ def _trace(name: str, frames: NDArray[np.uint8], request: VisualizeRequest, repo
     model = EVLGenForConditionalGeneration.from_pretrained(
         name, device=where, dtype=pick_dtype(request.dtype, where), report=report
     )
+    if request.r is not None:
+        model.use_r(request.r)
     trace = trace_clip(model, frames, name=name, prompt=request.prompt, decoding=request.decoding)
     del model
     gc.collect()  # the next one is as large

@@ -21,7 +21,7 @@ def draw_tile(
     size: tuple[int, int],
     lit_P: NDArray[np.float64] | None = None,
 ) -> Image.Image:
-    """A frame with the contours of its groups.
+    """A frame, or its mosaic, with the contours of its groups or with light on some.
 
     Args:
         picture: what lies below the contours; None: the mosaic.
@@ -29,7 +29,7 @@ def draw_tile(
         groups_P: which patches belong together.
         grid: rows and columns of patches.
         size: width and height in pixels.
-        lit_P: 1 leaves a patch as it is, 0 makes it dark; None: all as they are.
+        lit_P: 1 leaves a patch as it is, 0 makes it dark, and contours would hide that; None: all as they are.
     """
     rows, columns = grid
     if picture is None:
@@ -38,8 +38,8 @@ def draw_tile(
     else:
         tile = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
     if lit_P is not None:
-        shade = Image.fromarray((255 * (0.15 + 0.85 * lit_P)).astype(np.uint8).reshape(rows, columns))
-        tile = Image.composite(tile, Image.new("RGB", size), shade.resize(size, Image.Resampling.NEAREST))
+        shade = Image.fromarray((255 * (0.2 + 0.8 * lit_P)).astype(np.uint8).reshape(rows, columns))
+        return Image.composite(tile, Image.new("RGB", size), shade.resize(size, Image.Resampling.NEAREST))
     draw = ImageDraw.Draw(tile, "RGBA")
     across, down = size[0] / columns, size[1] / rows
     edges = [(x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in contours(groups_P, grid)]
