@@ -49,6 +49,7 @@ from evlgen_cli.options import (
 from evlgen_cli.signals import stop_on_signals, tell
 
 if TYPE_CHECKING:
+    from evlgen.captioning.caption_run import Captioning
     from evlgen.exports import Outputs, Report
 
 STOP_SECONDS = 7.0
@@ -180,6 +181,10 @@ def caption(
             help="Processes with a model each: one for each GPU, or for some CPU cores each.",
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(help="Where: local, or ray for a Ray cluster (docs/cluster.md), with --processes workers."),
+    ] = "local",
     watch: Annotated[
         float | None,
         typer.Option(
@@ -213,8 +218,7 @@ def caption(
     With other settings it is captioned again; lines are only ever added, and the last one of a video counts.
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
-    from evlgen.captioning import caption_videos, plan_captions
-    from evlgen.captioning.several_processes import caption_in_parts
+    from evlgen.captioning import plan_captions
     from evlgen.exports import Outputs, Words, caption_and_export
 
     outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template))
@@ -253,8 +257,9 @@ def caption(
         shard=None if shard is None else Shard.parse(shard),
         segments=None if segments is None else Segments.parse(segments),
     )
-    if watch is not None and processes is not None:
-        raise UsageError("--watch takes one process", "leave --processes away")
+    captioning = _engine(engine, processes)
+    if watch is not None and (processes is not None or engine != "local"):
+        raise UsageError("--watch takes one process", "leave --processes and --engine away")
     if status:
         _show_status(plan_captions(request), as_json)
         return
@@ -269,9 +274,21 @@ def caption(
         return
     with ExitStack() as stack:
         view = _with_status(CaptionView(stack, stop, quiet=quiet, rows_to_stdout=output is None), status_file, stack)
-        captioning = caption_videos if processes is None else partial(caption_in_parts, processes=processes)
         summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
     _finish(summary, reports, as_json, quiet)
+
+
+def _engine(name: str, processes: int | None) -> "Captioning":
+    """What captions."""
+    from evlgen.captioning import caption_videos
+    from evlgen.captioning.ray_engine import caption_on_ray
+    from evlgen.captioning.several_processes import caption_in_parts
+
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine {name} is unknown: there is local, ray")
+    if name == "ray":
+        return partial(caption_on_ray, processes=processes)
+    return caption_videos if processes is None else partial(caption_in_parts, processes=processes)
 
 
 def _with_status(view: Listener, path: Path | None, stack: ExitStack) -> Listener:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 
 Captioning = Callable[[CaptionRequest, Listener | None, threading.Event | None], Summary]
 """How videos of a request are captioned: `caption_videos`, or what does the same in another way."""
+
+Rows = Generator[tuple[Item, Row], None, None]
+Work = Callable[[Plan, CaptionRequest, ModelIdentity, Summary, Listener, threading.Event, dict[str, Captioner]], Rows]
+"""What does the work of a plan: items and their rows, in the order in which they are done.
+
+It gets the request, the model's identity, the summary, of which it fills in all but the counts, who is told, what ends
+it, and the models that are loaded.
+"""
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
 
@@ -59,7 +67,11 @@ def _with_whole(state: JournalState, request: CaptionRequest) -> JournalState:
 
 
 def caption_videos(
-    request: CaptionRequest, listener: Listener | None = None, stop: threading.Event | None = None
+    request: CaptionRequest,
+    listener: Listener | None = None,
+    stop: threading.Event | None = None,
+    *,
+    work: Work | None = None,
 ) -> Summary:
     """Caption everything that the request names and the output does not hold yet.
 
@@ -67,6 +79,7 @@ def caption_videos(
         request: what to caption, how, and where to.
         listener: told what happens.
         stop: set from anywhere, ends the run after the batch in the model; what is written by then is kept.
+        work: does it; None: this process.
 
     Raises:
         UsageError: nothing to caption, no such model or device, or the output is no caption file.
@@ -77,7 +90,7 @@ def caption_videos(
     unreadable: list[Unreadable] = []
     listener = listener or Listener()
     videos = _videos_of(request, unreadable, listener)
-    return run_items(CAPTIONS, videos, request, listener, stop, unreadable)
+    return run_items(CAPTIONS, videos, request, listener, stop, unreadable, work=work)
 
 
 def _videos_of(request: CaptionRequest, unreadable: list[Unreadable], listener: Listener) -> list[Video]:
@@ -97,6 +110,7 @@ def run_items(
     stop: threading.Event | None = None,
     unreadable: Sequence[Unreadable] = (),
     models: dict[str, Captioner] | None = None,
+    work: Work | None = None,
 ) -> Summary:
     """Caption videos, or answer questions, that the output does not hold yet.
 
@@ -108,6 +122,7 @@ def run_items(
         stop: as of `caption_videos`.
         unreadable: folders that could not be read when the items were found.
         models: by dtype, those that earlier runs of this request loaded; gets the one that is loaded.
+        work: as of `caption_videos`.
 
     Raises:
         EvlgenError: see `caption_videos`.
@@ -126,45 +141,76 @@ def run_items(
         summary = Summary.of_plan(plan, request.journal, request.batch_size or 0)
         listener.on_summary(summary)
         if plan.work and not stop.is_set():
-            _caption(plan, request, identity, journal, summary, listener, stop, {} if models is None else models)
+            loaded = {} if models is None else models
+            rows = (work or _work_here)(plan, request, identity, summary, listener, stop, loaded)
+            with closing(rows):
+                for item, row in rows:
+                    if request.out is not None and request.root is None:  # a root that is given is that of a data set
+                        row = replace(row, root=root_in_row(item, request.out))
+                    if journal is not None:
+                        journal.append(row)
+                    summary.add(row)
+                    listener.on_row(row)
         summary.interrupted = stop.is_set() and summary.finished < summary.planned
         return summary
 
 
-def _caption(
+def _work_here(
     plan: Plan,
     request: CaptionRequest,
     identity: ModelIdentity,
-    journal: Journal | None,
     summary: Summary,
     listener: Listener,
     stop: threading.Event,
     models: dict[str, Captioner],
-) -> None:
-    """Do the work of a plan; `summary` is filled in."""
+) -> Rows:
     with open_decoder(request, identity, plan.settings) as decoder:
-        delivered = deliver(plan.work, decoder, stop)  # children decode the first files while the model is loaded
-        settings = _with_dtype(plan.settings, request, listener)
-        captioner = _load(request, settings, summary, listener, models)
-        listener.on_start(len(plan.work))
-        started = time.monotonic()
-        outcomes = run_pipeline(
-            delivered,
-            lambda one: prompt_of(one.item, settings.prompt),
-            captioner,
-            stop,
-            summary.clock,
-            first_batch=request.batch_size or FIRST_BATCH,
-        )
-        with closing(outcomes):
-            for outcome in outcomes:
-                row = make_row(outcome, settings, identity.confidence, request.min_confidence)
-                if request.out is not None and request.root is None:  # a root that is given is that of a data set
-                    row = replace(row, root=root_in_row(outcome.source.item, request.out))
-                if journal is not None:
-                    journal.append(row)
-                summary.add(row)
-                listener.on_row(row)
+        yield from make_rows(plan.work, decoder, plan.settings, request, identity, summary, listener, stop, models)
+
+
+def make_rows(
+    items: Sequence[Item],
+    decoder: Decoder,
+    settings: CaptionSettings,
+    request: CaptionRequest,
+    identity: ModelIdentity,
+    summary: Summary,
+    listener: Listener,
+    stop: threading.Event,
+    models: dict[str, Captioner],
+) -> Rows:
+    """Decode items and take them through the model, in this process.
+
+    Args:
+        items: what to caption or to answer.
+        decoder: decodes.
+        settings: of the run.
+        request: as of `Work`, like those below.
+        identity: of the model.
+        summary: gets times and the size of batches.
+        listener: told of everything but rows.
+        stop: ends it after the batch in the model.
+        models: by dtype, those that are loaded.
+
+    Raises:
+        EvlgenError: see `caption_videos`.
+    """
+    delivered = deliver(items, decoder, stop)  # children decode the first files while the model is loaded
+    settings = _with_dtype(settings, request, listener)
+    captioner = _load(request, settings, summary, listener, models)
+    listener.on_start(len(items))
+    started = time.monotonic()
+    outcomes = run_pipeline(
+        delivered,
+        lambda one: prompt_of(one.item, settings.prompt),
+        captioner,
+        stop,
+        summary.clock,
+        first_batch=request.batch_size or FIRST_BATCH,
+    )
+    with closing(outcomes):
+        for outcome in outcomes:
+            yield outcome.source.item, make_row(outcome, settings, identity.confidence, request.min_confidence)
     summary.seconds = time.monotonic() - started
     summary.batch_size = captioner.batch_size
 

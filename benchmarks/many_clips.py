@@ -1,0 +1,81 @@
+"""Memory and start-up over many clips: 10,000 tiny ones through the real decoder and journal.
+
+The model is that of stand_in.py, so that what grows is ours. Each clip has the same pictures and other bytes at its
+end, hence a fingerprint of its own.
+
+    python benchmarks/many_clips.py [--clips 10000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from stand_in import StandIn, install, write_clip
+
+from evlgen.captioning import CaptionRequest, Listener, caption_videos, plan_captions
+from evlgen.captioning.journal import read_state
+from evlgen.system.memory import family_resident_bytes, resident_bytes
+
+MILLION = 1e6
+
+
+class Meter(Listener):
+    """Notes the memory at some rows."""
+
+    def __init__(self, at: set[int]) -> None:
+        self.rows, self._at = 0, at
+
+    def on_row(self, row: Any) -> None:
+        """Count, and look."""
+        assert row.error is None, row.error
+        self.rows += 1
+        if self.rows in self._at:
+            own, all_ = (resident_bytes() or 0) / MILLION, (family_resident_bytes() or 0) / MILLION
+            print(f"after {self.rows:,} clips: {own:.1f} MB, with the decoding processes {all_:.1f} MB", flush=True)
+
+
+def main() -> None:
+    """Caption, and look at memory and times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=10_000)
+    args = parser.parse_args()
+    install()
+    StandIn.seconds_a_batch, StandIn.batch_size = 0.0, 16
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "clips"
+        folder.mkdir()
+        write_clip(folder / "0.mp4", 0)
+        content = (folder / "0.mp4").read_bytes()
+        for number in range(1, args.clips):
+            # a box of the container that nobody reads: its size, its name, what it holds
+            (folder / f"{number}.mp4").write_bytes(content + b"\0\0\0\x10free" + number.to_bytes(8, "big"))
+        request = CaptionRequest([str(folder)], Path(temporary) / "out.jsonl")
+        started = time.monotonic()
+        meter = Meter({500, args.clips // 2, args.clips})
+        caption_videos(request, meter)
+        seconds = time.monotonic() - started
+        assert meter.rows == args.clips
+        print(f"{args.clips:,} clips in {seconds:.0f} s, {args.clips / seconds:.0f} clips/s")
+
+        assert request.out is not None
+        started = time.monotonic()
+        entries = len(read_state(request.out).entries)
+        print(f"reading the journal of {entries:,} lines: {time.monotonic() - started:.2f} s")
+        started = time.monotonic()
+        assert not plan_captions(request).work
+        print(f"with finding the clips and comparing their content: {time.monotonic() - started:.2f} s")
+        words = [sys.executable, str(Path(__file__).with_name("stand_in.py")), "caption", str(folder)]
+        started = time.monotonic()
+        subprocess.run([*words, "--out", str(request.out), "--quiet"], check=True, env=dict(os.environ))
+        print(f"the command with nothing to do: {time.monotonic() - started:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A captioner that costs nothing and starts without torch, for benchmarks of all that lies around the model.
+
+It says what it sees (the mean colour of every frame), so that a caption tells whether the right frames of the right
+clip came through. As a program it is `evlgen` with this captioner in the place of every model:
+
+    python benchmarks/stand_in.py caption clips --out captions.jsonl
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evlgen.captioners import evlgen_captioner
+from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
+from evlgen.decoding_options import DecodingOptions
+
+
+class StandIn:
+    """Captions with colours; a batch takes as long as is said."""
+
+    batch_size = 4
+    seconds_a_batch = 0.02
+
+    def __init__(self) -> None:
+        self.on_tokens: Callable[[int], None] = lambda count: None
+
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
+        """A caption for each clip."""
+        time.sleep(self.seconds_a_batch)
+        self.on_tokens(len(clips))
+        return [
+            Caption(
+                " ".join(str(frame.mean(axis=(0, 1)).round().astype(int).tolist()) for frame in one.frames), -1.0, 1
+            )
+            for one in clips
+        ]
+
+    def release_memory(self) -> None:
+        """Nothing is held."""
+
+
+def install() -> None:
+    """Put it where runs look for models."""
+    evlgen_captioner.load_captioner = lambda *_, **__: StandIn()
+    evlgen_captioner.identify_model = lambda model: ModelIdentity(model, "stand-in", "none", 4, 32)
+    evlgen_captioner.resolve_dtype = lambda dtype, device: "float32"
+
+
+def write_clip(path: Path, number: int, frames: int = 8) -> None:
+    """A tiny video whose frames have colours of their own."""
+    import av
+    import numpy as np
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for index in range(frames):
+            colour = [(37 * number + 11 * index) % 200 + 30, (91 * number) % 200 + 30, (17 * index + number) % 200 + 30]
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), colour, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+if __name__ == "__main__":
+    from evlgen_cli.main import main
+
+    install()
+    main()

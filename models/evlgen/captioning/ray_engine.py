@@ -1,0 +1,268 @@
+"""Captioning on a Ray cluster with Ray Data: `evlgen caption --engine ray`.
+
+The journal decides what is left and this process is its only writer; workers (actors with a decoder and a model each)
+get names of files, which they must see under the same paths, and give rows, never frames. What a dying worker had in
+hand is tried again, one video at a time; a video that kills its worker each time ends as an error row.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from evlgen.captioners.protocol import Captioner, ModelIdentity
+from evlgen.captioning import caption_run
+from evlgen.captioning.caption_plan import Plan
+from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings
+from evlgen.captioning.caption_rows import RowError
+from evlgen.captioning.caption_run import Rows, caption_videos, make_row, make_rows
+from evlgen.captioning.clip_pipeline import Outcome
+from evlgen.captioning.delivery import Delivered
+from evlgen.captioning.items import Item
+from evlgen.captioning.ray_cluster import Share, cluster, settings_of_ray_data, share_out
+from evlgen.captioning.run_report import Listener, Summary
+from evlgen.errors import EvlgenError, UsageError
+
+_MOST_AT_ONCE = 64
+"""Items that a worker is given at a time: many, so that its decoder is busy; few, so that all workers end together."""
+_ATTEMPTS = 3
+"""The first with others; and twice, since what is sent to a worker as it dies is lost without any fault."""
+_DEATHS = 8
+"""When more items than this were begun and every worker died before it had any row, it is not one video's fault."""
+_POLL_SECONDS = 0.2
+
+Said = tuple[str, int, Any]
+"""What workers say: "row", "note", "times" or "error", the number of the item, and the row, text, times or error."""
+
+
+def caption_on_ray(
+    request: CaptionRequest,
+    listener: Listener | None = None,
+    stop: threading.Event | None = None,
+    *,
+    processes: int | None = None,
+) -> Summary:
+    """Caption with the workers of a Ray cluster: that of RAY_ADDRESS, one that runs here, or one that is started here.
+
+    Args:
+        request: what to caption, and where to; its device "cuda", or "auto" where the cluster has GPUs, is a GPU each.
+        listener: told what happens.
+        stop: ends the run at once; what is written by then is kept.
+        processes: workers; None: one for each GPU, or for each machine.
+
+    Raises:
+        UsageError: there is no output or no Ray, the cluster lacks what was asked for, or as of `caption_videos`.
+        EvlgenError: as of `caption_videos`, or workers die whatever they are given.
+    """
+    if request.out is None:
+        raise UsageError("--engine ray needs --out", "it tells what is done")
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"--engine ray needs Ray: {error}", "pip install 'evlgen[ray]'") from error
+    return caption_videos(request, listener, stop, work=partial(_work_on_ray, processes=processes))
+
+
+def _work_on_ray(
+    plan: Plan,
+    request: CaptionRequest,
+    identity: ModelIdentity,
+    summary: Summary,
+    listener: Listener,
+    stop: threading.Event,
+    models: dict[str, Captioner],
+    *,
+    processes: int | None,
+) -> Rows:
+    """What `caption_videos` has done on the cluster."""
+    items = plan.work
+    with cluster() as resources:
+        share = share_out(resources, request.device, processes)
+        settings = replace(plan.settings, dtype=_dtype(plan.settings, request, share))
+        device = "cuda" if share.gpus else request.device  # a worker sees one GPU, whatever its number
+        request = replace(request, workers=request.workers or share.cpus, device=device, dtype=settings.dtype)
+        worker = (Worker, (request, settings, identity, os.getcwd()))  # noqa: PTH109 - as it is known elsewhere
+        listener.on_start(len(items))
+        started = time.monotonic()
+        left = dict(enumerate(items))
+        for attempt in range(_ATTEMPTS):
+            at_once = 1 if attempt else max(1, min(_MOST_AT_ONCE, -(-len(left) // (4 * share.processes))))
+            for kind, number, value in _run(worker, list(_chunks(left, at_once)), share, stop):
+                if kind == "row" and number in left:
+                    yield left.pop(number), value
+                elif kind == "note":
+                    listener.on_note(value)
+                elif kind == "times":
+                    summary.include(value)
+                elif kind == "error":
+                    usage, what, hint = value
+                    raise (UsageError if usage else EvlgenError)(what, hint)
+            if stop.is_set() or not left:
+                break
+            if len(left) == len(items) > _DEATHS:
+                raise EvlgenError(
+                    "every worker died before it had captioned anything",
+                    "Ray's logs say why (/tmp/ray/session_latest/logs); out of memory? --batch-size, fewer --processes",
+                )
+        if not stop.is_set():
+            for item in left.values():
+                yield item, _died(item, settings, request)
+        summary.seconds = time.monotonic() - started
+
+
+def _died(item: Item, settings: CaptionSettings, request: CaptionRequest) -> Any:
+    """The row of an item at which workers die."""
+    from evlgen.video import content_fingerprints
+
+    error = RowError("crashed", "the worker that captioned it died, each time: out of memory, or a crash in the model")
+    fingerprint = content_fingerprints([item.path], request.timeout_seconds)[item.path]
+    return make_row(Outcome(Delivered(item, fingerprint, error, 0.0), error, 0.0), settings)
+
+
+def _dtype(settings: CaptionSettings, request: CaptionRequest, share: Share) -> str:
+    """The arithmetic of the run, as a worker decides it where workers have GPUs and this process need not."""
+    decide = request.kind.resolve_dtype
+    if not share.gpus:
+        return decide(settings.dtype, request.device)
+    import ray
+
+    remote = ray.remote(num_gpus=share.gpus, num_cpus=share.cpus)(_decide_dtype)
+    return str(ray.get(remote.remote(request, settings.dtype)))
+
+
+def _decide_dtype(request: CaptionRequest, dtype: str) -> str:
+    return request.kind.resolve_dtype(dtype, request.device)
+
+
+def _chunks(items: Mapping[int, Item], most: int) -> Iterator[list[tuple[int, Item]]]:
+    """Numbered items in lists of about `most`; those about one file, which is read once for all, stay together."""
+    chunk: list[tuple[int, Item]] = []
+    for _, group in groupby(items.items(), key=lambda one: one[1].path):
+        chunk += group
+        if len(chunk) >= most:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _run(
+    worker: tuple[type, tuple[Any, ...]],
+    chunks: Sequence[list[tuple[int, Item]]],
+    share: Share,
+    stop: threading.Event,
+) -> Iterator[Said]:
+    """What workers say about chunks, until all are done or `stop` is set; what dies with a worker is missing."""
+    import ray.data
+
+    said: queue.SimpleQueue[Said | BaseException | None] = queue.SimpleQueue()
+    with settings_of_ray_data():
+        made, arguments = worker
+        data = ray.data.from_items([{"work": pickle.dumps(one)} for one in chunks], override_num_blocks=len(chunks))
+        data = data.map_batches(
+            made,
+            batch_size=None,
+            fn_constructor_args=arguments,
+            compute=ray.data.ActorPoolStrategy(
+                size=min(share.processes, len(chunks)),
+                max_tasks_in_flight_per_actor=1,  # what waits for a worker dies with it
+            ),
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            max_restarts=-1,  # each costs a chunk, of which there is an end; one that dies while it starts is final
+            max_task_retries=0,
+        )
+
+        def listen() -> None:
+            try:
+                for row in data.iter_rows():
+                    if stop.is_set():
+                        break
+                    said.put(pickle.loads(row["said"]))  # from our own workers
+                said.put(None)
+            except BaseException as error:  # told by the thread that waits
+                said.put(error)
+
+        threading.Thread(target=listen, daemon=True).start()
+        while not stop.is_set():
+            with suppress(queue.Empty):
+                one = said.get(timeout=_POLL_SECONDS)
+                if one is None:
+                    return
+                if isinstance(one, BaseException):
+                    line = " ".join(str(one).split())[:300]
+                    raise EvlgenError(f"Ray gave up: {line}", "run the same command again to go on") from one
+                yield one
+
+
+class Worker:
+    """An actor: a decoder and a model, which stay.
+
+    Args:
+        request: of the run.
+        settings: of the run, the dtype decided.
+        identity: of the model.
+        folder: that relative paths of the request are relative to.
+    """
+
+    def __init__(
+        self, request: CaptionRequest, settings: CaptionSettings, identity: ModelIdentity, folder: str
+    ) -> None:
+        with suppress(OSError):  # a machine need not have it where all paths are absolute
+            os.chdir(folder)
+        self._request, self._settings, self._identity = request, settings, identity
+        self._models: dict[str, Captioner] = {}
+        self._stack = ExitStack()
+        self._decoder: Any = None
+
+    def __call__(self, batch: Mapping[str, Iterable[bytes]]) -> Iterator[dict[str, list[bytes]]]:
+        """What there is to say about chunks of items, as it comes."""
+        for chunk in batch["work"]:
+            for one in self._caption(pickle.loads(chunk)):  # from the process that started this one
+                yield {"said": [pickle.dumps(one)]}
+
+    def _caption(self, chunk: Sequence[tuple[int, Item]]) -> Iterator[Said]:
+        numbers = {item: number for number, item in chunk}
+        notes = _Notes()
+        summary = Summary(None)
+        try:
+            if self._decoder is None:
+                self._decoder = self._stack.enter_context(
+                    caption_run.open_decoder(self._request, self._identity, self._settings)
+                )
+            items, never = [item for _, item in chunk], threading.Event()
+            rows = make_rows(
+                items, self._decoder, self._settings, self._request, self._identity, summary, notes, never, self._models
+            )
+            for item, row in rows:
+                yield "row", numbers[item], row
+        except EvlgenError as error:
+            yield "error", 0, (isinstance(error, UsageError), error.what, error.hint)
+        except Exception as error:
+            yield "error", 0, (False, f"bug in a worker: {type(error).__name__}: {error}", "")
+        yield from (("note", 0, text) for text in notes.texts)
+        summary.clock.on_count = _nothing  # what was there cannot go from process to process
+        yield "times", 0, summary
+
+
+class _Notes(Listener):
+    """Keeps what people should know."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def on_note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def _nothing() -> None:
+    """Count nothing."""
