@@ -154,7 +154,7 @@ function describe(panel) {
     const sum = attention.reduce((a, b) => a + b, 0);
     return `“${text}” gives ${percent(sum)} of its attention to soft prompts, most of it to number ${first + 1} (${percent(attention[first])}).`;
   }
-  return panel.cross ? "Words look at soft prompts from inside the language model." : "";
+  return "";
 }
 
 function draw(panel) {
