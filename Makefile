@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test slow lint format
+.PHONY: venv demo test slow wide lint format
 
 venv: .venv/installed
 
@@ -23,6 +23,10 @@ test: venv
 # what takes seconds or tries many variants
 slow: venv
 	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal
+
+# every class of transformers that captions, where the default suite takes three
+wide: venv
+	$(BIN)/pytest -m wide --numprocesses auto --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Tiny random models of transformers' own classes, captioned with: against each class's own documented calls.
 
-The classes that are not marked slow stand for three of the four ways in which clips are given to models.
+The classes that are not marked wide stand for three of the four ways in which clips are given to models.
 """
 
 import shutil
@@ -30,9 +30,9 @@ from . import tiny_models
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
 QUICK = {"git", "blip", "qwen3_vl"}
-NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in tiny_models.MAKERS]
+NAMES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.wide) for n in tiny_models.MAKERS]
 VIDEO = [
-    pytest.param(n, marks=() if n in QUICK else pytest.mark.slow)
+    pytest.param(n, marks=() if n in QUICK else pytest.mark.wide)
     for n in tiny_models.MAKERS
     if n not in ("git", "git_of_pictures", "blip", "blip_2", "blip_2_t5", "florence2", "instructblip", "idefics3")
 ]
@@ -224,11 +224,11 @@ def test_frames_arrive_once_and_unresampled(
     ("name", "expected"),
     [
         ("qwen3_vl", ["<0.3 seconds>", "<1.4 seconds>", "<3.4 seconds>"]),  # means of two frames each
-        pytest.param("smolvlm", ["from 00:00", "from 00:01", "from 00:03", "0:00:04"], marks=pytest.mark.slow),
+        pytest.param("smolvlm", ["from 00:00", "from 00:01", "from 00:03", "0:00:04"], marks=pytest.mark.wide),
         pytest.param(
             "video_llama_3",
             ["Time 0.0s:", "Time 0.5s:", "Time 1.4s:", "Time 1.5s:", "Time 3.0s:", "Time 3.7s:"],
-            marks=pytest.mark.slow,
+            marks=pytest.mark.wide,
         ),
     ],
 )
@@ -238,7 +238,7 @@ def test_models_are_told_the_true_times(name: str, expected: list[str], folder_o
     assert [one for one in expected if one not in text] == []
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 def test_the_rate_of_the_frames_is_the_true_one(folder_of: Callable[[str], Path]) -> None:
     captioner = opened(folder_of("qwen2_5_vl"))
     given = captioner.inputs(clips_for(folder_of("qwen2_5_vl")))["second_per_grid_ts"]
