@@ -14,7 +14,10 @@ that `evlgen --help` stays fast.
     True
 """
 
+from importlib import import_module
 from typing import Any
+
+from evlgen.system.late_imports import when_imported
 
 __version__ = "0.1.0"
 
@@ -29,7 +32,14 @@ __all__ = ["EVLGenConfig", "EVLGenForConditionalGeneration", "EVLGenProcessor", 
 def __getattr__(name: str) -> Any:
     """`from evlgen import EVLGenForConditionalGeneration`, or `caption`, imported when it is first asked for."""
     if name in _WHERE:
-        from importlib import import_module
-
         return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'evlgen' has no attribute {name!r}")
+
+
+def _tell_transformers() -> None:
+    import_module(f"{__name__}.hub.auto_config").register()
+
+
+when_imported(
+    "transformers.models.auto.configuration_auto", _tell_transformers
+)  # so that Auto classes open our folders

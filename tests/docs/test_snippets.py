@@ -44,9 +44,12 @@ def test_a_snippet_runs(
     monkeypatch.setattr(EVLGenForConditionalGeneration, "from_pretrained", lambda *_, **__: tiny_model())
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
-        exec(compile(code, where, "exec"), {"__name__": "__main__"})
+        names: dict[str, object] = {"__name__": "__main__"}
+        exec(compile(code, where, "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     if where.startswith("README"):  # a caption, and why there is none; in the order in which they are done
         assert sorted(line.split()[0] for line in printed) == ["a.mp4", "b.mp4"]
+    elif where.startswith("docs/models"):
+        assert [type(caption) for caption in names["captions"]] == [str]  # type: ignore[attr-defined]
     else:
         assert (tmp_path / "models/evlgen/assets/evlgen-mini/model.safetensors").is_file()
