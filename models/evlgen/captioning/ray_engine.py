@@ -12,6 +12,7 @@ import pickle
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -91,6 +92,8 @@ def _work_on_ray(
         device = "cuda" if share.gpus else request.device  # a worker sees one GPU, whatever its number
         request = replace(request, workers=request.workers or share.cpus, device=device, dtype=settings.dtype)
         worker = (Worker, (request, settings, identity, os.getcwd()))  # noqa: PTH109 - as it is known elsewhere
+        each = f"a GPU and {share.cpus} CPUs" if share.gpus else f"{share.cpus} CPUs"
+        listener.on_note(f"{share.processes} workers on Ray, with {each} each")
         listener.on_start(len(items))
         started = time.monotonic()
         left = dict(enumerate(items))
@@ -102,6 +105,7 @@ def _work_on_ray(
                 elif kind == "note":
                     listener.on_note(value)
                 elif kind == "times":
+                    value.seconds = 0.0  # the run's own are not known before its end
                     summary.include(value)
                 elif kind == "error":
                     usage, what, hint = value
@@ -111,7 +115,7 @@ def _work_on_ray(
             if len(left) == len(items) > _DEATHS:
                 raise EvlgenError(
                     "every worker died before it had captioned anything",
-                    "Ray's logs say why (/tmp/ray/session_latest/logs); out of memory? --batch-size, fewer --processes",
+                    "Ray's logs say why; out of memory? --batch-size, fewer --processes",
                 )
         if not stop.is_set():
             for item in left.values():
@@ -168,19 +172,21 @@ def _run(
     with settings_of_ray_data():
         made, arguments = worker
         data = ray.data.from_items([{"work": pickle.dumps(one)} for one in chunks], override_num_blocks=len(chunks))
-        data = data.map_batches(
-            made,
-            batch_size=None,
-            fn_constructor_args=arguments,
-            compute=ray.data.ActorPoolStrategy(
-                size=min(share.processes, len(chunks)),
-                max_tasks_in_flight_per_actor=1,  # what waits for a worker dies with it
-            ),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            max_restarts=-1,  # each costs a chunk, of which there is an end; one that dies while it starts is final
-            max_task_retries=0,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arguments that go in 2.64, which the extra leaves out
+            data = data.map_batches(
+                made,
+                batch_size=None,
+                fn_constructor_args=arguments,
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(share.processes, len(chunks)),
+                    max_tasks_in_flight_per_actor=1,  # what waits for a worker dies with it
+                ),
+                num_cpus=share.cpus,
+                num_gpus=share.gpus,
+                max_restarts=-1,  # each costs a chunk, of which there is an end; one that dies while it starts is final
+                max_task_retries=0,
+            )
 
         def listen() -> None:
             try:
