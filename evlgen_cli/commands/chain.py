@@ -13,7 +13,7 @@ import typer
 
 from evlgen.system.names import printable
 from evlgen.system.progress import ProgressCallback
-from evlgen_cli.commands.caption import CaptionView
+from evlgen_cli.commands.caption_report import CaptionView
 from evlgen_cli.commands.predict import AnswerView
 from evlgen_cli.commands.train_report import train_and_tell
 from evlgen_cli.console import download_progress, err, print_json, table

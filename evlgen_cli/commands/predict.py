@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from evlgen_cli.commands.caption import CaptionView, Wording
+from evlgen_cli.commands.caption_report import CaptionView, Wording
 from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
 

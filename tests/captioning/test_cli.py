@@ -225,7 +225,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 def test_captions_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from evlgen_cli.commands import caption as command
+    from evlgen_cli.commands import caption_report as command
 
     shown: list[str] = []
 
