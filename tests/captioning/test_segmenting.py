@@ -90,6 +90,16 @@ def test_a_run_goes_on_in_the_middle_of_a_video(folder: Path, tmp_path: Path) ->
     assert caption_videos(whole).ok == 1, "the whole video is another item"
 
 
+def test_a_part_behind_the_end_is_no_caption_of_the_last_frame(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_text("video,start,end\nsteps.mp4,7,9\n")
+    out = tmp_path / "out.jsonl"
+    request = CaptionRequest([str(folder / "steps.mp4")], out, segments=Segments.parse(str(tmp_path / "parts.csv")))
+    assert dict(caption_videos(request).failed) == {"no-frames": 1}
+    (row,) = fakes.rows_of(out)
+    assert row["error"]["message"].endswith("a part begins at 7 s, and the video ends at 5 s")
+    assert (row["start_seconds"], row["end_seconds"]) == (7.0, 9.0)
+
+
 def test_scenes_are_found_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scenedetect")
     monkeypatch.setenv("EVLGEN_CACHE", str(tmp_path / "cache"))

@@ -72,3 +72,5 @@ def die_or_work(request: CaptionRequest, *arguments: Any) -> None:
 def test_processes_need_an_output(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--processes needs --out"):
         several_processes.caption_in_parts(CaptionRequest([str(tmp_path)]), processes=2)
+    with pytest.raises(UsageError, match="--processes cannot read standard input"):
+        several_processes.caption_in_parts(CaptionRequest(["-"], tmp_path / "out.jsonl"), processes=2)

@@ -56,6 +56,10 @@ def caption_in_parts(
     """
     if request.out is None or request.shard is not None:
         raise UsageError("--processes needs --out, and no --shard", "each process has a part of the videos")
+    if "-" in request.sources:
+        raise UsageError(
+            "--processes cannot read standard input in each process", "write the list to a file: @list.txt"
+        )
     listener = listener or Listener()
     stop = stop or threading.Event()
     with Journal(request.out):  # refuses what is no caption file, and is there for those who read it

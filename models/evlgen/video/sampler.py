@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from evlgen.errors import UsageError
+from evlgen.errors import UsageError, VideoError
 from evlgen.video.timeline import Timeline
 
 FIXED_COUNT = ("uniform", "head-tail", "random-spans")
@@ -127,8 +127,18 @@ class Sampler:
         Args:
             timeline: when the frames are on display.
             name: the file's name; "random-spans" draws other moments for another name.
+
+        Raises:
+            VideoError: of kind "no-frames": a span begins behind the end.
         """
         if self.spans:
+            for start, _ in self.spans:
+                if start >= timeline.duration > 0:
+                    raise VideoError(
+                        "no-frames",
+                        f"{name}: a part begins at {float(start):g} s, and the video ends at "
+                        f"{float(timeline.duration):g} s",
+                    )
             whole = replace(self, spans=())
             parts = (timeline.part(start, end) for start, end in self.spans)
             return tuple(
