@@ -219,7 +219,7 @@ class TagsConfig(Strict):
 
 
 class LoraConfig(Strict):
-    """Low-rank matrices that are trained beside frozen ones of the language model; needs the extra evlgen[lora]."""
+    """Low-rank matrices that are trained beside frozen ones of the language model."""
 
     rank: Width = Field(8, description="inner width of the added matrices")
     alpha: float = Field(16.0, gt=0, description="what they add is scaled by alpha / rank")

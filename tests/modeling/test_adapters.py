@@ -1,6 +1,5 @@
 """LoRA on the language model against peft's own model: losses, gradients, generation, sampling; saving and loading."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +178,3 @@ def test_targets_that_are_not_there(target: str) -> None:
         f"model.language.lora.targets: the layers of this language model have no {target} "
         "(they have down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj)"
     )
-
-
-def test_without_peft_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError) as caught:
-        EVLGenForConditionalGeneration.from_config(config_of("llama"))
-    assert str(caught.value) == "model.language.lora needs the package peft (pip install 'evlgen[lora]')"

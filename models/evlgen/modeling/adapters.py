@@ -2,12 +2,11 @@
 
 They are put into the model in place, so that whatever runs it goes through them: packed losses, generation, sampling,
 caches, FLOP counts. Their second matrix starts at 0: at first the model is the frozen one. Head and embeddings get
-none, since the caption loss reads the head's matrix itself. peft is an optional extra, imported when it is needed.
+none, since the caption loss reads the head's matrix itself. Captioning adds them to the matrices, without peft.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from torch import nn
@@ -19,16 +18,6 @@ MARK = ".lora_"
 """In the names of their parameters, and in no other's."""
 
 
-def check_peft() -> None:
-    """Whether the package is there.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if importlib.util.find_spec("peft") is None:
-        raise UsageError("model.language.lora needs the package peft", "pip install 'evlgen[lora]'")
-
-
 def add_lora(model: Any, layers: nn.ModuleList, config: LoraConfig) -> None:
     """Put adapters beside the targets in all layers; they alone are left to train.
 
@@ -38,9 +27,8 @@ def add_lora(model: Any, layers: nn.ModuleList, config: LoraConfig) -> None:
         config: rank, scale, dropout and targets.
 
     Raises:
-        UsageError: peft is missing, or a target is no linear map of the layers.
+        UsageError: a target is no linear map of the layers.
     """
-    check_peft()
     import peft
 
     inside = {id(part) for part in layers.modules() if isinstance(part, nn.Linear)}

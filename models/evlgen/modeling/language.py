@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import UsageError
-from evlgen.modeling.adapters import add_lora, check_peft, set_dropout
+from evlgen.modeling.adapters import add_lora, set_dropout
 from evlgen.modeling.language_files import language_files
 from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.opening import check_sizes, open_pretrained, reason_of, with_all_weights
@@ -175,10 +175,8 @@ def load_language_model(
 
     Raises:
         WeightsError: the source cannot be had.
-        UsageError: neither source nor architecture is given; what LoRA or quantization need is missing.
+        UsageError: neither source nor architecture is given; what quantization needs is missing.
     """
-    if config.lora is not None:
-        check_peft()
     options = loading_options(config.quantization, dtype, torch.device(device))
     if config.source is None:
         return FrozenLanguageModel(config, _random_model(config).to(dtype), _byte_tokenizer())
