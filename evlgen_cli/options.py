@@ -108,6 +108,22 @@ TrustRemoteCodeOption = Annotated[
     ),
 ]
 
+ConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency", show_default="16", help="Requests to a server at a time, where --model is an endpoint."
+    ),
+]
+
+RequestTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--request-timeout",
+        show_default="120",
+        help="Seconds after which one of these requests is given up and sent again.",
+    ),
+]
+
 NoRepeatOption = Annotated[
     int | None,
     typer.Option(
@@ -204,9 +220,13 @@ SplitOption = Annotated[
     str | None, typer.Option("--split", show_default="all", help="Only this split, where the file has splits.")
 ]
 
-MetricsOption = Annotated[
-    str,
-    typer.Option("--metrics", help="Of cider, bleu, rouge-l, meteor, spice, or all. METEOR and SPICE need Java."),
+_METRICS_HELP = "Of cider, bleu, rouge-l, meteor, spice, or all. METEOR and SPICE need Java."
+USUAL_METRICS = "cider,bleu,rouge-l"
+
+MetricsOption = Annotated[str, typer.Option("--metrics", help=_METRICS_HELP)]
+
+OpenMetricsOption = Annotated[
+    str | None, typer.Option("--metrics", show_default=f"{USUAL_METRICS}; of a recipe its own", help=_METRICS_HELP)
 ]
 
 FrequenciesOption = Annotated[

@@ -30,6 +30,7 @@ from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_seconds
 from evlgen_cli.options import (
+    ConcurrencyOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -42,6 +43,7 @@ from evlgen_cli.options import (
     PrefixOption,
     PromptOption,
     RepetitionOption,
+    RequestTimeoutOption,
     RerankOption,
     ROption,
     SuffixOption,
@@ -146,14 +148,8 @@ def caption(
     timeout: Annotated[
         float, typer.Option(help="Seconds after which the decoding of one video is given up.")
     ] = CaptionRequest.timeout_seconds,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(show_default="16", help="Requests to a server at a time, where --model is an endpoint."),
-    ] = CaptionRequest.concurrency,
-    request_timeout: Annotated[
-        float | None,
-        typer.Option(show_default="120", help="Seconds after which one of these requests is given up and sent again."),
-    ] = CaptionRequest.request_timeout_seconds,
+    concurrency: ConcurrencyOption = CaptionRequest.concurrency,
+    request_timeout: RequestTimeoutOption = CaptionRequest.request_timeout_seconds,
     limit: Annotated[
         int | None, typer.Option(show_default="all", help="Most videos to caption in this run.")
     ] = CaptionRequest.limit,

@@ -10,6 +10,7 @@ from evlgen.system.names import printable
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
+    USUAL_METRICS,
     BootstrapOption,
     DeadlineOption,
     FrequenciesOption,
@@ -30,7 +31,7 @@ def compare(
     b: Annotated[Path, typer.Argument(help="Captions that may be better.")],
     references: ReferencesOption,
     split: SplitOption = None,
-    metrics: MetricsOption = "cider,bleu,rouge-l",
+    metrics: MetricsOption = USUAL_METRICS,
     frequencies: FrequenciesOption = None,
     bootstrap: BootstrapOption = 1000,
     level: LevelOption = 0.95,

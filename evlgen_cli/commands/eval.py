@@ -1,17 +1,20 @@
 """`evlgen eval`: scores of captions against references, from files or of a model on a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evlgen.system.names import printable
 from evlgen_cli import completion
+from evlgen_cli.commands.eval_models import evaluate_models, show_published
 from evlgen_cli.commands.predict import predict_first, prediction_request
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
+    USUAL_METRICS,
     BootstrapOption,
+    ConcurrencyOption,
     DeadlineOption,
     DeviceOption,
     DtypeOption,
@@ -20,10 +23,11 @@ from evlgen_cli.options import (
     LengthPenaltyOption,
     LevelOption,
     LoadInOption,
-    MetricsOption,
     NoRepeatOption,
     NumSamplesOption,
+    OpenMetricsOption,
     RepetitionOption,
+    RequestTimeoutOption,
     RerankOption,
     ResampleSeedOption,
     ROption,
@@ -53,10 +57,19 @@ def evaluate(
         ),
     ] = None,
     model: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             autocompletion=completion.model,
-            help="Caption --dataset, or answer --questions, with this model first: all that evlgen caption takes.",
+            help="Caption --dataset, or answer --questions, with this model first: all that evlgen caption takes. "
+            "Several: one table of all of them, on --dataset.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.recipe,
+            help="A table of models, such as compare-msrvtt: its data set and settings, and its models unless --model "
+            "names some.",
         ),
     ] = None,
     dataset: Annotated[
@@ -77,15 +90,14 @@ def evaluate(
         typer.Option(show_default="beside the captions", help="Folder, tar or zip with the videos or pictures."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
-            parser=out_file,
-            metavar="FILE",
-            show_default="DATASET-SPLIT-MODEL.jsonl",
-            help="Captions or answers of --model; run again to go on. Answers stand beside it as .json as well, "
-            "[{question_id, answer}].",
+            metavar="PATH",
+            show_default="DATASET-SPLIT-MODEL.jsonl, or folder DATASET-SPLIT-models",
+            help="File of the captions or answers of --model, or folder of those of several; run again to go on. "
+            "Answers stand beside it as .json as well, [{question_id, answer}].",
         ),
     ] = None,
     split: SplitOption = None,
@@ -128,7 +140,9 @@ def evaluate(
     load_in: LoadInOption = None,
     trust_remote_code: TrustRemoteCodeOption = False,
     r: ROption = None,
-    metrics: MetricsOption = "cider,bleu,rouge-l",
+    concurrency: ConcurrencyOption = None,
+    request_timeout: RequestTimeoutOption = None,
+    metrics: OpenMetricsOption = None,
     missing: Annotated[
         str, typer.Option(help="References without a prediction: skip them, or score an empty caption.")
     ] = "skip",
@@ -155,7 +169,9 @@ def evaluate(
 
     Three ways: --predictions and --references; --model and --dataset, which captions first; or --model and
     --questions (or a --dataset of questions), which answers first: 1 to 10 tokens, length penalty 0, as the authors'
-    code, and scored in VQA's normal form.
+    code, and scored in VQA's normal form. Several --model, or a --recipe of them, caption one after another, each in a
+    process of its own, and make one table: scores, tokens, parameters, time and memory, and how far each is from the
+    first; one that fails has a row that says why.
     All scores are points (x100), with bootstrap intervals over videos. Exit code 3: references without a prediction
     were left out, or a score had to be skipped; the report says which.
     """
@@ -164,20 +180,36 @@ def evaluate(
     from evlgen.metrics.page import write_page
     from evlgen.metrics.scoring import ScoringOptions, parse_metrics
 
-    scoring = ScoringOptions(metrics=parse_metrics(metrics), deadline_seconds=deadline)
+    scoring = ScoringOptions(metrics=parse_metrics(metrics or USUAL_METRICS), deadline_seconds=deadline)
     options = BootstrapOptions(bootstrap, seed, level)
     on_missing = parse_missing(missing)
-    if model is not None or dataset is not None or questions is not None:
-        decoding = {
-            "num_beams": num_beams, "min_new_tokens": min_new_tokens, "max_new_tokens": max_new_tokens,
-            "no_repeat_ngram": no_repeat_ngram, "repetition_penalty": repetition_penalty,
-            "length_penalty": length_penalty, "num_samples": num_samples, "temperature": temperature, "rerank": rerank,
+    models = model or []
+    decoding = {
+        "num_beams": num_beams, "min_new_tokens": min_new_tokens, "max_new_tokens": max_new_tokens,
+        "no_repeat_ngram": no_repeat_ngram, "repetition_penalty": repetition_penalty,
+        "length_penalty": length_penalty, "num_samples": num_samples, "temperature": temperature, "rerank": rerank,
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "split": split, "media": media, "prompt": prompt, "decoding": decoding, "device": device, "dtype": dtype,
+        "system_prompt": system_prompt, "load_in": load_in, "trust_remote_code": trust_remote_code, "r": r,
+        "concurrency": concurrency, "request_timeout_seconds": request_timeout, "retry_failed": retry_failed,
+    }  # fmt: skip
+    if recipe is not None or len(models) > 1:
+        only_one = {
+            "predictions": predictions, "references": references, "questions": questions, "per-caption": per_caption,
+            "groups": groups, "save-frequencies": save_frequencies, "normalise-questions": normalise_questions or None,
         }  # fmt: skip
+        evaluate_models(
+            models, recipe, dataset, output, how,
+            {"scoring": scoring, "bootstrap": options, "missing": on_missing, "frequencies": frequencies},
+            only_one, html=html, paper=paper, as_json=as_json, metrics_given=metrics is not None,
+        )  # fmt: skip
+        return
+    if models or dataset is not None or questions is not None:
         asked = prediction_request(
-            model=model, questions=questions, predictions=predictions, references=references, dataset=dataset,
-            split=split, media=media, out=output, prompt=prompt, normalise_questions=normalise_questions,
-            decoding=decoding, device=device, dtype=dtype, system_prompt=system_prompt, load_in=load_in,
-            trust_remote_code=trust_remote_code, r=r, retry_failed=retry_failed,
+            model=next(iter(models), None), questions=questions, predictions=predictions, references=references,
+            dataset=dataset, out=None if output is None else out_file(output),
+            normalise_questions=normalise_questions, **how,
         )  # fmt: skip
         predictions, references, split = predict_first(asked)
     if predictions is None or references is None:
@@ -204,7 +236,9 @@ def evaluate(
             err.print("note: --html shows captions, not answers; no page was written")
         else:
             tables = done.published if paper else ()
-            write_page(done.result, html, title=model or predictions.name, source=_source(done), published=tables)
+            write_page(
+                done.result, html, title=next(iter(models), predictions.name), source=_source(done), published=tables
+            )
     for note in done.notes:
         err.print(f"note: {printable(note)}")
     if as_json:
@@ -238,7 +272,6 @@ def _print_json(done: "FileEvaluation", paper: bool) -> None:
 
 def _show(done: "FileEvaluation", paper: bool) -> None:
     from evlgen.metrics.evaluation import Evaluation
-    from evlgen.metrics.paper_results import SOURCE
 
     result = done.result
     out.print(printable(f"{_source(done)}: {len(result.items)} scored"))
@@ -282,12 +315,8 @@ def _show(done: "FileEvaluation", paper: bool) -> None:
                 for name, figures in sides
             ],
         )
-    for published in done.published if paper else ():
-        out.print(f"\n{published.title}: {SOURCE}")
-        table(
-            ["published model", *published.columns],
-            [[name, *("-" if v is None else f"{v:.1f}" for v in values)] for name, values in published.rows],
-        )
+    if paper:
+        show_published(done.published)
 
 
 def _warn(done: "FileEvaluation") -> None:

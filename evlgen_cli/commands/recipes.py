@@ -10,7 +10,8 @@ from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.options import JsonOption, SetOption
 
 recipes = typer.Typer(
-    no_args_is_help=True, help="List, print, copy, check and make training recipes and chains of them."
+    no_args_is_help=True,
+    help="List, print, copy, check and make training recipes, chains of them, and tables of models.",
 )
 
 _Name = Annotated[str, typer.Argument(help="A recipe's name or a YAML file.", autocompletion=completion.recipe)]
@@ -68,9 +69,12 @@ def copy(name: _Name, to: Annotated[Path, typer.Argument(help="The new file; it 
 @recipes.command("check")
 def check(name: _Name, overrides: SetOption = None) -> None:
     """Validate a recipe, or a chain and the recipe of every step, without running it; every mistake is named."""
-    from evlgen.recipes import Chain, load_any
+    from evlgen.recipes import Chain, TableRecipe, load_any
 
     loaded = load_any(name, overrides or [])
+    if isinstance(loaded, TableRecipe):
+        out.print(f"{loaded.name}: fine; {len(loaded.models)} models on {loaded.dataset}")
+        return
     if not isinstance(loaded, Chain):
         tokens = loaded.model.tokens_per_layer()
         flow = f"{loaded.model.vision.tokens} -> {' -> '.join(map(str, tokens))}"

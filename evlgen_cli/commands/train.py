@@ -112,11 +112,13 @@ def _what_to_run(
 ) -> "tuple[Recipe | Chain, Path, list[str]]":
     """What the options name, the folder, and what is to be said of the settings of a run that goes on."""
     from evlgen.errors import UsageError
-    from evlgen.recipes import Chain, load_any
+    from evlgen.recipes import Chain, TableRecipe, load_any, load_chain
 
     if recipe is None and (not resume or out_folder is None):
         raise UsageError("--recipe is missing", "evlgen recipes ls lists them; --resume --out FOLDER needs none")
     loaded = None if recipe is None else load_any(recipe, overrides)
+    if isinstance(loaded, TableRecipe):
+        raise UsageError(f"{loaded.name} is a table of models and trains nothing", f"evlgen eval --recipe {recipe}")
     folder = out_folder or Path("runs") / getattr(loaded, "name", "")
     if loaded is not None and not resume:
         return loaded, folder, []
@@ -125,7 +127,7 @@ def _what_to_run(
 
     if isinstance(loaded, Chain):
         assert recipe is not None
-        return load_any(recipe, [*kept_overrides(folder), *overrides]), folder, []
+        return load_chain(recipe, [*kept_overrides(folder), *overrides]), folder, []
     if loaded is not None and not (folder / RECIPE_FILE).is_file():
         return loaded, folder, []  # the run will say that there is nothing to resume
     begun, notes = resumed_recipe(folder, overrides, loaded)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from evlgen.captioners import evlgen_captioner
-from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.captioning import Listener, caption_plan, caption_run, journal
 from evlgen.decoding_options import DecodingOptions
 from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
@@ -102,6 +102,9 @@ class FakeCaptioner:
 
     def release_memory(self) -> None:
         self.releases += 1
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts(parameters=1000, language_parameters=600, visual_tokens=7, peak_memory_bytes=5_000_000)
 
 
 def question_in(prompt: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from evlgen.captioners.opening import CaptionerKind
-from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.serving import server
 from evlgen.serving.limits import Limits
@@ -51,6 +51,9 @@ class GreyCaptioner:
 
     def release_memory(self) -> None:
         pass
+
+    def facts(self) -> ModelFacts:
+        return ModelFacts()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
@@ -129,6 +129,7 @@ class EVLGenCaptioner:
         self.model = model
         self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
+        self._visual_tokens: int | None = None
 
     def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         """Caption clips that all have the same number of frames.
@@ -143,6 +144,7 @@ class EVLGenCaptioner:
         with torch.inference_mode():
             features = self.model.encode(self.model.processor(list(distinct.values())))
             soft_prompts, tags = self.model.look(features)
+            self._visual_tokens = soft_prompts.shape[1]
 
             def decoded(how: DecodingOptions) -> list[Caption]:
                 output = self.model.generate_from(
@@ -170,6 +172,12 @@ class EVLGenCaptioner:
         """Give cached blocks of an accelerator back."""
         release_memory()
 
+    def facts(self) -> ModelFacts:
+        """How large the model is, and what it has taken."""
+        counts = {name: one.numel() for name, one in self.model.named_parameters()}
+        language = sum(count for name, count in counts.items() if name.startswith("language."))
+        return ModelFacts(sum(counts.values()), language, self._visual_tokens, peak_memory_bytes(self.model.device))
+
 
 def release_memory() -> None:
     """Give cached blocks of an accelerator back."""
@@ -180,6 +188,17 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def peak_memory_bytes(device: Any) -> int | None:
+    """The most memory that this process had so far; on a GPU, what its tensors took on all GPUs."""
+    import torch
+
+    from evlgen.modeling.hardware import memory_bytes
+
+    if device.type == "cuda":
+        return sum(torch.cuda.max_memory_allocated(one) for one in range(torch.cuda.device_count()))
+    return memory_bytes(device).get("memory_bytes")
 
 
 def _captions(output: Any, count: int) -> list[Caption]:

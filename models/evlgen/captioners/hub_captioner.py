@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evlgen.captioners.hub_models import FoundModel, find_model
-from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.system.progress import ProgressCallback
 
@@ -95,6 +95,7 @@ class HubCaptioner:
         self._dtype = dtype
         self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
+        self._visual_tokens: int | None = None
 
     def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         """A caption for each clip, in order; all clips have the same number of frames."""
@@ -136,8 +137,10 @@ class HubCaptioner:
         import torch
 
         from evlgen.captioners.hub_generation import write
+        from evlgen.captioners.hub_sizes import visual_tokens
 
         inputs = {name: self._placed(value) for name, value in self.inputs(clips).items()}
+        self._visual_tokens = visual_tokens(inputs, self.model.config)
         seed = options.seed if isinstance(options.seed, int) else None
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices):
@@ -164,6 +167,14 @@ class HubCaptioner:
         from evlgen.captioners.evlgen_captioner import release_memory
 
         release_memory()
+
+    def facts(self) -> ModelFacts:
+        """How large the model is, and what it has taken."""
+        from evlgen.captioners.evlgen_captioner import peak_memory_bytes
+        from evlgen.captioners.hub_sizes import language_parameters, parameters_of
+
+        memory = peak_memory_bytes(self.model.device)
+        return ModelFacts(parameters_of(self.model), language_parameters(self.model), self._visual_tokens, memory)
 
 
 def agreed(frames: Sequence[Sequence[Caption]], count: int) -> list[Caption]:

@@ -29,6 +29,7 @@ from evlgen.captioners.protocol import (
     CaptioningStoppedError,
     ClipFailure,
     LoadOptions,
+    ModelFacts,
     ModelIdentity,
     PromptedClip,
 )
@@ -145,6 +146,10 @@ class EndpointCaptioner:
 
     def release_memory(self) -> None:
         """Nothing is held here."""
+
+    def facts(self) -> ModelFacts:
+        """What nobody tells of a model behind a server."""
+        return ModelFacts()
 
     def close(self) -> None:
         """Close the connections and end the thread."""

@@ -135,6 +135,13 @@ def kind_of(model: str) -> CaptionerKind:
     return EVLGEN if prefix == "hf" and colon and find_model(model).is_evlgen else kind
 
 
+def possible_options(model: str) -> frozenset[str]:
+    """Options that the model may take (`CaptionerKind.options`), as far as its name tells; asks nobody."""
+    prefix, colon, _ = model.partition(":")
+    kind = BY_PREFIX.get(prefix, EVLGEN) if colon else EVLGEN
+    return kind.options | (EVLGEN.options if prefix == "hf" else frozenset())  # hf: may name one of ours
+
+
 def identify_model(model: str) -> ModelIdentity:
     """What is known about a model of any kind without loading it; see `CaptionerKind.identify`."""
     return kind_of(model).identify(model)

@@ -118,6 +118,24 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """How large a loaded model is, how much it reads of a clip, and what it has taken; None: nobody knows.
+
+    Attributes:
+        parameters: of all its parts.
+        language_parameters: of those, the language model's; None where writing is no part of its own.
+        visual_tokens: tokens of a clip's frames that stand in front of its caption; of a model that sees single frames,
+            those of one frame. None before the first caption.
+        peak_memory_bytes: the most that this process had, or where the model is on GPUs, what it had on all of them.
+    """
+
+    parameters: int | None = None
+    language_parameters: int | None = None
+    visual_tokens: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class LoadOptions:
     """How a model is loaded; of the last six each kind of captioner takes some (`CaptionerKind.options`).
 
@@ -167,3 +185,6 @@ class Captioner(Protocol):
 
     def release_memory(self) -> None:
         """Give cached memory back after an out-of-memory failure."""
+
+    def facts(self) -> ModelFacts:
+        """How large the model is, and what it has taken."""

@@ -213,6 +213,7 @@ def make_rows(
             yield outcome.source.item, make_row(outcome, settings, identity.confidence, request.min_confidence)
     summary.seconds = time.monotonic() - started
     summary.batch_size = captioner.batch_size
+    summary.facts = models[settings.dtype].facts()
 
 
 def _load(

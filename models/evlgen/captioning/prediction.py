@@ -69,6 +69,8 @@ class PredictionRequest:
         load_in: see `CaptionRequest`.
         r: see `CaptionRequest`.
         trust_remote_code: see `CaptionRequest`.
+        concurrency: see `CaptionRequest`.
+        request_timeout_seconds: see `CaptionRequest`.
         retry_failed: see `CaptionRequest`.
     """
 
@@ -89,6 +91,8 @@ class PredictionRequest:
     load_in: str | None = None
     r: str | None = None
     trust_remote_code: bool = False
+    concurrency: int | None = None
+    request_timeout_seconds: float | None = None
     retry_failed: bool = False
 
 
@@ -154,6 +158,8 @@ def caption_request(request: PredictionRequest, data: CaptionedSet | QuestionSet
         load_in=request.load_in,
         r=request.r,
         trust_remote_code=request.trust_remote_code,
+        concurrency=request.concurrency,
+        request_timeout_seconds=request.request_timeout_seconds,
         retry_failed=request.retry_failed,
     )
 

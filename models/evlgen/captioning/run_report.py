@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.captioners.protocol import ModelFacts
 from evlgen.captioning.caption_plan import Decision, Plan
 from evlgen.captioning.caption_rows import Row
 from evlgen.captioning.clip_pipeline import Clock
@@ -93,6 +94,7 @@ class Summary:
         seconds: length of the captioning itself, without finding videos and loading the model.
         load_seconds: time to load the model.
         clock: where the time of the loop went.
+        facts: of the model, at the end; None where none was loaded.
     """
 
     output: Path | None
@@ -113,6 +115,7 @@ class Summary:
     seconds: float = 0.0
     load_seconds: float = 0.0
     clock: Clock = field(default_factory=Clock)
+    facts: ModelFacts | None = None
 
     @classmethod
     def of_plan(cls, plan: Plan, output: Path | None, batch_size: int) -> "Summary":

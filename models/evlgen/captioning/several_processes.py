@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, plan_captions
+from evlgen.captioning.child_runs import ChildRun, hand_on, listen, start, tell_parent
 from evlgen.captioning.joining import join_journals
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.captioning.shards import Shard
-from evlgen.errors import EvlgenError, UsageError
-from evlgen.system.child_processes import die_with_parent
+from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
-
-STOP_SECONDS = 5.0
-"""How long the batches in the models may take after a stop."""
 
 _THREADS = "OMP_NUM_THREADS"
 
@@ -71,138 +66,38 @@ def caption_in_parts(
     listener.on_summary(summary)
     if not plan.work:
         return summary
-    context = get_context("spawn")
-    parts: dict[Connection, _Part] = {}
+    runs: list[ChildRun] = []
     devices = _devices(request.device, processes)
     with _threads_each(max(1, usable_cpus() // processes)):
         for index in range(processes):
-            ours, theirs = context.Pipe()
             part = replace(
                 request,
                 shard=Shard(index, processes),
                 device=devices[index],
                 workers=request.workers or max(1, usable_cpus() // processes),
             )
-            process = context.Process(target=_work, args=(part, theirs), daemon=False)
-            process.start()
-            theirs.close()
-            parts[ours] = _Part(index, process)
+            runs.append(start(_work, part))
     listener.on_start(len(plan.work))
-    try:
-        _listen(parts, listener, summary, stop)
-    finally:
-        for one in parts.values():
-            one.process.kill()  # does nothing to one that has ended
-            one.process.join()
+
+    def hear(run: ChildRun, kind: str, value: Any) -> None:
+        if kind == "row":
+            summary.add(*value)
+        if kind != "download" or run is runs[0]:
+            hand_on(listener, kind, value)
+
+    listen(runs, hear, stop)
     collect_parts(request.out)
-    for one in parts.values():
+    for index, one in enumerate(runs):
         if one.summary is None and stop.is_set():  # it was in the middle of a batch, or still loading
             continue
-        summary.include(one.result(processes))
+        summary.include(one.result(f"process {index} of {processes}"))
     summary.interrupted = stop.is_set() and summary.finished < summary.planned
     return summary
 
 
-def _listen(parts: Mapping[Connection, _Part], listener: Listener, summary: Summary, stop: threading.Event) -> None:
-    """Hand on what the processes say, until all have ended; after a stop they have a few seconds for that."""
-    talking, told_at = set(parts), None
-    while talking and (told_at is None or time.monotonic() < told_at + STOP_SECONDS):
-        for one in wait(list(talking), timeout=0.2):
-            assert isinstance(one, Connection)
-            try:
-                kind, value = one.recv()
-            except (EOFError, OSError):
-                talking.discard(one)
-                parts[one].process.join()
-                continue
-            if kind == "row":
-                summary.add(value)
-            parts[one].take(kind, value, listener)
-        if stop.is_set() and told_at is None:
-            told_at = time.monotonic()
-            for one in talking:
-                with suppress(OSError):  # it has just ended
-                    one.send("stop")
-
-
-@dataclass
-class _Part:
-    """A process and what it said."""
-
-    index: int
-    process: Any
-    summary: Summary | None = None
-    error: tuple[bool, str, str] | None = None
-
-    def take(self, kind: str, value: Any, listener: Listener) -> None:
-        if kind == "row":
-            listener.on_row(value)
-        elif kind == "note":
-            listener.on_note(value)
-        elif kind == "download" and self.index == 0:
-            listener.on_download(*value)
-        elif kind == "summary":
-            self.summary = value
-        elif kind == "error":
-            self.error = value
-
-    def result(self, processes: int) -> Summary:
-        """The summary, or what went wrong as an exception."""
-        if self.error is not None:
-            usage, what, hint = self.error
-            raise (UsageError if usage else EvlgenError)(what, hint)
-        if self.summary is None:
-            raise EvlgenError(
-                f"process {self.index} of {processes} ended with exit code {self.process.exitcode}",
-                "what it wrote is kept; run the same command again to go on",
-            )
-        return self.summary
-
-
-class _Sender(Listener):
-    """Tells the process that started this one."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def send(self, kind: str, value: object) -> None:
-        with self._lock:
-            self._connection.send((kind, value))
-
-    def on_download(self, name: str, done: int, total: int | None, unit: str = "bytes") -> None:
-        self.send("download", (name, done, total, unit))
-
-    def on_row(self, row: Any) -> None:
-        self.send("row", row)
-
-    def on_note(self, text: str) -> None:
-        self.send("note", text)
-
-
 def _work(request: CaptionRequest, connection: Connection) -> None:
     """What each process does."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the first process says what to do
-    stop = threading.Event()
-
-    def pass_on() -> None:
-        with suppress(EOFError, OSError):
-            connection.recv()
-        stop.set()
-
-    threading.Thread(target=pass_on, daemon=True).start()
-    sender = _Sender(connection)
-    try:
-        summary = caption_videos(request, sender, stop)
-        summary.clock.on_count = _nothing  # what was there cannot go from process to process
-        sender.send("summary", summary)
-    except EvlgenError as error:
-        sender.send("error", (isinstance(error, UsageError), error.what, error.hint))
-
-
-def _nothing() -> None:
-    """Count nothing."""
+    tell_parent(partial(caption_videos, request), connection)
 
 
 def collect_parts(out: Path) -> None:

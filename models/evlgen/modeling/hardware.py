@@ -14,6 +14,7 @@ import torch
 from evlgen.arithmetic import DTYPES, Arithmetic, decided_once
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.memory import peak_resident_bytes
 
 
 def pick_device(wanted: str = "auto") -> str:
@@ -127,7 +128,9 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
 def memory_bytes(device: torch.device) -> dict[str, int]:
     """Largest resident memory of this process so far, and on a GPU the largest allocation."""
     used: dict[str, int] = {}
-    if sys.platform != "win32":
+    if (peak := peak_resident_bytes()) is not None:
+        used["memory_bytes"] = peak
+    elif sys.platform != "win32":
         import resource
 
         largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

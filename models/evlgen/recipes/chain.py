@@ -17,7 +17,7 @@ from evlgen.configuration import Strict
 from evlgen.recipes.schema import decoding_key
 
 Metric = Literal["cider", "bleu", "rouge-l", "meteor", "spice"]
-_SCORES: list[Metric] = ["cider", "bleu", "rouge-l"]
+SCORES: list[Metric] = ["cider", "bleu", "rouge-l"]
 
 
 class Step(Strict):
@@ -102,7 +102,7 @@ class EvalStep(Step):
     repetition_penalty: float | None = decoding_key("repetition_penalty", None, "; null: 1, nothing")
     length_penalty: float | None = decoding_key("length_penalty", None, "; null: 1, or 0 for questions")
     metrics: list[Metric] = Field(
-        default_factory=lambda: list(_SCORES), min_length=1, description="of captions; answers have their accuracy"
+        default_factory=lambda: list(SCORES), min_length=1, description="of captions; answers have their accuracy"
     )
     missing: Literal["skip", "empty"] = Field("skip", description="references without a caption: left out, or empty")
     bootstrap: int = Field(1000, ge=0, le=1_000_000, description="resamples of the items for intervals; 0: none")
@@ -134,7 +134,7 @@ class CompareStep(Step):
     kind: Literal["compare"]
     a: str = Field(description="the eval step to start from")
     b: str = Field(description="the eval step that may be better")
-    metrics: list[Metric] = Field(default_factory=lambda: list(_SCORES), min_length=1, description="what is compared")
+    metrics: list[Metric] = Field(default_factory=lambda: list(SCORES), min_length=1, description="what is compared")
     bootstrap: int = Field(1000, ge=40, description="resamples of the items")
 
     def references(self) -> dict[str, tuple[str, str]]:

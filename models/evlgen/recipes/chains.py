@@ -29,6 +29,7 @@ from evlgen.recipes.loading import (
     read_content,
     set_key,
 )
+from evlgen.recipes.model_tables import TableRecipe, is_table, load_table
 from evlgen.recipes.schema import Recipe
 from evlgen.weights.named_models import packaged_models
 
@@ -76,12 +77,14 @@ def is_chain(name_or_path: str) -> bool:
     return CHAIN in read_content(find_recipe(name_or_path))
 
 
-def load_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | Chain:
-    """A recipe, whether it is one training run or a chain.
+def load_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | Chain | TableRecipe:
+    """A recipe, whether it is one training run, a chain, or a table of models.
 
     Raises:
-        UsageError: see `load_recipe` and `load_chain`.
+        UsageError: see `load_recipe`, `load_chain` and `load_table`.
     """
+    if is_table(name_or_path):
+        return load_table(name_or_path, overrides)
     return load_chain(name_or_path, overrides) if is_chain(name_or_path) else load_recipe(name_or_path, overrides)
 
 

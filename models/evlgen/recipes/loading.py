@@ -22,6 +22,9 @@ _SHOWN_CHARACTERS = 100
 CHAIN = "chain"
 """The key that makes a recipe a chain (`evlgen.recipes.chains`)."""
 
+TABLE = "models"
+"""The key that makes a recipe a table of models (`evlgen.recipes.model_tables`)."""
+
 
 def recipe_folder() -> Path:
     """The folder of the recipes that come with evlgen: inside the wheel, or the checkout's recipes/.
@@ -91,6 +94,10 @@ def load_recipe(
         raise UsageError(
             f"{path.name} is a chain of steps, not one training run",
             "evlgen train runs a chain; here name the recipe of one of its steps (evlgen recipes check lists them)",
+        )
+    if TABLE in content:
+        raise UsageError(
+            f"{path.name} is a table of models, not a training run", f"evlgen eval --recipe {name_or_path} makes it"
         )
     for name, value in (settings or {}).items():
         set_key(content, *new_key(name, value), "set")

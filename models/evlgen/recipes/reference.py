@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from evlgen.configuration import VisionConfig
 from evlgen.recipes.chain import KINDS, ChainRecipe, Step
+from evlgen.recipes.model_tables import TableRecipe
 from evlgen.recipes.schema import Recipe
 from evlgen.towers import TOWERS
 
@@ -33,6 +34,13 @@ _CHAIN = """
 
 A chain has `name`, `summary` and `chain`, a list of steps. `--set STEP.KEY=VALUE` changes a key of a step, or of its
 recipe.
+
+"""
+
+_TABLE_OF_MODELS = """
+## A table of models
+
+`evlgen eval --recipe NAME` captions with each of `models` and scores them beside each other.
 
 """
 
@@ -115,7 +123,7 @@ def markdown() -> str:
     for kind, model in KINDS.items():
         own = [row for row in _rows(model, "") if row[0] not in ("kind", *(name for name, *_ in shared))]
         parts += [f"\n### kind: {kind}\n\n{_first(model.__doc__)}.\n\n", _table(own)]
-    return "".join(parts)
+    return "".join([*parts, _TABLE_OF_MODELS, _table(list(_rows(TableRecipe, "")))])
 
 
 def _table(found: list[RowOfKey]) -> str:
@@ -127,9 +135,9 @@ def _table(found: list[RowOfKey]) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON schema (draft 2020-12) of recipe files: training runs, chains, and files that extend another."""
-    run, chain = Recipe.model_json_schema(), ChainRecipe.model_json_schema()
-    definitions = {**run.pop("$defs"), **chain.pop("$defs")}
+    """A JSON schema (draft 2020-12) of recipe files: training runs, chains, tables, and files that extend another."""
+    run, chain, models = (one.model_json_schema() for one in (Recipe, ChainRecipe, TableRecipe))
+    definitions = {**run.pop("$defs"), **chain.pop("$defs"), **models.pop("$defs")}
     tower = definitions[VisionConfig.__name__]
     properties = {"tower": {"enum": sorted(TOWERS), "description": "a tower by its name"}, **tower["properties"]}
     definitions[VisionConfig.__name__] = {
@@ -139,16 +147,21 @@ def json_schema() -> dict[str, Any]:
             {"type": "object", "properties": properties, "additionalProperties": False},
         ],
     }
-    for one in (*definitions.values(), run, chain):
+    for one in (*definitions.values(), run, chain, models):
         one.pop("required", None)  # what a file leaves out may come from what it extends
     extends = {"type": "string", "description": "the recipe, or the file, that this one lays its keys over"}
-    for one in (run, chain):
+    for one in (run, chain, models):
         one["properties"]["extends"] = extends
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "evlgen recipe",
-        "$defs": {**definitions, "run": run, "chain": {**chain, "required": ["chain"]}},
+        "$defs": {
+            **definitions,
+            "run": run,
+            "chain": {**chain, "required": ["chain"]},
+            "table": {**models, "required": ["models"]},
+        },
         "if": {"required": ["chain"]},
         "then": {"$ref": "#/$defs/chain"},
-        "else": {"$ref": "#/$defs/run"},
+        "else": {"if": {"required": ["models"]}, "then": {"$ref": "#/$defs/table"}, "else": {"$ref": "#/$defs/run"}},
     }

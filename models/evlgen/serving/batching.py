@@ -39,10 +39,11 @@ class _Seeded:
     """A captioner that draws each clip's samples with the seed of its own request, in whatever batch it is."""
 
     def __init__(self, captioner: Captioner, batch: Sequence[_Job]) -> None:
-        self.batch_size, self.on_tokens, self.release_memory = (
+        self.batch_size, self.on_tokens, self.release_memory, self.facts = (
             captioner.batch_size,
             captioner.on_tokens,
             captioner.release_memory,
+            captioner.facts,
         )
         self._captioner = captioner
         self._seeds = {id(job.clip): job.options.seed for job in batch}

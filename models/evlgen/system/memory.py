@@ -18,6 +18,20 @@ def resident_bytes(process: int | None = None) -> int | None:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process has had so far; None where that is not known.
+
+    What `getrusage` tells is not it: that number outlives the call that starts a program, so that a child begins with
+    the peak of its parent.
+    """
+    try:
+        lines = (_PROCESSES / "self" / "status").read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith("VmHWM:")), None)
+    return None if found is None else int(found.split()[1]) * 1024
+
+
 def family_resident_bytes() -> int | None:
     """Memory of this process and of all that it has started; what they share is counted for each."""
     if sys.platform != "linux":
