@@ -3,6 +3,7 @@
 The classes that are not marked wide stand for three of the four ways in which clips are given to models.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from typer.testing import CliRunner
 
 from evlgen.captioners.hub_captioner import HubCaptioner, agreed, identify_model, load_captioner
@@ -21,7 +24,8 @@ from evlgen.captioners.hub_inputs import TICKS, fitted, metadata
 from evlgen.captioners.protocol import Caption, LoadOptions, PromptedClip
 from evlgen.captioning import read_captions
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import WeightsError
+from evlgen.errors import EvlgenError, WeightsError
+from evlgen.recipes import load_table
 from evlgen_cli.main import app
 from tests.captioning.test_real_decoder import write_clip
 
@@ -328,3 +332,87 @@ def test_the_caption_of_most_frames_is_that_of_the_clip() -> None:
     assert (best.text, best.log_probability, second.text) == ("a dog runs", -1, "the dog runs")
     assert best.agreement is not None
     assert agreed(frames[:1], 1) == [Caption("a cat", 0, 3)]
+
+
+VISUAL_TOKENS = {
+    "git": 3 * (2 * 2 + 1),  # frames of 28 x 28 pixels in patches of 14, and a class token with each
+    "git_of_pictures": 2 * 2 + 1,
+    "blip": 2 * 2 + 1,
+    "blip_2": 4,  # queries
+    "blip_2_t5": 4,
+    "instructblip": 4,
+    "instructblipvideo": 4 * 4,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_and_parameters_are_those_of_the_model(name: str, folder_of: Callable[[str], Path]) -> None:
+    folder = folder_of(name)
+    captioner = opened(folder)
+    given: list[dict[str, Any]] = []
+    inputs_of = captioner.inputs.__call__
+
+    class Watched:
+        single_frames, mixed_prompts = captioner.inputs.single_frames, captioner.inputs.mixed_prompts
+
+        def __call__(self, clips: Any) -> Any:
+            given.append(inputs_of(clips))
+            return given[-1]
+
+    captioner.inputs = Watched()
+    assert captioner.facts().visual_tokens is None
+    captioner.caption(clips_for(folder), GREEDY)
+    facts = captioner.facts()
+    if name in VISUAL_TOKENS:
+        assert facts.visual_tokens == VISUAL_TOKENS[name]
+    elif "video_grid_thw" in given[0] and name.startswith("qwen"):  # the model merges 2 x 2 patches
+        assert facts.visual_tokens == int(given[0]["video_grid_thw"].prod()) // 4
+    else:
+        assert facts.visual_tokens is not None
+        assert facts.visual_tokens > 0
+    # all distinct tensors of the model
+    assert facts.parameters == captioner.model.num_parameters()
+    assert facts.peak_memory_bytes is None or facts.peak_memory_bytes > 10**7
+    if facts.language_parameters is not None:
+        assert 0 < facts.language_parameters < facts.parameters
+    if name == "qwen3_vl":
+        config = captioner.model.config.text_config
+        keys = (*tiny_models.LANGUAGE, "vocab_size", "head_dim")
+        alone = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**{key: getattr(config, key) for key in keys}))
+        assert facts.language_parameters == alone.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ImportError("no torchvision\nmore"),
+            r"needs a package that is missing: no torchvision \(pip install 'evlgen\[hub",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory\nmore"), "does not fit into memory: CUDA out of memory"),
+        (MemoryError("no room"), "does not fit into memory: no room"),
+        (OSError("We couldn't connect\nmore"), "cannot be loaded: We couldn't connect .check the model, the network"),
+    ],
+)
+def test_what_goes_wrong_while_it_is_loaded_is_one_line(
+    error: Exception, line: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", fail)
+    with pytest.raises(EvlgenError, match=line) as caught:
+        opened(folder_of("blip"))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_peer_of_the_recipe_has_a_class_here() -> None:
+    """The models are not fetched: the class of each is installed, and is one that tests here caption with."""
+    by_class = {names: kind for kind, names in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.items()}
+    peers = [one for one in load_table("compare-msrvtt").models if one.model.startswith("hf:")]
+    assert len(peers) == 9
+    for peer in peers:
+        kind = by_class[peer.opened_by]
+        assert hasattr(transformers, peer.opened_by)
+        assert kind.replace("-", "_") in tiny_models.MAKERS, peer.model
+        assert re.fullmatch(r"hf:[\w.-]+/[\w.-]+(@[0-9a-f]{40})?", peer.model)

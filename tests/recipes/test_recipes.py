@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.recipes import expand_path, find_recipe, load_any, load_recipe, recipe_names
+from evlgen.recipes import expand_path, find_recipe, is_table, load_any, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_are_valid_and_carry_a_manual(name: str) -> None:
     assert load_any(name).name == name
     own = header(name)
-    assert f"evlgen train --recipe {name}" in own
+    assert f"evlgen {'eval' if is_table(name) else 'train'} --recipe {name}" in own
     read = own
     while base := re.search(r"^extends: (\S+)", own, re.MULTILINE):  # what a recipe extends may say the rest
         own = header(base[1])

@@ -18,7 +18,7 @@ from evlgen.captioning.run_report import Listener
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, UsageError
 
-_loaded: dict[tuple[str, str], dict[str, Captioner]] = {}
+_loaded: dict[tuple[str, str, int | None], dict[str, Captioner]] = {}
 """The model of the last call, by name and device, and there by dtype: the next call need not load it again."""
 
 
@@ -46,6 +46,7 @@ def caption(
     frames: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    concurrency: int | None = None,
     **options: Any,
 ) -> str | list[str | None]:
     """The caption of a video or picture; of a list of them the captions in order.
@@ -57,6 +58,7 @@ def caption(
         frames: of a video; None: as many as the model was trained with.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: auto, float32, bfloat16, float16.
+        concurrency: requests at a time to a server that `model` names; None: 16.
         options: num_beams, max_new_tokens and others of `DecodingOptions`, by transformers' names too.
 
     Returns:
@@ -79,12 +81,14 @@ def caption(
         frames=frames,
         device=device,
         dtype=dtype,
+        concurrency=concurrency,
     )
-    if (model, device) not in _loaded:
+    key = (model, device, concurrency)
+    if key not in _loaded:
         _loaded.clear()
     rows = _Rows()
     items = [Video(str(place), one.absolute()) for place, one in enumerate(files)]
-    run_items(CAPTIONS, items, request, rows, models=_loaded.setdefault((model, device), {}))
+    run_items(CAPTIONS, items, request, rows, models=_loaded.setdefault(key, {}))
     found = [rows.by_place[place] for place in range(len(files))]
     failures = [_failure(row, path) for row, path in zip(found, files, strict=True) if row.error is not None]
     if single:

@@ -20,6 +20,12 @@ Metric = Literal["cider", "bleu", "rouge-l", "meteor", "spice"]
 SCORES: list[Metric] = ["cider", "bleu", "rouge-l"]
 
 
+def _concurrency() -> Any:
+    return Field(
+        None, gt=0, le=1000, description="requests to a server at a time, where model is openai:MODEL@URL; null: 16"
+    )
+
+
 class Step(Strict):
     """What every step has."""
 
@@ -101,6 +107,7 @@ class EvalStep(Step):
     max_new_tokens: int | None = decoding_key("max_new_tokens", None, "; null: 30, or 10 for questions")
     repetition_penalty: float | None = decoding_key("repetition_penalty", None, "; null: 1, nothing")
     length_penalty: float | None = decoding_key("length_penalty", None, "; null: 1, or 0 for questions")
+    concurrency: int | None = _concurrency()
     metrics: list[Metric] = Field(
         default_factory=lambda: list(SCORES), min_length=1, description="of captions; answers have their accuracy"
     )
@@ -120,6 +127,7 @@ class CaptionStep(Step):
     out: str = Field("captions.jsonl", description="file of the captions; a relative one lies in the step's folder")
     num_beams: int = decoding_key("num_beams", 3)
     frames: int | None = Field(None, gt=0, le=10_000, description="frames of each video; null: the model's own number")
+    concurrency: int | None = _concurrency()
 
     @model_validator(mode="after")
     def _check(self) -> CaptionStep:

@@ -46,7 +46,7 @@ def settings_of(step: AnyStep, recipe: Recipe | None) -> dict[str, Any]:
     Raises:
         UsageError: a file, a model or a variable that the step names is not there.
     """
-    own = step.model_dump(mode="json", exclude={"name", "recipe", "set", *step.references()})
+    own = step.model_dump(mode="json", exclude={"name", "recipe", "set", "concurrency", *step.references()})
     if recipe is not None:
         return {**own, "recipe": _recipe_facts(recipe), "data": [_source_facts(s) for s in _sources(recipe)]} | (
             {"start": _model_facts(str(expand_path(recipe.train.start_from)))}

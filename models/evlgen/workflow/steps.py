@@ -239,6 +239,7 @@ def prediction_of(
         normalise_questions=step.normalise_questions,
         decoding=decoding_of(step),
         device=device,
+        concurrency=step.concurrency,
     )
 
 
@@ -251,6 +252,7 @@ def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | No
         decoding=DecodingOptions(**decoding_of(step)),
         frames=step.frames,
         device=tools.device,
+        concurrency=step.concurrency,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     summary: Summary = caption_videos(request, tools.captions(), tools.stop)
