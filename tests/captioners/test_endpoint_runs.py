@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from evlgen.captioners import patient_client
 from evlgen.captioning import CaptionRequest, caption_videos
 from evlgen.captioning.backoff import ModelBrokenError, RunStoppedError
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
+from evlgen_cli.main import app
 
 from .fake_server import Faulty, chat_answer, number_in, pictures, serving
 
@@ -47,6 +49,29 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     assert data.endswith(b"\n")
     assert SECRET.encode() not in data
     return [json.loads(line) for line in data.splitlines()]
+
+
+def test_a_data_set_is_scored_with_no_more_requests_than_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clips(tmp_path / "media", 6)
+    (tmp_path / "captions.jsonl").write_text(
+        "".join(
+            json.dumps({"video": f"{number}.gif", "captions": [f"clip {number}"]}) + "\n" for number in range(40, 46)
+        )
+    )
+
+    def answer(body: dict[str, Any], number: int) -> Any:
+        time.sleep(0.05)
+        return chat_answer(f"clip {number_in(body)}")
+
+    with serving(answer) as server:
+        command = ["eval", "--model", server.model, "--dataset", ".", "--out", "out.jsonl", "--json"]
+        done = CliRunner().invoke(app, [*command, "--concurrency", "2", "--request-timeout", "20"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["scores"]["ROUGE-L"]["value"] == pytest.approx(100)
+    assert server.most == 2
 
 
 def test_rows_say_all_that_is_known(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from evlgen.recipes import load_any, load_recipe
+from evlgen.recipes.chain import EvalStep
+from evlgen.workflow.fingerprints import settings_of
 from evlgen.workflow.needs import check_needs, guide
+from evlgen.workflow.steps import prediction_of
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
 from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture
@@ -97,3 +100,12 @@ def test_self_critical_training_finds_the_model_before_it() -> None:
     assert by_name["scst"].references() == {"start_from": ("video", "train")}
     assert load_recipe("msrvtt-scst").train.start_from == "runs/msrvtt-video/best"
     assert json.dumps([step.kind for step in chain.steps]).count("train") == 3  # type: ignore[union-attr]
+
+
+def test_how_many_requests_go_out_at_a_time_is_no_part_of_the_result(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"video": "a.gif", "captions": ["a"]}\n')
+    (tmp_path / "media").mkdir()
+    step = {"name": "s", "kind": "eval", "model": "openai:m@http://h/v1", "dataset": str(tmp_path)}
+    one, many = EvalStep.model_validate(step), EvalStep.model_validate({**step, "concurrency": 8})
+    assert [prediction_of(each).concurrency for each in (one, many)] == [None, 8]
+    assert settings_of(one, None) == settings_of(many, None)
