@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from evlgen.errors import UsageError
+from evlgen.system.remote_files import is_address, public_name
 from evlgen_cli import completion
 from evlgen_cli.console import err
 
@@ -28,8 +29,13 @@ def out_file(text: str) -> Path:
     """The path of a file to write; what ends in a slash is meant as a folder.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is, or it is elsewhere: nothing can be added to a file there line by line.
     """
+    if is_address(text):
+        raise UsageError(
+            f"--out {public_name(text)}: captions are written to a file here, each as soon as it is there",
+            "--out captions.jsonl, and evlgen export writes what is made of it to addresses",
+        )
     if text.endswith(("/", os.sep)):
         raise UsageError(f"--out {text} is a folder", f"name a file, such as {Path(text) / 'captions.jsonl'}")
     return Path(text)

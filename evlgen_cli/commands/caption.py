@@ -66,8 +66,9 @@ def caption(
         typer.Argument(
             metavar="PATH...",
             show_default=False,
-            help="A video or picture, a folder of them (searched through), a quoted glob, @list.txt, or - for a list "
-            "on standard input. Put -- in front of a path that starts with a dash.",
+            help="A video or picture, a folder of them (searched through), a quoted glob, each also as an address "
+            "(s3://, gs://, https://, hf://), @list.txt, or - for a list on standard input. Put -- in front of a "
+            "path that starts with a dash.",
         ),
     ],
     output: Annotated[
@@ -148,6 +149,12 @@ def caption(
     timeout: Annotated[
         float, typer.Option(help="Seconds after which the decoding of one video is given up.")
     ] = CaptionRequest.timeout_seconds,
+    fetch_timeout: Annotated[
+        float, typer.Option(help="Seconds after which a video that is elsewhere (s3://, https://, ...) is given up.")
+    ] = CaptionRequest.fetch_timeout_seconds,
+    fetch_gb: Annotated[
+        float, typer.Option(help="The largest such video, in GB; each decoding process has one on the disk at a time.")
+    ] = CaptionRequest.fetch_gigabytes,
     concurrency: ConcurrencyOption = CaptionRequest.concurrency,
     request_timeout: RequestTimeoutOption = CaptionRequest.request_timeout_seconds,
     limit: Annotated[
@@ -247,6 +254,8 @@ def caption(
         batch_size=batch_size,
         workers=workers,
         timeout_seconds=timeout,
+        fetch_timeout_seconds=fetch_timeout,
+        fetch_gigabytes=fetch_gb,
         limit=limit,
         concurrency=concurrency,
         request_timeout_seconds=request_timeout,

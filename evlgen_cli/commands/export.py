@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evlgen.system.names import printable
+from evlgen.system.remote_files import is_address
 from evlgen_cli import completion
 from evlgen_cli.console import err, print_json, progress, table
 from evlgen_cli.exits import Exit
@@ -33,12 +34,13 @@ def export(
         ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
             "-o",
             show_default="beside the videos, or CAPTIONS",
-            help="File or folder to write. Of srt and vtt a file for the only video, or a folder.",
+            help="File or folder to write, also an address (s3://bucket/x.csv). Of srt and vtt a file for the only "
+            "video, or a folder.",
         ),
     ] = None,
     media: Annotated[
@@ -68,7 +70,7 @@ def export(
     Files beside videos are left alone where they hold what no line of the caption file ever said.
     Exit code 3: some videos have no caption, or their files are missing; the others are written.
     """
-    from evlgen.exports import ExportOptions, Words, export_captions
+    from evlgen.exports import ExportOptions, Words, export_captions, export_elsewhere
 
     options = ExportOptions(
         words=Words(prefix, suffix, template), overwrite=overwrite, burn=burn, posters=posters, shard_megabytes=shard_mb
@@ -82,7 +84,11 @@ def export(
                 bar = stack.enter_context(progress("exporting", total))
             bar.update(done)
 
-        report = export_captions(captions, to, output, media=media, options=options, progress=tell)
+        if output is not None and is_address(output):
+            report = export_elsewhere(captions, to, output, options, media=media, progress=tell)
+        else:
+            out = None if output is None else Path(output)
+            report = export_captions(captions, to, out, media=media, options=options, progress=tell)
     if as_json:
         print_json(report.as_dict())
     else:

@@ -40,7 +40,7 @@ class VideoError(EvlgenError):
 
     Args:
         kind: one of "missing", "empty-file", "no-video-stream", "no-frames", "decode-error", "too-large", "timeout",
-            "crashed".
+            "crashed", "not-fetched".
         what: what happened, in one line.
         hint: what to try next; may be empty.
     """

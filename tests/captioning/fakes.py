@@ -8,6 +8,7 @@ get mixed up.
 import json
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +24,10 @@ from evlgen.captioners import evlgen_captioner
 from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.captioning import Listener, caption_plan, caption_run, journal
 from evlgen.decoding_options import DecodingOptions
-from evlgen.video import ClipFrames, DecodeFailure, VideoInfo
+from evlgen.system.remote_files import RemoteFile
+from evlgen.video import ClipFrames, DecodeFailure, Parts, VideoInfo
 from evlgen.video.content_fingerprint import content_fingerprint_or_none
+from evlgen.video.fetching import fetch
 
 INFO = VideoInfo("mp4", "h264", 64, 48, 0, Fraction(2), 50, Fraction(25), 1, False)
 
@@ -41,9 +44,25 @@ class FakeDecoder:
 
     taken = 0
 
-    def map(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
-        for result in self._decode(paths, idle_seconds):
-            yield result and replace(result, fingerprint=content_fingerprint_or_none(result.path))
+    def map(self, files: Iterable[Path | Parts], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
+        for file in files:
+            if isinstance(file, Parts) and file.source is not None:
+                yield from self._fetched(file, file.source, idle_seconds)
+                continue
+            assert isinstance(file, Path)
+            for result in self._decode([file], idle_seconds):
+                yield result and replace(result, fingerprint=content_fingerprint_or_none(result.path))
+
+    def _fetched(self, file: Parts, source: RemoteFile, idle_seconds: float) -> Iterator[Any]:
+        """As a child does it, in this process, which alone has what is in fsspec's memory."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / file.path.name
+            fetched = fetch(source, file.path, local, 10**6)
+            if fetched.failure is not None:
+                yield fetched.failure
+                return
+            for result in self._decode([local], idle_seconds):
+                yield result and replace(result, path=file.path, fingerprint=fetched.fingerprint)
 
     def _decode(self, paths: Iterable[Path], idle_seconds: float) -> Iterator[ClipFrames | DecodeFailure | None]:
         for path in paths:

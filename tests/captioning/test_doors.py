@@ -1,4 +1,4 @@
-"""What is refused or told before anything is captioned: outputs that are none, URLs, closed folders, mixed folders."""
+"""What is refused or told before anything is captioned: outputs that are none, closed folders, mixed folders."""
 
 import json
 import os
@@ -46,11 +46,6 @@ def evlgen(*arguments: str) -> Result:
         (["videos", "-o", "x.jsonl", "--prefix", "x"], "error: --prefix, --suffix and --template are for --sidecar ("),
         (["videos", "--out", "new/"], "error: --out new/ is a folder (name a file, such as new/captions.jsonl)\n"),
         (["videos", "--out", "/dev/null"], "error: --out /dev/null is not a plain file ("),
-        (
-            ["https://example.org/a.mp4", "videos"],
-            "error: download it first, evlgen reads files: https://example.org/a.mp4 (curl -LO URL, or yt-dlp URL for "
-            "a page)\n",
-        ),
     ],
 )
 def test_refused_with_one_line(arguments: list[str], message: str) -> None:
@@ -61,19 +56,6 @@ def test_refused_with_one_line(arguments: list[str], message: str) -> None:
         assert result.stderr.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["videos"]
     assert Path("/dev/null").is_char_device()
-
-
-def test_urls_in_a_list_are_told_before_anything_is_done() -> None:
-    here = [str(path) for path in Path("videos").rglob("*.mp4")]
-    urls = [f"https://example.org/{number}.mp4" for number in range(5)]
-    Path("list.txt").write_text("\n".join([*here, *urls]))
-    shown = ", ".join(urls[:3])
-    says = f"error: download them first, evlgen reads files: {shown} and 2 more, in the list "
-    result = evlgen("@list.txt", "-o", "x.jsonl")
-    assert (result.exit_code, result.stdout, Path("x.jsonl").exists()) == (2, "", False)
-    assert result.stderr == f"{says}list.txt (curl -LO URL, or yt-dlp URL for a page)\n"
-    Path("list.txt").write_text("\n".join(here))
-    assert evlgen("@list.txt", "-o", "x.jsonl").exit_code == 0
 
 
 def test_a_caption_file_of_before_may_be_called_anything() -> None:

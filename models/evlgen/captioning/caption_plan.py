@@ -17,8 +17,9 @@ from pathlib import Path
 from evlgen.arithmetic import DTYPES
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, describe_difference
 from evlgen.captioning.discover import Unreadable
-from evlgen.captioning.items import Item, question_of, root_of
+from evlgen.captioning.items import Item, question_of, root_of, source_of
 from evlgen.captioning.journal import Entry, JournalState
+from evlgen.captioning.remote import remote_fingerprints
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
 from evlgen.video import content_fingerprints
@@ -113,13 +114,18 @@ def make_plan(
     settings = replace(settings, dtype=begun_dtype(settings, state, request))
     entries = ((item, state.entries.get(item.key)) for item in items)
     same = [item for item, old in entries if old and not old.edited and old.settings_hash == settings.hash]
-    paths = list(dict.fromkeys(item.path for item in same))  # many questions may be about one picture
-    now = content_fingerprints(paths, request.timeout_seconds)
+    here = dict.fromkeys(item.path for item in same if source_of(item) is None)  # many questions, one picture
+    now = content_fingerprints(list(here), request.timeout_seconds)
+    elsewhere = remote_fingerprints(same)
     planned: list[PlannedItem] = []
     work = 0
     for item in items:
         entry = state.entries.get(item.key)
-        decision = _decide(item, entry, settings.hash, now.get(item.path), request.retry_failed)
+        if source_of(item) is None:
+            fingerprint = now.get(item.path)
+        else:  # a caption is not lost to a network that fails
+            fingerprint = elsewhere.get(item, entry.fingerprint if entry else None)
+        decision = _decide(item, entry, settings.hash, fingerprint, request.retry_failed)
         if decision.is_work:
             if request.limit is not None and work >= request.limit:
                 decision = Decision.BEYOND_LIMIT
@@ -184,8 +190,11 @@ def _most_lines(settings: CaptionSettings, state: JournalState) -> str | None:
 def root_in_row(item: Item, out: Path) -> str | None:
     """The folder that an item's name is relative to, as seen from that of the output, so that both may move together.
 
-    None: the name is not relative to any.
+    Of a file elsewhere it is the address of the folder in which it was found, with which its name begins. None: the
+    name is not relative to any.
     """
+    if source := source_of(item):
+        return source.folder
     root = root_of(item)
     if root is None:
         return None

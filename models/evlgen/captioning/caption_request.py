@@ -22,7 +22,7 @@ from evlgen.captioning.segmenting import Segments
 from evlgen.captioning.shards import Shard
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
 from evlgen.errors import UsageError
-from evlgen.video.pool import MOST_SECONDS, MOST_WORKERS
+from evlgen.video.pool import FETCH_SECONDS, MOST_FETCHED_BYTES, MOST_SECONDS, MOST_WORKERS
 from evlgen.video.sampler import FIXED_COUNT
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class CaptionRequest:
         batch_size: videos that go through the model together, halved when memory runs out; None: what suits the device.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
+        fetch_timeout_seconds: most time for a video that is elsewhere to come.
+        fetch_gigabytes: most that such a video may have, in GB.
         limit: most videos to caption in this run; None for all.
         concurrency: requests to a server at a time; None: as many as it is set to.
         request_timeout_seconds: most time for one of them; None: what it is set to.
@@ -96,6 +98,8 @@ class CaptionRequest:
     batch_size: int | None = None
     workers: int | None = None
     timeout_seconds: float = 60.0
+    fetch_timeout_seconds: float = FETCH_SECONDS
+    fetch_gigabytes: float = MOST_FETCHED_BYTES / 1e9
     limit: int | None = None
     concurrency: int | None = None
     request_timeout_seconds: float | None = None
@@ -107,8 +111,11 @@ class CaptionRequest:
 
     def __post_init__(self) -> None:
         problems = [*self.decoding.problems(), *out_of_bounds(self, _BOUNDS)]
-        if not 0 < self.timeout_seconds <= MOST_SECONDS:
-            problems.append(f"--timeout {self.timeout_seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
+        for name, seconds in (("--timeout", self.timeout_seconds), ("--fetch-timeout", self.fetch_timeout_seconds)):
+            if not 0 < seconds <= MOST_SECONDS:
+                problems.append(f"{name} {seconds} is not more than 0 and at most {MOST_SECONDS} seconds")
+        if not 0 < self.fetch_gigabytes <= 1e6:
+            problems.append(f"--fetch-gb {self.fetch_gigabytes} is not more than 0 and at most 1000000 GB")
         most = MOST_SECONDS
         if self.request_timeout_seconds is not None and not 0 < self.request_timeout_seconds <= most:
             problems.append(

@@ -266,6 +266,8 @@ def open_decoder(
         sampler=parse_sampler(settings.sampler, settings.frames),
         strict=request.strict,
         size=identity.longest_side_pixels if side is None else (side, side),
+        fetch_seconds=request.fetch_timeout_seconds,
+        most_fetched_bytes=int(request.fetch_gigabytes * 1e9),
     )
 
 

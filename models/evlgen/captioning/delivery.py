@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evlgen.captioning.caption_rows import RowError
-from evlgen.captioning.items import Item, Span, Video, root_of
+from evlgen.captioning.items import Item, Span, Video, root_of, source_of
 
 if TYPE_CHECKING:
     from evlgen.video import ClipFrames, DecodeFailure, Parts
@@ -65,6 +65,7 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
     from evlgen.video import DecodeFailure, Parts
 
     about = _by_decoding(items)
+    sources = {item.path: source_of(item) for asked in about.values() for item in asked}
     begun: dict[_Job, float] = {}
 
     def feed() -> Iterator[Path | Parts]:
@@ -72,7 +73,7 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
             if stop.is_set():
                 return
             begun[path, spans] = time.monotonic()
-            yield Parts(path, spans) if spans else path
+            yield Parts(path, spans, sources[path]) if spans or sources[path] else path
 
     results = decoder.map(feed(), POLL_SECONDS)
 
@@ -120,5 +121,5 @@ def _relative(failure: DecodeFailure, item: Item) -> str:
     The row names the video already, so that it need not begin with it.
     """
     root = root_of(item)
-    reason = failure.named(item.name if root else failure.path.name).reason
+    reason = failure.named(item.name if root or source_of(item) else failure.path.name).reason
     return reason if root is None else reason.replace(f"{root}{os.sep}", "")

@@ -2,8 +2,8 @@
 
 A video's name is its path relative to one root, so that rows stay valid when the folder moves. Folders, globs and files
 on the command line share one root: the folder they all lie in. Entries of a list are named relative to the working
-directory, so that a list may grow, shrink or be split without any name changing. Names are unique, whatever the
-basenames are.
+directory, so that a list may grow, shrink or be split without any name changing. What is elsewhere (remote.py) is named
+by its address. Names are unique, whatever the basenames are.
 """
 
 # Paths stay the text that the user typed: pathlib has no way to drop ".." without following symbolic links.
@@ -18,21 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evlgen.captioning.items import Video
+from evlgen.captioning.remote import RemotePlaces, refuse_equal_names
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
+from evlgen.system.remote_files import RemoteFile, is_address, public_name
 from evlgen.system.suffixes import MEDIA_SUFFIXES
+from evlgen.weights.cache import cache_root
 
 MEDIA_EXTENSIONS = frozenset(MEDIA_SUFFIXES)
 """What counts in a folder. A file named by itself or in a list is taken whatever it is called."""
-
-_SHOWN = 3  # URLs in an error
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True)
 class _Found:
     path: str  # absolute, normalised, symbolic links kept
     root: str | None  # the folder it was found under; None for an entry of a list
+    source: RemoteFile | None = None
 
 
 @dataclass(frozen=True)
@@ -61,29 +62,34 @@ def find_videos(
     """The videos that `sources` name, in the order given; inside a folder or glob in natural order.
 
     Args:
-        sources: each a file, a folder (recursive; hidden files and folders are skipped), a glob, `@list.txt` or `-`
-            (a list on standard input); lists hold one path a line.
+        sources: each a file, a folder (recursive; hidden files and folders are skipped), a glob, an address of any of
+            these (`evlgen.captioning.remote`), `@list.txt` or `-` (a list on standard input); lists hold one path or
+            address a line.
         stdin: lines for `-`; standard input by default.
         root: folder that names are relative to, instead of the one that all sources lie in.
         unreadable: gets the folders that could not be read; the rest goes on.
         may_be_empty: finding nothing is no error.
 
     Raises:
-        UsageError: a source does not exist (all such are named), is a URL, or nothing was found.
+        UsageError: a source does not exist (all such are named), or nothing was found.
+        EvlgenError: a place elsewhere does not answer.
     """
     found: dict[str, _Found] = {}
     missing: list[str] = []
     closed: list[Unreadable] = [] if unreadable is None else unreadable
+    places = RemotePlaces(_looks_like_media, natural_key)
+    far: list[RemoteFile] = []
     for source in sources:
-        hits = list(_expand(source, sys.stdin if stdin is None else stdin, closed))
+        hits = list(_expand(source, sys.stdin if stdin is None else stdin, closed, places))
         if not hits and not _is_list(source) and not os.path.isdir(source):
-            missing.append(source)
+            missing.append(public_name(source))
         for hit in hits:
+            far += [hit.source] if hit.source else []
             found.setdefault(hit.path, hit)
-    _refuse_urls(missing)
+    refuse_equal_names(far)
     if missing:
         raise UsageError(
-            f"no such file, folder or match: {', '.join(missing)}",
+            f"no such file, folder or match: {', '.join(map(printable, missing))}",
             "quote a glob so that it arrives whole; ** matches any number of folders",
         )
     if not found and may_be_empty:
@@ -112,9 +118,11 @@ def _is_list(source: str) -> bool:
     return source == "-" or (source.startswith("@") and not os.path.lexists(source))
 
 
-def _expand(source: str, stdin: Iterable[str], closed: list[Unreadable]) -> Iterator[_Found]:
+def _expand(source: str, stdin: Iterable[str], closed: list[Unreadable], places: RemotePlaces) -> Iterator[_Found]:
     if _is_list(source):
-        yield from _read_list(source, stdin)
+        yield from _read_list(source, stdin, places)
+    elif is_address(source) and not os.path.lexists(source):
+        yield from map(_elsewhere, places.find(source))
     elif os.path.isdir(source):
         root = os.path.abspath(source)
         for path in _walk(root, closed):
@@ -173,7 +181,13 @@ def _expand_glob(pattern: str, closed: list[Unreadable]) -> Iterator[_Found]:
             yield _Found(path, root)
 
 
-def _read_list(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
+def _elsewhere(file: RemoteFile) -> _Found:
+    """A file elsewhere, under a path that stands for it and never is one."""
+    protocol, _, rest = file.name.partition("://")
+    return _Found(os.path.normpath(os.path.join(cache_root().absolute(), "elsewhere", protocol, rest)), None, file)
+
+
+def _read_list(source: str, stdin: Iterable[str], places: RemotePlaces) -> Iterator[_Found]:
     if source == "-":
         lines: Iterable[str] = stdin
     else:
@@ -183,21 +197,11 @@ def _read_list(source: str, stdin: Iterable[str]) -> Iterator[_Found]:
         except OSError as error:
             raise UsageError(f"cannot read the list {source[1:]}: {error.strerror}", "one path a line") from error
     entries = [entry for line in lines if (entry := line.rstrip("\r\n"))]
-    _refuse_urls((entry for entry in entries if not os.path.lexists(entry)), source)
     for entry in entries:
-        yield _Found(os.path.abspath(entry), None)
-
-
-def _refuse_urls(missing: Iterable[str], source: str = "") -> None:
-    urls = [one for one in missing if _URL.match(one)]
-    if urls:
-        rest = f" and {len(urls) - _SHOWN:,} more" if len(urls) > _SHOWN else ""
-        place = f", in the list {source.removeprefix('@')}" if source else ""
-        raise UsageError(
-            f"download {'it' if len(urls) == 1 else 'them'} first, evlgen reads files: "
-            f"{', '.join(urls[:_SHOWN])}{rest}{place}",
-            "curl -LO URL, or yt-dlp URL for a page",
-        )
+        if is_address(entry) and not os.path.lexists(entry):
+            yield _elsewhere(places.named(entry))
+        else:
+            yield _Found(os.path.abspath(entry), None)
 
 
 def _name(found: list[_Found], root: Path | None) -> list[Video]:
@@ -207,6 +211,9 @@ def _name(found: list[_Found], root: Path | None) -> list[Video]:
     videos: list[Video] = []
     names: set[str] = set()
     for hit in found:
+        if hit.source is not None:
+            videos.append(Video(hit.source.name, Path(hit.path), source=hit.source))
+            continue
         name = _relative(hit.path, working if hit.root is None else shared)
         if name in names:  # a list and a folder can meet on one relative name
             name = Path(hit.path).as_posix()

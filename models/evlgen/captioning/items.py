@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from evlgen.system.remote_files import RemoteFile
+
 Span = tuple[Fraction, Fraction]
 
 
@@ -16,13 +18,15 @@ class Video:
 
     Attributes:
         name: a path with forward slashes, relative to the root.
-        path: absolute path.
+        path: absolute path; of a file elsewhere, one that only stands for it.
         span: the part of it that is meant, from when to when in seconds; None: all of it.
+        source: where a file is that is elsewhere.
     """
 
     name: str
     path: Path
     span: Span | None = None
+    source: RemoteFile | None = None
 
     @property
     def key(self) -> str:
@@ -32,6 +36,8 @@ class Video:
     @property
     def root(self) -> Path | None:
         """The folder that the name is relative to; None where the path does not end with the name."""
+        if self.source is not None:
+            return None
         head, end = str(self.path), f"{os.sep}{Path(self.name)}"
         return Path(head.removesuffix(end) or os.sep) if head.endswith(end) else None
 
@@ -71,6 +77,11 @@ def key_of(name: str, start_seconds: float | Fraction | None, end_seconds: float
 def root_of(item: Item) -> Path | None:
     """The folder that a video's name is relative to; the names of questions are not relative to any."""
     return item.root if isinstance(item, Video) else None
+
+
+def source_of(item: Item) -> RemoteFile | None:
+    """Where the file is that it is about, if that is elsewhere."""
+    return item.source if isinstance(item, Video) else None
 
 
 def question_of(item: Item) -> str | None:

@@ -19,6 +19,7 @@ from evlgen.captioning.journal import Journal, read_captions
 from evlgen.errors import UsageError
 from evlgen.system.files import write_bytes
 from evlgen.system.names import escaped, printable
+from evlgen.system.remote_files import is_address
 
 _WORTH = {"error": 0, "empty": 1}
 
@@ -88,7 +89,9 @@ def _worth(row: dict[str, Any]) -> int:
 
 
 def _root(row: dict[str, Any], path: Path, out: Path) -> str:
-    """The folder of a row's name as seen from `out`."""
+    """The folder of a row's name as seen from `out`; an address is the same from everywhere."""
+    if is_address(row["root"]):
+        return str(row["root"])
     there = os.path.normpath(path.absolute().parent / row["root"])
     try:
         return Path(os.path.relpath(there, out.absolute().parent)).as_posix()

@@ -28,7 +28,7 @@ from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.caption_run import Rows, caption_videos, make_row, make_rows
 from evlgen.captioning.clip_pipeline import Outcome
 from evlgen.captioning.delivery import Delivered
-from evlgen.captioning.items import Item
+from evlgen.captioning.items import Item, source_of
 from evlgen.captioning.ray_cluster import Share, cluster, settings_of_ray_data, share_out
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.errors import EvlgenError, UsageError
@@ -128,7 +128,10 @@ def _died(item: Item, settings: CaptionSettings, request: CaptionRequest) -> Any
     from evlgen.video import content_fingerprints
 
     error = RowError("crashed", "the worker that captioned it died, each time: out of memory, or a crash in the model")
-    fingerprint = content_fingerprints([item.path], request.timeout_seconds)[item.path]
+    if source := source_of(item):
+        fingerprint = source.fingerprint
+    else:
+        fingerprint = content_fingerprints([item.path], request.timeout_seconds)[item.path]
     return make_row(Outcome(Delivered(item, fingerprint, error, 0.0), error, 0.0), settings)
 
 

@@ -18,12 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from evlgen.captioning.items import Span, Video
+from evlgen.captioning.remote import remote_fingerprints
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.jsons import read_json, write_json
 from evlgen.system.names import printable
 from evlgen.system.progress import ProgressCallback
-from evlgen.video import DecodeFailure, DecodePool, content_fingerprints
+from evlgen.video import DecodeFailure, DecodePool, Parts, content_fingerprints
 from evlgen.video.segments import SCENES, WHOLE
 from evlgen.weights.cache import cache_root
 
@@ -100,10 +101,10 @@ class Segments:
                 )
             spans = self.table
         elif self.seconds is not None:
-            ends = _bounds(videos, WHOLE, timeout_seconds, report, note)
+            ends = _kept_bounds(videos, WHOLE, timeout_seconds, report, note)
             spans = {name: _windows(times[-1], self.seconds) for name, times in ends.items()}
         else:
-            found = _scenes(videos, timeout_seconds * SCENES_TAKE, report, note)
+            found = _kept_bounds(videos, SCENES, timeout_seconds * SCENES_TAKE, report, note)
             spans = {name: list(pairwise(times)) for name, times in found.items()}
         return [part for video in videos for part in _parts(video, spans.get(video.name, []))]
 
@@ -122,15 +123,25 @@ def _windows(duration: Fraction, seconds: Fraction) -> list[Span]:
     return list(zip(starts, [*starts[1:], duration], strict=True)) if duration > 0 else []
 
 
-def _scenes(
-    videos: Sequence[Video], timeout_seconds: float, report: ProgressCallback | None, note: Callable[[str], None]
+def _kept_bounds(
+    videos: Sequence[Video],
+    backend: str,
+    timeout_seconds: float,
+    report: ProgressCallback | None,
+    note: Callable[[str], None],
 ) -> dict[str, list[Fraction]]:
-    """Starts of scenes and the end of the last, by name of the video; out of the cache where they are known."""
-    folder = cache_root() / "scenes"
-    prints = content_fingerprints([video.path for video in videos], timeout_seconds)
-    kept = {video.name: folder / f"{prints[video.path]}.json" for video in videos if prints[video.path] is not None}
+    """As of `_bounds`, and out of the cache where they are known: scenes, and lengths of videos that are elsewhere."""
+    far = [video for video in videos if video.source is not None]
+    near = [video for video in videos if video.source is None]
+    if backend == WHOLE and not far:
+        return _bounds(videos, backend, timeout_seconds, report, note)
+    folder = cache_root() / ("scenes" if backend == SCENES else "lengths")
+    here = content_fingerprints([video.path for video in near], timeout_seconds)
+    prints = {video.name: here[video.path] for video in near}
+    prints |= {item.name: fingerprint for item, fingerprint in remote_fingerprints(far).items()}
+    kept = {name: folder / f"{fingerprint}.json" for name, fingerprint in prints.items() if fingerprint is not None}
     known = {name: times for name, path in kept.items() if (times := _read_kept(path)) is not None}
-    new = _bounds([video for video in videos if video.name not in known], SCENES, timeout_seconds, report, note)
+    new = _bounds([video for video in videos if video.name not in known], backend, timeout_seconds, report, note)
     folder.mkdir(parents=True, exist_ok=True)
     for name, times in new.items():
         if name in kept:
@@ -158,13 +169,14 @@ def _bounds(
     if not videos:
         return {}
     names: dict[Path, list[str]] = {}
+    files = {video.path: Parts(video.path, (), video.source) for video in videos}
     for video in videos:
         names.setdefault(video.path, []).append(video.name)
     found: dict[str, list[Fraction]] = {}
     step = "parts" if backend == WHOLE else "scenes"
     workers = min(_MOST_WORKERS, max(1, usable_cpus()), len(names))
     with DecodePool(workers, timeout_seconds, backend) as pool:
-        for done, result in enumerate(pool.map(names), 1):
+        for done, result in enumerate(pool.map(files.values()), 1):
             if report is not None:
                 report(step, done, len(names), "videos")
             if isinstance(result, DecodeFailure):

@@ -19,10 +19,11 @@ from evlgen.captioning.caption_run import Captioning, run_items
 from evlgen.captioning.discover import Unreadable, find_videos
 from evlgen.captioning.items import Video
 from evlgen.captioning.journal import CAPTIONS
+from evlgen.captioning.remote import remote_fingerprints
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.errors import UsageError
 
-_State = tuple[int, int]
+_State = tuple[int, int] | str
 
 
 def watch(request: CaptionRequest, stop: threading.Event, every_seconds: float) -> Iterator[Captioning]:
@@ -75,7 +76,9 @@ def _caption(
 
 
 def _state_of(video: Video, settled_seconds: float) -> _State | None:
-    """Size and time of a file; None if it is being written, or gone."""
+    """Size and time of a file, or its version where it is elsewhere; None if it is being written, or gone."""
+    if video.source is not None:
+        return remote_fingerprints([video]).get(video)
     try:
         stat = Path(video.path).stat()
     except OSError:

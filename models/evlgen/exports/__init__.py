@@ -9,6 +9,7 @@ thing each. edits.py takes in what people change.
 """
 
 from evlgen.exports.edits import EditReport, edit_caption, edit_from
+from evlgen.exports.elsewhere import export_elsewhere
 from evlgen.exports.formats import FORMATS, Format, export_captions
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow, read_caption_file
@@ -30,5 +31,6 @@ __all__ = [
     "edit_caption",
     "edit_from",
     "export_captions",
+    "export_elsewhere",
     "read_caption_file",
 ]

@@ -41,7 +41,7 @@ class Report:
 
     Attributes:
         to: the format.
-        out: what was written: a file, or a folder; None: files beside the videos.
+        out: what was written: a file, a folder, or an address; None: files beside the videos.
         captions: that are in it now.
         written: files that were made or brought up to date.
         unchanged: files that held the same already.
@@ -53,7 +53,7 @@ class Report:
     """
 
     to: str
-    out: Path | None
+    out: Path | str | None
     captions: int = 0
     written: int = 0
     unchanged: int = 0

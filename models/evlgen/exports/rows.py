@@ -19,6 +19,7 @@ from evlgen.captioning import read_rows
 from evlgen.errors import UsageError
 from evlgen.system.files import os_errors
 from evlgen.system.names import printable
+from evlgen.system.remote_files import is_address
 from evlgen.system.suffixes import IMAGE_SUFFIXES
 
 _BEGINNING = b'{"video": '
@@ -225,6 +226,10 @@ def _counting(lines: Sequence[ExportRow]) -> tuple[ExportRow, ...]:
 
 def _place(name: str, row: ExportRow, folder: Path, media: Path | None) -> Path:
     root = row.values.get("root")
+    if is_address(name):  # elsewhere; a copy lies in a folder as the file lies in the one that was captioned
+        inside = name.removeprefix(f"{root}/") if isinstance(root, str) else name
+        name = inside if inside != name else name.rpartition("/")[2]
+        return Path(os.path.normpath((media.absolute() if media is not None else folder) / name))
     base = media.absolute() if media is not None else folder / root if isinstance(root, str) else folder
     return Path(os.path.normpath(base / name))
 

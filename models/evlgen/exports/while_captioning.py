@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evlgen.captioning import CaptionRequest, Listener, Plan, Row, Summary, caption_videos, find_videos
 from evlgen.captioning.caption_run import Captioning
+from evlgen.captioning.items import source_of
 from evlgen.captioning.run_report import Forwarding
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.formats import check_options, export_captions
@@ -20,6 +21,7 @@ from evlgen.exports.rows import CaptionFile, ExportRow, clip_of, is_caption_file
 from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path, write_sidecars
 from evlgen.exports.tables import refuse_changed_table
 from evlgen.exports.words import Words
+from evlgen.system.names import printable
 
 BY_SUFFIX = {".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".parquet": "parquet", ".html": "html"}
 """What an output is written as, by its suffix; all others are journals."""
@@ -167,6 +169,11 @@ class _Watcher(Forwarding):
         self.names = [one.item.name for one in plan.items]
         self._outputs.refuse_several(len(self.names))
         if self._outputs.sidecar is not None:
+            if far := next((one.item.name for one in plan.items if source_of(one.item)), None):
+                raise UsageError(
+                    f"--sidecar writes files beside videos, and {printable(far)} is elsewhere",
+                    f"evlgen export {self._journal} --to {self._outputs.sidecar} --out FOLDER, when it is captioned",
+                )
             self._paths = {one.item.name: one.item.path for one in plan.items}
             self._lines = lines_by_video(self._journal, {item.name for item in plan.work})
             self._shared = clashing(

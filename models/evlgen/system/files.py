@@ -93,12 +93,13 @@ def _sweep(folder: Path) -> None:
     with suppress(OSError):
         for entry in os.scandir(folder):
             match = _ASIDE.fullmatch(entry.name)
-            if match and not _alive(int(match[1])) and time.time() - entry.stat().st_mtime > _OLD_SECONDS:
+            if match and not is_running(int(match[1])) and time.time() - entry.stat().st_mtime > _OLD_SECONDS:
                 with suppress(OSError):
                     os.unlink(entry.path)  # noqa: PTH108
 
 
-def _alive(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process with this id runs on this machine; True where nobody can tell."""
     try:
         os.kill(process, 0) if sys.platform != "win32" else None  # on Windows that would end it
     except ProcessLookupError:

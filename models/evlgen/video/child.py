@@ -10,6 +10,7 @@ import select
 import signal
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import IO
 
 from evlgen.errors import EvlgenError, VideoError
@@ -17,6 +18,7 @@ from evlgen.system.child_processes import die_with_parent
 from evlgen.video import backends, bounds, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none
+from evlgen.video.fetching import fetch
 
 
 def main() -> None:
@@ -40,11 +42,25 @@ def main() -> None:
         wire.send(answers, None)
         while True:
             file: wire.Parts = wire.receive(commands)
+            path = file.path
+            if file.source is not None:
+                path = file.local or path
+                fetched = fetch(file.source, file.path, path, settings.most_fetched_bytes)
+                wire.send(answers, fetched)
+                if fetched.failure is not None:
+                    continue
             # by itself: it is known even of what kills the decoder
-            wire.send(answers, content_fingerprint_or_none(file.path))
-            wire.send(answers, _serve(backend, file, settings))
+            wire.send(answers, content_fingerprint_or_none(path))
+            wire.send(answers, _called(file.path, _serve(backend, replace(file, path=path), settings)))
     except (EOFError, OSError):
         return
+
+
+def _called(path: Path, answer: Answer) -> Answer:
+    """The answer about a file that was fetched, under the path that stands for it."""
+    if isinstance(answer, DecodeFailure):
+        return replace(answer, path=path, message=answer.message.replace(str(answer.path), str(path)))
+    return replace(answer, path=path)
 
 
 def _serve(backend: Backend, file: wire.Parts, settings: wire.Settings) -> Answer:

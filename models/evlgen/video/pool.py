@@ -27,6 +27,10 @@ from evlgen.video.wire import Parts, Reply, Settings
 MOST_WORKERS = 512
 MOST_SECONDS = 7 * 24 * 3600
 """The longest deadline: what waits for a lock, or a child, cannot wait for ever."""
+FETCH_SECONDS = 600.0
+"""For a file that is elsewhere to come."""
+MOST_FETCHED_BYTES = 20_000_000_000
+
 START_ATTEMPTS = 3
 """A child that dies before it is ready is started again so often, for each file."""
 
@@ -57,6 +61,8 @@ class DecodePool:
         strict: a damaged file is a "decode-error" instead of partial frames with a warning.
         most_pixels: a picture or video with more in a frame is "too-large"; None: none is.
         most_memory_bytes: most address space of a child, where the system can limit it; None: no limit.
+        fetch_seconds: for a file that is elsewhere (`Parts.source`), before its deadline begins.
+        most_fetched_bytes: of such a file.
 
     Raises:
         UsageError: for wrong settings, all at once.
@@ -74,6 +80,8 @@ class DecodePool:
         strict: bool = False,
         most_pixels: int | None = None,
         most_memory_bytes: int | None = None,
+        fetch_seconds: float = FETCH_SECONDS,
+        most_fetched_bytes: int = MOST_FETCHED_BYTES,
     ) -> None:
         problems = [
             f"{name} must be {least}, not {value}"
@@ -99,8 +107,17 @@ class DecodePool:
             raise UsageError("; ".join(problems))
         # Measured on 2 cores: one thread for each of two children is faster than letting both use all cores.
         threads = max(1, usable_cpus() // workers)
-        self._settings = Settings(spec, sampler or Sampler(), size, strict, threads, most_pixels, most_memory_bytes)
-        self._timeout_seconds = timeout_seconds
+        self._settings = Settings(
+            spec,
+            sampler or Sampler(),
+            size,
+            strict,
+            threads,
+            most_pixels,
+            most_memory_bytes,
+            most_fetched_bytes,
+        )
+        self._timeout_seconds, self._fetch_seconds = timeout_seconds, fetch_seconds
         self._recycle_after = recycle_after
         self._limit = workers + (workers if look_ahead is None else look_ahead)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -220,7 +237,7 @@ class DecodePool:
                 raise _closed()
             time.sleep(attempt * _PAUSE_SECONDS)
             try:
-                return self._ready_child(number).decode(file, self._timeout_seconds)
+                return self._ready_child(number).decode(file, self._timeout_seconds, self._fetch_seconds)
             except StartError as error:
                 reason = error.what
         message = f"{file.path}: no decoding process could be started in {START_ATTEMPTS} attempts: {reason}"

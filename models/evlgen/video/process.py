@@ -6,18 +6,21 @@ main script again, so a script that imports torch does not cost every child a to
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from evlgen.errors import EvlgenError
 from evlgen.system.child_processes import kill_group
 from evlgen.video import wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
+from evlgen.video.fetching import Fetched, folder_for_child
 
 START_TIMEOUT_SECONDS = 120.0
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from evlgen.video.child import main; main()"
@@ -52,6 +55,7 @@ class Child:
                 raise StartError(f"no process could be started: {error.strerror}") from error
             raise
         self.served = 0
+        self._folder: Path | None = None
         try:
             replies, timed_out = self._exchange(settings, START_TIMEOUT_SECONDS)
             if replies == [None]:
@@ -76,19 +80,52 @@ class Child:
         """False once the process has ended, for whatever reason."""
         return self._process.poll() is None
 
-    def decode(self, file: wire.Parts, timeout_seconds: float) -> ClipFrames | DecodeFailure:
-        """The frames of one file, or why there are none. After "timeout" and "crashed" this child is dead."""
+    def decode(
+        self, file: wire.Parts, timeout_seconds: float, fetch_seconds: float = 0.0
+    ) -> ClipFrames | DecodeFailure:
+        """The frames of one file, or why there are none. After "timeout" and "crashed" this child is dead.
+
+        A file that is elsewhere is fetched before, within `fetch_seconds`.
+
+        Raises:
+            EvlgenError: there is no room for what is fetched.
+        """
         self._log.truncate(0)
         self.served += 1
-        path = file.path
-        replies, timed_out = self._exchange(file, timeout_seconds, count=2)
+        if file.source is None:
+            return self._decode(file, file, timeout_seconds)
+        if self._folder is None:
+            self._folder = folder_for_child()
+        local = self._folder / f"video{file.path.suffix}"
+        try:
+            replies, timed_out = self._exchange(replace(file, local=local), fetch_seconds)
+            if not replies:
+                return self._ended(file, "fetched", fetch_seconds if timed_out else None, file.source.fingerprint)
+            fetched: Fetched = replies[0]
+            if fetched.failure is not None:
+                return replace(fetched.failure, spans=file.spans)
+            result = self._decode(file, None, timeout_seconds)
+            return replace(result, fingerprint=fetched.fingerprint)
+        finally:
+            local.unlink(missing_ok=True)
+
+    def _decode(
+        self, file: wire.Parts, message: wire.Parts | None, timeout_seconds: float
+    ) -> ClipFrames | DecodeFailure:
+        replies, timed_out = self._exchange(message, timeout_seconds, count=2)
         fingerprint = replies[0] if replies else None
         if len(replies) == 2:
             result: ClipFrames | DecodeFailure = replies[1]
             return replace(result, fingerprint=fingerprint, spans=file.spans)
-        if timed_out:
-            done = "decoded" if replies else "read"
-            message = f"{path}: not {done} within {timeout_seconds:g} seconds{self._last_words()}"
+        return self._ended(file, "decoded" if replies else "read", timeout_seconds if timed_out else None, fingerprint)
+
+    def _ended(
+        self, file: wire.Parts, doing: str, after_seconds: float | None, fingerprint: str | None
+    ) -> DecodeFailure:
+        """What is to be said of a file at which the child has ended, at its deadline or by itself."""
+        path = file.path
+        if after_seconds is not None:
+            message = f"{path}: not {doing} within {after_seconds:g} seconds{self._last_words()}"
             return DecodeFailure(path, "timeout", message, fingerprint, file.spans)
         message = f"{path}: the decoder {self._how_it_ended()}{self._last_words()}"
         return DecodeFailure(path, "crashed", message, fingerprint, file.spans)
@@ -105,9 +142,15 @@ class Child:
             if pipe is not None:
                 pipe.close()
         self._wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _exchange(self, message: Any, timeout_seconds: float, count: int = 1) -> tuple[list[Any], bool]:
-        """The `count` replies, fewer of a child that died meanwhile, and whether the deadline struck."""
+        """Send a message, if there is one, and wait for replies.
+
+        Returns:
+            The `count` replies, fewer of a child that died meanwhile, and whether the deadline struck.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         struck = threading.Event()
@@ -121,7 +164,8 @@ class Child:
         timer.start()
         replies: list[Any] = []
         try:
-            wire.send(self._process.stdin, message)
+            if message is not None:
+                wire.send(self._process.stdin, message)
             while len(replies) < count:
                 replies.append(wire.receive(self._process.stdout))
         except (EOFError, OSError):

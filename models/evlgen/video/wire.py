@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from evlgen.errors import EvlgenError
+from evlgen.system.remote_files import RemoteFile
 from evlgen.video.clip import ClipFrames, DecodeFailure
 from evlgen.video.sampler import Sampler, Span
 
@@ -28,6 +29,7 @@ class Settings:
         threads: decoding threads in this child.
         most_pixels: larger pictures and videos are refused, see `evlgen.video.bounds`; None: none are.
         most_memory_bytes: of this child; None: what the machine has.
+        most_fetched_bytes: of a file that is elsewhere.
     """
 
     backend: str
@@ -37,6 +39,7 @@ class Settings:
     threads: int
     most_pixels: int | None = None
     most_memory_bytes: int | None = None
+    most_fetched_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,14 @@ class Parts:
     Attributes:
         path: the file.
         spans: see `Sampler.spans`; none: the whole file.
+        source: where the file is, if it is not here; then `path` only stands for it.
+        local: where such a file is put while it is decoded; set by the child's parent.
     """
 
     path: Path
     spans: tuple[Span, ...] = ()
+    source: RemoteFile | None = None
+    local: Path | None = None
 
 
 Reply = ClipFrames | DecodeFailure | EvlgenError

@@ -15,10 +15,11 @@ import fsspec
 import pytest
 
 from evlgen.data.batches import BatchMaker
-from evlgen.data.shards import count_shards, fetched, open_reader
+from evlgen.data.shards import count_shards, open_reader
 from evlgen.data.shards.listing import ShardFiles
 from evlgen.data.shards.shard_names import expand_braces, name_spans, numbering_gaps
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system import remote_files
 from tests.data.shards.tars import data_config, found, open_source, pattern, write_shards
 
 SIZES = [3, 5, 2, 4, 3, 3]
@@ -133,7 +134,7 @@ def test_a_shard_that_another_process_removes_is_fetched_again(remote: str, tmp_
 def test_a_network_that_fails_is_tried_again(
     remote: str, memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_files, "PAUSE_SECONDS", 0.0)
     source = open_source(remote, tmp_path)
     get_file, failures = type(memory).get_file, Counter[str]()
 
@@ -297,7 +298,7 @@ def test_places_without_listings_are_taken_at_their_word(tmp_path: Path, monkeyp
             content = json.dumps({"00000.tar": 7, "00001.tar": 2}).encode()
             return {p: content if p == "https://h/d/sizes.json" else FileNotFoundError(p) for p in paths}
 
-    monkeypatch.setattr("evlgen.data.shards.listing._open_file_system", lambda *_: Web())
+    monkeypatch.setattr("evlgen.data.shards.listing.open_file_system", lambda *_: (Web(), ""))
     made = found("https://h/d/{00000..00001}.tar", tmp_path)
     assert made.counts.samples.tolist() == [7, 2]
     assert made.reader.files.address(0) == "https://h/d/00000.tar"

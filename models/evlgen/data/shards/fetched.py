@@ -15,18 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evlgen.data.shards.listing import Shard, any_error
+from evlgen.data.shards.listing import Shard
 from evlgen.system.locks import locked
+from evlgen.system.remote_files import any_error, download
 from evlgen.weights.cache import cache_errors
-
-ATTEMPTS = 4
-PAUSE_SECONDS = 2.0
-"""Before the second attempt; doubled before each further one."""
 
 LEFT_SECONDS = 24 * 3600.0
 """What is older and was never finished, a killed run has left."""
-
-_FINAL = (FileNotFoundError, PermissionError, ImportError)
 
 
 class FetchedShards:
@@ -89,22 +84,15 @@ class FetchedShards:
         return target
 
     def _download(self, files: Any, shard: Shard, address: str, aside: Path) -> None:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                files.get_file(shard.path, str(aside))
-                have = aside.stat().st_size
-                if shard.size not in (-1, have):
-                    raise ConnectionError(f"{have} of {shard.size} bytes came")
-                return
-            except Exception as error:
-                if isinstance(error, OSError) and self._is_ours(error):
-                    raise
-                if attempt == ATTEMPTS or isinstance(error, _FINAL):
-                    with any_error(
-                        f"{address} cannot be fetched", "check the network and your rights, then go on with --resume"
-                    ):
-                        raise
-                time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+        try:
+            download(files, shard.path, aside, None if shard.size == -1 else shard.size, is_ours=self._is_ours)
+        except Exception as error:
+            if isinstance(error, OSError) and self._is_ours(error):
+                raise
+            with any_error(
+                f"{address} cannot be fetched", "check the network and your rights, then go on with --resume"
+            ):
+                raise
 
     def _is_ours(self, error: OSError) -> bool:
         """Whether the disk refused it, not the file system that is fetched from: a full disk names no file."""

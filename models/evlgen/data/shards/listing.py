@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from evlgen.data.shards.shard_names import expand_braces, has_wildcards
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import UsageError
 from evlgen.recipes import expand_variables
+from evlgen.system.remote_files import RIGHTS, WEB, any_error, open_file_system, stamp_of
 
-_UNLISTED = ("http", "https")
+_UNLISTED = WEB
 """There are no folders to list: shards that the pattern names are taken to be there."""
-
-_PROTOCOLS = "fsspec knows s3://, gs://, https://, hf:// and more"
-_RIGHTS = "check the address, the network and your rights"
-
-_STAMPS = ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created")
-"""How file systems say which version of a file they hold, the surest first."""
 
 _ABSENT = (403, 404)
 """What web servers answer for a file that is not there; buckets that may not be listed say 403."""
@@ -81,12 +73,12 @@ class ShardFiles:
         self.missing: list[str] = []
         self._folders: dict[str, dict[str, Shard]] = {}
         if self.protocol:
-            self.remote = _open_file_system(pattern, text)
+            self.remote, _ = open_file_system(f"shards {pattern}", text.partition("{")[0])
             names = [self.remote._strip_protocol(name) for name in expand_braces(text)]
         else:
             names = [str(Path(name).expanduser().absolute()) for name in expand_braces(text)]
         found: dict[str, Shard] = {}
-        with any_error(f"shards {pattern} cannot be listed", _RIGHTS):
+        with any_error(f"shards {pattern} cannot be listed", RIGHTS):
             for name in names:
                 here = self._find(name)
                 found |= {shard.path: shard for shard in here}
@@ -145,40 +137,11 @@ class ShardFiles:
             if isinstance(answer, bytes):
                 found[path] = answer
             elif not isinstance(answer, FileNotFoundError) and getattr(answer, "status", 0) not in _ABSENT:
-                with any_error(f"{path} cannot be read", _RIGHTS):
+                with any_error(f"{path} cannot be read", RIGHTS):
                     raise answer
         return found
 
 
-@contextmanager
-def any_error(what: str, hint: str) -> Iterator[None]:
-    """Say in one line what a file system raises: each has errors of its own.
-
-    Raises:
-        EvlgenError: `what`, and the error's own words.
-    """
-    try:
-        yield
-    except EvlgenError:
-        raise
-    except Exception as error:
-        raise EvlgenError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}", hint) from None
-
-
-def _open_file_system(pattern: str, text: str) -> Any:
-    with any_error(f"shards {pattern} cannot be opened", _PROTOCOLS):  # ftp:// and sftp:// connect at once
-        try:
-            return fsspec.core.url_to_fs(text.partition("{")[0])[0]
-        except ImportError as error:
-            raise UsageError(
-                f"shards {pattern}: this file system needs a package that is not installed: {error}",
-                "pip install 'evlgen[remote]' has those of s3://, gs:// and https://",
-            ) from None
-        except ValueError as error:
-            raise UsageError(f"shards {pattern}: {error}", _PROTOCOLS) from None
-
-
 def _remote(path: str, facts: dict[str, Any]) -> Shard:
-    stamp = next((str(facts[key]) for key in _STAMPS if facts.get(key)), "")
     size = facts.get("size")
-    return Shard(path, -1 if size is None else int(size), stamp)
+    return Shard(path, -1 if size is None else int(size), stamp_of(facts))
