@@ -196,6 +196,14 @@ CaptionsArgument = Annotated[
     Path, typer.Argument(metavar="CAPTIONS", show_default=False, help="The file that evlgen caption has written.")
 ]
 
+MergeEqualOption = Annotated[
+    bool,
+    typer.Option(
+        "--merge-equal",
+        help="Make one of parts of a video that follow each other and have the same caption.",
+    ),
+]
+
 PrefixOption = Annotated[
     str,
     typer.Option("--prefix", show_default="none", help='In front of every caption: a trigger word, as in "ohwx, ".'),

@@ -36,6 +36,7 @@ from evlgen_cli.options import (
     JsonOption,
     LengthPenaltyOption,
     LoadInOption,
+    MergeEqualOption,
     ModelOption,
     NoRepeatOption,
     NumCaptionsOption,
@@ -93,6 +94,7 @@ def caption(
     prefix: PrefixOption = "",
     suffix: SuffixOption = "",
     template: TemplateOption = "{caption}",
+    merge_equal: MergeEqualOption = False,
     model: ModelOption = CaptionRequest.model,
     num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = DecodingOptions.num_beams,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of a caption.")] = DecodingOptions.max_new_tokens,
@@ -226,7 +228,7 @@ def caption(
     from evlgen.captioning import plan_captions
     from evlgen.exports import Outputs, Words, caption_and_export
 
-    outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template))
+    outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template), merge_equal)
     request = CaptionRequest(
         sources=paths,
         out=outputs.journal,
@@ -329,10 +331,11 @@ def _watch(
     from evlgen.exports import caption_and_export
 
     summary = None
+    rounds = watch(request, stop, every_seconds)
     with stop_on_signals(stop, say_stopping, STOP_SECONDS):
         if not quiet:
             err.print(f"watching, every {human_seconds(every_seconds)}; Ctrl-C ends it")
-        for captioning in watch(request, stop, every_seconds):
+        for captioning in rounds:
             with ExitStack() as stack:
                 view = _with_status(CaptionView(stack, None, quiet=quiet, rows_to_stdout=False), status_file, stack)
                 summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)

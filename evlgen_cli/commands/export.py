@@ -11,7 +11,14 @@ from evlgen.system.remote_files import is_address
 from evlgen_cli import completion
 from evlgen_cli.console import err, print_json, progress, table
 from evlgen_cli.exits import Exit
-from evlgen_cli.options import CaptionsArgument, JsonOption, PrefixOption, SuffixOption, TemplateOption
+from evlgen_cli.options import (
+    CaptionsArgument,
+    JsonOption,
+    MergeEqualOption,
+    PrefixOption,
+    SuffixOption,
+    TemplateOption,
+)
 
 if TYPE_CHECKING:
     from evlgen.exports import Report
@@ -50,6 +57,7 @@ def export(
     prefix: PrefixOption = "",
     suffix: SuffixOption = "",
     template: TemplateOption = "{caption}",
+    merge_equal: MergeEqualOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that hold anything else, edits by hand included.")
     ] = False,
@@ -73,7 +81,12 @@ def export(
     from evlgen.exports import ExportOptions, Words, export_captions, export_elsewhere
 
     options = ExportOptions(
-        words=Words(prefix, suffix, template), overwrite=overwrite, burn=burn, posters=posters, shard_megabytes=shard_mb
+        words=Words(prefix, suffix, template),
+        overwrite=overwrite,
+        merge_equal=merge_equal,
+        burn=burn,
+        posters=posters,
+        shard_megabytes=shard_mb,
     )
     with ExitStack() as stack:
         bar = None

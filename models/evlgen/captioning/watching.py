@@ -41,6 +41,10 @@ def watch(request: CaptionRequest, stop: threading.Event, every_seconds: float) 
         raise UsageError("--watch needs --out", "it tells what is done")
     if "-" in request.sources:
         raise UsageError("--watch cannot read standard input again", "name a folder, or a list as @list.txt")
+    return _rounds(request, stop, every_seconds)
+
+
+def _rounds(request: CaptionRequest, stop: threading.Event, every_seconds: float) -> Iterator[Captioning]:
     models: dict[str, Captioner] = {}
     seen: dict[str, _State] = {}
     first = True

@@ -16,7 +16,7 @@ from typing import Any
 from evlgen.annotations.annotation_file import open_annotations
 from evlgen.annotations.columns import find
 from evlgen.errors import UsageError
-from evlgen.exports.rows import CaptionFile, Clip, ExportRow, Span
+from evlgen.exports.rows import SAME_SECONDS, CaptionFile, Clip, ExportRow, Span
 from evlgen.exports.sidecars import clashing, sidecar_path
 from evlgen.system.files import os_errors
 from evlgen.system.jsons import parse_json
@@ -24,7 +24,6 @@ from evlgen.system.names import printable
 
 _NAMES = ("video", "file_name", "video_path", "image_path", "file", "path", "image")
 _TEXTS = ("caption", "text")
-_SAME_SECONDS = 0.001
 _MOST_BYTES = 1 << 20  # of a sidecar: more is no caption
 
 
@@ -129,7 +128,7 @@ def row_of(clip: Clip, span: Span | None) -> ExportRow | None:
     """The line about a part of a video; without times the only line, None if there are several."""
     if span is None or span[0] is None:
         return clip.rows[0] if len(clip.rows) == 1 else None
-    return next((row for row in clip.rows if abs((row.start_seconds or 0.0) - span[0]) < _SAME_SECONDS), None)
+    return next((row for row in clip.rows if abs((row.start_seconds or 0.0) - span[0]) < SAME_SECONDS), None)
 
 
 def known_texts(clip: Clip) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evlgen.errors import UsageError
@@ -85,6 +85,8 @@ def export_captions(
     chosen = format_named(to)
     check_options(to, options)
     file = read_caption_file(captions, media, names)
+    if options.merge_equal:
+        file = replace(file, clips=tuple(clip.with_equal_merged() for clip in file.clips))
     if chosen.write is None:
         report = Report(to, out)
         sidecars.write_sidecars(file, to, out, options, report)

@@ -23,6 +23,7 @@ class ExportOptions:
     Attributes:
         words: what stands around captions.
         overwrite: replace what is there already, also where a person may have changed it.
+        merge_equal: parts of a video that follow each other and have the same caption become one.
         burn: draw subtitles into the pictures instead of adding a track.
         posters: where the pictures of a gallery go: inside the page, beside it, nowhere; auto: by their number.
         shard_megabytes: about how large a shard of a WebDataset becomes.
@@ -30,6 +31,7 @@ class ExportOptions:
 
     words: Words = Words()  # noqa: RUF009 - frozen
     overwrite: bool = False
+    merge_equal: bool = False
     burn: bool = False
     posters: str = "auto"
     shard_megabytes: int = 1000

@@ -24,6 +24,9 @@ from evlgen.system.suffixes import IMAGE_SUFFIXES
 
 _BEGINNING = b'{"video": '
 
+SAME_SECONDS = 0.001
+"""Times that differ by no more are the same: lines have them with three decimals."""
+
 Span = tuple[float | None, float | None]
 
 
@@ -116,6 +119,20 @@ class Clip:
     path: Path
     rows: tuple[ExportRow, ...]
     lines: tuple[ExportRow, ...]
+
+    def with_equal_merged(self) -> Clip:
+        """The clip with one row for parts that follow each other without a gap and have the same caption.
+
+        The row is that of the first part, up to the end of the last; parts without a caption stay as they are.
+        """
+        rows: list[ExportRow] = []
+        for row in self.rows:
+            before = rows[-1] if rows else None
+            if before is not None and row.caption and before.caption and _is_more_of(row, before):
+                rows[-1] = replace(before, end_seconds=max(before.end_seconds or 0.0, row.end_seconds or 0.0))
+            else:
+                rows.append(row)
+        return replace(self, rows=tuple(rows))
 
     @property
     def captioned(self) -> tuple[ExportRow, ...]:
@@ -222,6 +239,15 @@ def _counting(lines: Sequence[ExportRow]) -> tuple[ExportRow, ...]:
     last = {one.span: one for one in lines}
     rows = [one for one in last.values() if one.edited or one.values["settings_hash"] == chosen]
     return tuple(sorted(rows, key=lambda row: (row.start_seconds or 0.0, row.end_seconds or math.inf)))
+
+
+def _is_more_of(row: ExportRow, before: ExportRow) -> bool:
+    """Whether a part goes on where the one before it ends, and says the same; words are compared, not blanks."""
+    if row.start_seconds is None or row.end_seconds is None or before.end_seconds is None:
+        return False
+    if row.start_seconds - before.end_seconds > SAME_SECONDS:
+        return False
+    return (row.caption or "").split() == (before.caption or "").split()
 
 
 def _place(name: str, row: ExportRow, folder: Path, media: Path | None) -> Path:

@@ -118,5 +118,6 @@ def _read(path: Path) -> str | None:
 
 
 def _ours(there: str, clip: Clip, texts: Texts, words: Words) -> bool:
-    said = {texts(state, how).strip() for state in clip.states() for how in (words, Words())}
+    states = [as_shown for state in clip.states() for as_shown in (state, state.with_equal_merged())]
+    said = {texts(state, how).strip() for state in states for how in (words, Words())}
     return there.strip() in said

@@ -44,13 +44,15 @@ class Outputs:
     options: ExportOptions = field(default_factory=ExportOptions)
 
     @classmethod
-    def of(cls, out: Path | None, sidecar: str | None = None, words: Words | None = None) -> Outputs:
-        """What `--out` and `--sidecar` mean.
+    def of(
+        cls, out: Path | None, sidecar: str | None = None, words: Words | None = None, merge_equal: bool = False
+    ) -> Outputs:
+        """What `--out`, `--sidecar` and what goes with them mean.
 
         Raises:
             UsageError: they contradict each other, or mean nothing.
         """
-        options = ExportOptions(words or Words())
+        options = ExportOptions(words or Words(), merge_equal=merge_equal)
         if sidecar is not None and sidecar not in SIDECARS:
             raise UsageError(f"--sidecar {sidecar} is unknown: there is {', '.join(SIDECARS)}")
         if sidecar is not None and out is None:
@@ -58,6 +60,11 @@ class Outputs:
         to = BY_SUFFIX.get(out.suffix.lower()) if out is not None and not is_caption_file(out) else None
         if not options.words.plain and sidecar is None and to is None:
             raise UsageError("--prefix, --suffix and --template are for --sidecar", "evlgen export has them too")
+        if merge_equal and sidecar is None and to is None:
+            raise UsageError(
+                "--merge-equal is for --sidecar and for --out x.srt and its kin: lines stay one a part",
+                "evlgen export has it too",
+            )
         if to is None or out is None:
             return cls(out, None, sidecar, options)
         if sidecar is None:
@@ -134,7 +141,8 @@ def caption_and_export(
 
 def _export(outputs: Outputs, journal: Path, export: Path, names: list[str], progress: Progress) -> Report:
     to = BY_SUFFIX[export.suffix.lower()]
-    options, only = (outputs.options, names) if to in SIDECARS else (ExportOptions(), None)
+    plain = ExportOptions(merge_equal=outputs.options.merge_equal)
+    options, only = (outputs.options, names) if to in SIDECARS else (plain, None)
     try:
         return export_captions(journal, to, export, names=only, options=options, progress=progress)
     except EvlgenError as error:  # the captions are safe, and so is the summary
@@ -160,6 +168,8 @@ class _Watcher(Forwarding):
         report = Report(self._outputs.sidecar, None)
         lines = lines_by_video(self._journal, self.names)
         clips = (clip_of(name, self._paths[name], of) for name, of in lines.items())
+        if self._outputs.options.merge_equal:
+            clips = (clip.with_equal_merged() for clip in clips)
         file = CaptionFile(self._journal, tuple(clips))
         write_sidecars(file, self._outputs.sidecar, None, self._outputs.options, report)
         report.written, report.unchanged = report.written + self._written, report.unchanged - self._written
@@ -189,6 +199,8 @@ class _Watcher(Forwarding):
         lines = self._lines.setdefault(name, [])
         lines.append(ExportRow.of(row.as_dict()))
         clip = clip_of(name, self._paths[name], lines)
+        if self._outputs.options.merge_equal:
+            clip = clip.with_equal_merged()
         place = sidecar_path(clip, self._outputs.sidecar, None)
         if place in self._shared or place == clip.path:
             return
