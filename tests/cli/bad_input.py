@@ -88,7 +88,7 @@ CASES: list[tuple[str, str]] = [
     ("watching without an output", "caption videos --watch 5"),
     ("failures to try again, and no output", "caption videos --retry-failed"),
     ("a number that is none", "caption videos --limit many"),
-    ("an option that is none", "caption videos --beams 3"),
+    ("a limit of none", "caption videos --limit 0"),
     ("a caption file that is not there", "export none.jsonl --to csv"),
     ("an empty caption file", "export empty.txt --to csv"),
     ("a file that holds no captions", "export other.jsonl --to csv"),
