@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test slow wide lint format
+.PHONY: venv demo test slow wide lint format docs
 
 venv: .venv/installed
 
@@ -37,3 +37,9 @@ lint: venv
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# pages of the API, from docstrings, for the rooms that people enter from Python
+docs: venv
+	$(BIN)/python -m pdoc --docformat google --output-directory docs/api \
+		evlgen.captioning evlgen.captioners evlgen.data evlgen.exports evlgen.hub evlgen.metrics evlgen.modeling evlgen.recipes \
+		evlgen.training evlgen.video evlgen.visualize

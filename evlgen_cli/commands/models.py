@@ -1,4 +1,7 @@
-"""`evlgen models`: which models there are, bringing their parts onto this machine, and the authors' checkpoints."""
+"""`evlgen models`: which models there are, bringing their parts onto this machine, and the authors' checkpoints.
+
+What goes to other places (save, push) stands in publishing.py.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,13 +10,14 @@ import typer
 
 from evlgen.errors import UsageError
 from evlgen_cli import completion
+from evlgen_cli.commands import publishing
 from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.human_numbers import human_bytes
 from evlgen_cli.options import JsonOption, SplitOption
 
 _RELEASED = "as released, at the released width"
 
-app = typer.Typer(no_args_is_help=True, help="See models, fetch their parts, convert checkpoints.")
+app = typer.Typer(no_args_is_help=True, help="See models, fetch their parts, convert checkpoints, share them.")
 
 
 @app.command("ls")
@@ -35,7 +39,12 @@ def ls(as_json: JsonOption = False) -> None:
 
 @app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="The model.", autocompletion=completion.model)] = "evlgen-mini",
+    name: Annotated[
+        str, typer.Argument(help="The model: a name, or hf:OWNER/NAME[@REVISION].", autocompletion=completion.model)
+    ] = "evlgen-mini",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Of hf:OWNER/NAME: copy the model there as well.")
+    ] = None,
     training: Annotated[bool, typer.Option("--training", help="Also what only training needs.")] = False,
     verify: Annotated[
         bool,
@@ -48,6 +57,13 @@ def pull(
     from evlgen.weights.catalogue import model_parts
     from evlgen.weights.derived import verify_derived
 
+    if name.startswith("hf:"):
+        if training:
+            raise UsageError("--training is for models that come with evlgen", "leave it away")
+        publishing.pull(name, out, verify=verify, as_json=as_json)
+        return
+    if out is not None:
+        raise UsageError("--out is for models of the hub", f"evlgen models save {name} --out {out}")
     parts = [part for part in model_parts(name) if training or part.needed_for == "captioning"]
     with download_progress() as report:
         paths = fetch_all([part.source for part in parts], report=report, verify=verify)
@@ -62,6 +78,10 @@ def pull(
         err.print(f"derived: {', '.join(whole)}, as built")
     for key in damaged:
         err.print(f"derived: {key} is damaged and is removed; it is built when it is needed")
+
+
+app.command("save")(publishing.save)
+app.command("push")(publishing.push)
 
 
 @app.command("rm")

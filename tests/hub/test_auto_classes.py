@@ -13,33 +13,13 @@ from PIL import Image
 
 import evlgen  # noqa: F401 - what makes the Auto classes know the model
 from evlgen.errors import UsageError
+from evlgen.hub.publishing import plan_push, push
 from evlgen.hub.stub import add_stub
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.modeling.pretrained import write_tensors
-from tests.modeling.conftest import tiny_config, tiny_model
+from tests.hub.fake_hub import FakeHub
 
 PICTURES = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (40, 60, 3), dtype=np.uint8)) for n in range(3)]
 PROMPTS = ["a", "the cat", ""]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose frozen parts lie beside it, so that every load gives the same."""
-    place = tmp_path_factory.mktemp("model")
-    model = tiny_model()
-    model.language.model.save_pretrained(place / "language")
-    model.processor.tokenizer.save_pretrained(place / "language")
-    write_tensors(model.vision.trunk.state_dict(), place / "vision.safetensors")
-    config = tiny_config().with_sources(
-        {"vision": str(place / "vision.safetensors"), "language": str(place / "language")}
-    )
-    language = config.language.model_copy(update={"architecture": None})
-    torch.manual_seed(0)
-    whole = EVLGenForConditionalGeneration.from_config(config.model_copy(update={"language": language}))
-    with torch.no_grad():
-        whole.lm_proj.weight.mul_(5)
-    whole.save_pretrained(place)
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +112,33 @@ def test_in_a_process_of_its_own(
     assert done.returncode == 0, done.stderr
     want = opened[0].generate(**opened[1](np.zeros((8, 8, 3), np.uint8)), num_beams=1, max_new_tokens=4)
     assert done.stdout.strip() == str(want.tolist())
+
+
+PIPELINE = """
+import sys
+from PIL import Image
+from transformers import pipeline
+captioner = pipeline("image-text-to-text", model=sys.argv[1], trust_remote_code=True)
+found = captioner(images=Image.new("RGB", (8, 8)), text="", max_new_tokens=4, num_beams=1, return_full_text=False)
+print(repr(found[0]["generated_text"]))
+"""
+
+
+@pytest.mark.slow
+def test_from_the_hub_in_a_process_of_its_own(
+    folder: Path, hub: FakeHub, tmp_path: Path, opened: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(plan_push(folder, "hf:me/tiny"))
+    for name, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}.items():
+        monkeypatch.setenv(name, value)
+    ids = opened[0].generate(**opened[1](np.zeros((8, 8, 3), np.uint8)), num_beams=1, max_new_tokens=4)
+    want = [str(ids.tolist()), repr(opened[1].batch_decode(ids)[0])]
+    codes = [PROGRAM.format(first="", options={"trust_remote_code": True}), PIPELINE]
+    for offline in ("0", "1"):  # fetched, and then from the cache
+        monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+        asked = len(hub.requests)
+        for code, expected in zip(codes, want, strict=True):
+            done = subprocess.run([sys.executable, "-c", code, "me/tiny"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.strip() == expected
+        assert (len(hub.requests) == asked) == (offline == "1")

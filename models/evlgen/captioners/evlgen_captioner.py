@@ -58,7 +58,8 @@ def _refuse_others(model: str) -> None:
     at_hub = not path.exists() and model.count("/") == 1 and not model.startswith((".", "/", "~")) and ":" not in model
     if model in packaged_models() or not (at_hub or (path / CONFIG_FILE).is_file()):
         return
-    from evlgen.captioners.hub_models import PREFIX, find_model
+    from evlgen.captioners.hub_models import find_model
+    from evlgen.weights.hub_errors import PREFIX
 
     found = find_model(f"{PREFIX}{model}")
     if found.model_type and not found.is_evlgen:

@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.errors import UsageError
 from evlgen.system.hashes import checksum
 from evlgen.system.jsons import read_json
+from evlgen.weights.hub_errors import PREFIX, explained
 
-PREFIX = "hf:"
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
 
@@ -105,7 +105,7 @@ def _fetched(repository: str, revision: str | None, text: str) -> Path:
     try:
         return Path(hf_hub_download(repository, "config.json", revision=revision))
     except Exception as error:
-        raise _explained(error, text) from None
+        raise explained(error, text) from None
 
 
 @cache
@@ -113,33 +113,6 @@ def _card(repository: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(repository, "README.md", revision=revision))
-
-
-def _explained(error: Exception, text: str) -> EvlgenError:
-    """The one line for what went wrong at the hub."""
-    from huggingface_hub import errors
-
-    name = text.removeprefix(PREFIX)
-    if isinstance(error, errors.GatedRepoError):  # before the error that it is a kind of
-        return WeightsError(
-            f"{name} is gated: its owner lets in who has accepted the licence",
-            f"accept it on the page of {name}, then `hf auth login` or HF_TOKEN",
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return UsageError(f"the hub has no model {name!r}, or it is private", "check the name; HF_TOKEN opens yours")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return UsageError(f"--model {text}: there is no such revision", "give a branch, tag or commit")
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return WeightsError(
-            f"{name} is not in the cache of this machine, and the hub cannot be reached",
-            "connect, or unset HF_HUB_OFFLINE, or give a folder: hf:./folder",
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return UsageError(f"{name} holds no config.json: it is no model of transformers", "give another --model")
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, errors.HFValidationError):
-        return UsageError(f"--model {text} is no name of a repository: {first}", "give hf:OWNER/NAME[@REVISION]")
-    return WeightsError(f"{name} cannot be fetched: {first}", "check name and network")
 
 
 def _config(file: Path, text: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from importlib import resources
 from pathlib import Path
 
 from evlgen.configuration import CONFIG_FILE
-from evlgen.errors import UsageError, WeightsError
+from evlgen.errors import UsageError
+from evlgen.weights.hub_errors import PREFIX, explained
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
@@ -30,24 +31,24 @@ def find_checkpoint(name_or_path: str) -> Path:
 
     Raises:
         UsageError: nothing of that name is found.
+        WeightsError: it cannot be fetched from the hub.
     """
     packaged = packaged_models()
     if name_or_path in packaged:
         return packaged[name_or_path]
-    path = Path(name_or_path.removeprefix("hf:")).expanduser()
+    path = Path(name_or_path.removeprefix(PREFIX)).expanduser()
     if (path / CONFIG_FILE).is_file():
         if (path / WEIGHTS_FILE).exists() and not (path / WEIGHTS_FILE).is_file():  # a pipe would be waited for
             raise UsageError(f"{path / WEIGHTS_FILE} is no regular file", "give the folder of a checkpoint")
         return path
     if path.is_dir():
         raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
-    name, _, revision = name_or_path.removeprefix("hf:").partition("@")
+    name, _, revision = name_or_path.removeprefix(PREFIX).partition("@")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
 
         try:
             return Path(snapshot_download(name, revision=revision or None))
-        except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise WeightsError(f"model {name_or_path!r} cannot be fetched: {first}", "check name and network") from None
+        except Exception as error:
+            raise explained(error, name_or_path) from None
     raise UsageError(f"no model {name_or_path!r}", f"packaged: {', '.join(packaged) or 'none'}; or give a folder")
