@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from evlgen.bench import FULL_SIZE, find_model
-from evlgen.bench.connectors import CROSS_EVERY, QFORMER_LAYERS, QUERIES
 from evlgen.bench.flops import ConnectorReport, Work, count_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
 from evlgen.configuration import EVLGenConfig
+from evlgen.connector_config import QFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.skeleton import build_skeleton
 
@@ -192,7 +192,7 @@ def flops(models: list[Model]) -> str:
     """Of a training step and of a caption."""
     reports = {model.name: model.flops() for model in models}
     frames = ", ".join(f"`{m.name}` {m.config.temporal.frames}" for m in models if m.config.temporal.frames > 1)
-    text = models[0].config.language.max_text_tokens
+    text, qformer = models[0].config.language.max_text_tokens, QFormerConfig()
     table = [_flops_rows(name, found) for name, found in reports.items()]
     columns = ["model", "connector", "soft prompts", "connector's parameters", "connector, forward", "step: tower"]
     columns += ["step: connector", "step: language model", "training step", "of r=0", "caption", "of r=0"]
@@ -202,8 +202,8 @@ def flops(models: list[Model]) -> str:
         f"of a picture model runs no backward pass. A caption is greedy, of {NEW_TOKENS} tokens. "
         "2 FLOPs a multiply-add; matrix products, convolutions and attention are counted "
         "(`models/evlgen/bench/flops.py` says "
-        f'what is not). "q-former" is BLIP-2\'s in the place of TomeFormer, of the same width: {QUERIES} queries, '
-        f"{QFORMER_LAYERS} layers, cross attention in one of {CROSS_EVERY}, without its text branch."
+        f'what is not). "q-former" is BLIP-2\'s in the place of TomeFormer, of the same width: {qformer.queries} '
+        f"queries, {qformer.layers} layers, cross attention in one of {qformer.cross_every}, without its text branch."
     )
     checked = "Counted by torch's FlopCounterMode; tests/bench/test_flops.py holds it against closed formulas."
     return f"## FLOPs\n\n{said}\n\n{checked}\n\n{markdown(columns, [row for rows in table for row in rows])}"

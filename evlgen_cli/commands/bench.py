@@ -28,8 +28,14 @@ def bench(
         ),
     ] = None,
     r: Annotated[
-        str, typer.Option("--r", metavar="N[,N…]", help="Tokens merged per layer; 0 is always measured.")
-    ] = "16",
+        str | None,
+        typer.Option(
+            "--r",
+            metavar="N[,N…]",
+            show_default="16",
+            help="Tokens merged per layer, by a TomeFormer; 0 is always measured.",
+        ),
+    ] = None,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a generated caption.")] = 20,
     time: Annotated[bool, typer.Option("--time/--no-time", help="Time it on this machine, or only count.")] = True,
     batch: Annotated[int, typer.Option(min=1, help="Items in a connector that is timed.")] = 2,
@@ -43,6 +49,7 @@ def bench(
 ) -> None:
     """What merging r tokens per layer saves: tokens, FLOPs and time, against r = 0 and a BLIP-2 Q-Former.
 
+    A connector of another kind, which merges nothing, is measured as it is.
     FLOPs are counted on the real modules without their memory, so full-size models need neither files nor a GPU.
     Times are of this machine: connectors of any size, whole captions of models whose weights are at hand.
     """
@@ -51,7 +58,7 @@ def bench(
 
     request = BenchRequest(
         models=tuple(models or ["evlgen-mini"]),
-        r=parse_r(r),
+        r=None if r is None else parse_r(r),
         new_tokens=new_tokens,
         timed=time,
         batch=batch,
@@ -77,7 +84,7 @@ def bench(
         machine = result.machine
         place = machine.get("gpu") or f"{machine['device']} (threads: {machine['threads']})"
         out.print(f"timed on {place} in {result.precision}; connectors in batches of {batch}")
-        out.print("as fast: as r=0, which is timed in the same rounds")
+        out.print("as fast: as the first row, which is timed in the same rounds")
     for model in result.models:
         if time and model.not_timed and not as_json:
             out.print(f"{model.name}: whole captions are not timed: {model.not_timed}")

@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from evlgen.connector_config import ConnectorConfig, TomeFormerConfig, place_of
 from evlgen.errors import UsageError, WeightsError
+from evlgen.sections import MOST_PARAMETERS, Frames, Heads, Scale, Strict, Tokens, Width
 from evlgen.system.jsons import read_json, write_json
 from evlgen.system.names import printable
 from evlgen.tower_sizes import with_sizes
@@ -44,21 +46,7 @@ def source_beside(source: str | None, folder: Path) -> str | None:
     return f"{Path(path).relative_to(folder.absolute()).as_posix()}{mark}{rest}" if inside else source
 
 
-class Strict(BaseModel):
-    """A section in which an unknown key is an error, and so is a number that is none or has no end."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-# Bounds that no model comes near: a file from elsewhere may ask for any number, and building it would never end.
-Layers = Annotated[int, Field(gt=0, le=1_000)]
-Heads = Annotated[int, Field(gt=0, le=10_000)]
-Width = Annotated[int, Field(gt=0, le=100_000)]
-Scale = Annotated[float, Field(ge=1e-6)]
-Frames = Annotated[int, Field(gt=0, le=10_000)]
-Tokens = Annotated[int, Field(gt=0, le=1_000_000)]
 _MOST_DEPTH, _MOST_ARGUMENT = 1_000, 100_000
-_MOST_PARAMETERS = 1e11
 _MOST_SIDE = 20_000
 _TIMM_NAME = re.compile(r"[A-Za-z0-9_.]+")
 _TIMM_FILES = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
@@ -114,8 +102,8 @@ class VisionConfig(Strict):
             most = _MOST_DEPTH if key in ("depth", "depths") else _MOST_ARGUMENT
             if (number := _largest(value)) > most:
                 raise ValueError(f"{key}: {number:.40g} is more than {most}")
-        if 12 * _largest(arguments.get("depth")) * _largest(arguments.get("embed_dim")) ** 2 > _MOST_PARAMETERS:
-            raise ValueError(f"depth and embed_dim are those of more than {_MOST_PARAMETERS:.0e} parameters")
+        if 12 * _largest(arguments.get("depth")) * _largest(arguments.get("embed_dim")) ** 2 > MOST_PARAMETERS:
+            raise ValueError(f"depth and embed_dim are those of more than {MOST_PARAMETERS:.0e} parameters")
         return arguments
 
 
@@ -124,72 +112,6 @@ def _largest(value: Any) -> float:
     if isinstance(value, dict | list | tuple):
         return max((_largest(one) for one in (value.values() if isinstance(value, dict) else value)), default=0)
     return abs(value) if isinstance(value, int | float) else 0
-
-
-class ConnectorConfig(Strict):
-    """TomeFormer: BERT layers that merge r tokens between attention and feed-forward."""
-
-    layers: Layers = Field(12, description="transformer layers")
-    width: Width = Field(768, description="channels of one token")
-    heads: Heads = Field(12, description="attention heads; width is divisible by it")
-    intermediate: int = Field(3072, gt=0, le=1_000_000, description="width of the feed-forward layer")
-    norm: Literal["post", "pre"] = Field("post", description="LayerNorm after the residual (BERT) or before the branch")
-    layer_norm_eps: float = Field(1e-12, description="added to the variance in every LayerNorm")
-    dropout: float = Field(0.1, ge=0, lt=1, description="while training, of attention and of what layers add")
-    r: int | list[int] | tuple[int, float] = Field(
-        19,
-        description="tokens merged per layer: one int, a list per layer, or [r, inflection] (inflection -1.0 to 1.0, "
-        "written with a point) for a falling or rising schedule with the same total",
-    )
-    size_weighted: bool = Field(False, description="merged token = mean weighted by token size (ToMe) instead of plain")
-    proportional_attention: bool = Field(False, description="add log(token size) to the attention logits (ToMe)")
-    protect_first: bool = Field(True, description="token 0 (the class token) is never merged away")
-    source: str | None = Field(None, description="BERT weights to start from; null: random")
-
-    @field_validator("r", mode="before")
-    @classmethod
-    def _inflection(cls, value: Any) -> Any:
-        """YAML and JSON know no tuples: a pair whose second number has a point is [r, inflection]."""
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[1], float):
-            return tuple(value)
-        return value
-
-    @model_validator(mode="after")
-    def _check(self) -> ConnectorConfig:
-        if self.width % self.heads:
-            raise ValueError(f"connector.width {self.width} is not divisible by connector.heads {self.heads}")
-        if self.layers * (4 * self.width + 2 * self.intermediate) * self.width > _MOST_PARAMETERS:
-            raise ValueError(f"layers, width and intermediate are those of more than {_MOST_PARAMETERS:.0e} parameters")
-        self.schedule()
-        return self
-
-    def schedule(self) -> list[int]:
-        """Tokens to merge in each layer, before the limit that the tokens at hand set."""
-        if isinstance(self.r, int):
-            values = [self.r] * self.layers
-        elif isinstance(self.r, tuple):
-            r, inflection = self.r
-            if not -1 <= inflection <= 1:
-                raise ValueError(f"connector.r: inflection {inflection} is not between -1 and 1")
-            values = _inflected(r, inflection, self.layers)
-        elif len(self.r) != self.layers:
-            raise ValueError(f"connector.r has {len(self.r)} entries for {self.layers} layers")
-        else:
-            values = self.r
-        if any(v < 0 for v in values):
-            raise ValueError(f"connector.r must not be negative: {self.r}")
-        return values
-
-
-def _inflected(r: int, inflection: float, layers: int) -> list[int]:
-    """A linear schedule from r(1 - inflection) to r(1 + inflection) that still merges r * layers tokens in all."""
-    ends: list[int] = []
-    total = 0.0
-    for i in range(layers):
-        position = 0.0 if layers == 1 else 2 * i / (layers - 1) - 1
-        total += r * (1 + inflection * position)
-        ends.append(round(total))
-    return [b - a for a, b in zip([0, *ends], ends, strict=False)]
 
 
 class TemporalConfig(Strict):
@@ -314,7 +236,7 @@ class EVLGenConfig(Strict):
     """A whole model. Defaults are the released EVLGen's where it has one."""
 
     vision: VisionConfig
-    connector: ConnectorConfig = ConnectorConfig()
+    connector: ConnectorConfig = TomeFormerConfig()
     temporal: TemporalConfig = TemporalConfig()
     tags: TagsConfig | None = None
     language: LanguageConfig
@@ -326,26 +248,33 @@ class EVLGenConfig(Strict):
             raise ValueError(f"temporal.width {self.temporal.width} is not divisible by temporal.heads")
         if self.temporal.fusion == "temporal" and self.vision.width % self.temporal.heads:
             raise ValueError(f"vision.width {self.vision.width} is not divisible by temporal.heads")
+        if self.connector.kind != "tomeformer" and (wrong := self.connector.too_many(self.vision.tokens)):
+            raise ValueError(f"connector.pool_to {wrong}")
         return self
 
     def tokens_per_layer(self) -> list[int]:
-        """Tokens that leave each TomeFormer layer; the limit of (tokens - 1) // 2 merges a layer is applied."""
-        out, tokens = [], self.vision.tokens
-        for r in self.connector.schedule():
-            tokens -= min(r, (tokens - 1) // 2)
-            out.append(tokens)
-        return out
+        """Tokens that leave each layer of the connector that changes their number; the last are soft prompts."""
+        return self.connector.tokens_per_layer(self.vision.tokens)
 
     def too_large_r(self) -> str:
         """Which layer is asked to merge more than half of its tokens, which would be cut without a word; "" if none."""
-        tokens = self.vision.tokens
-        for layer, (r, left) in enumerate(zip(self.connector.schedule(), self.tokens_per_layer(), strict=True), 1):
-            if tokens - left < r:
-                return (
-                    f"merges {r} tokens in layer {layer}, but of {tokens} tokens {tokens - left} can be merged at most"
-                )
-            tokens = left
-        return ""
+        return self.connector.too_many(self.vision.tokens)
+
+    def merging(self, asked: str) -> TomeFormerConfig:
+        """The connector, which merges tokens.
+
+        Args:
+            asked: what asks for that, for the error.
+
+        Raises:
+            UsageError: it is of a kind that merges none.
+        """
+        if not isinstance(self.connector, TomeFormerConfig):
+            kind = self.connector.kind
+            raise UsageError(
+                f"{asked}: the connector is of kind {kind}, which merges no tokens", "one of kind tomeformer does"
+            )
+        return self.connector
 
     def with_r(self, text: str) -> EVLGenConfig:
         """The same model merging by another schedule; its weights do not depend on it.
@@ -354,14 +283,15 @@ class EVLGenConfig(Strict):
             text: a number of tokens, "8", or a schedule as recipes have it, "[10,8,8]" or "[8,-0.5]".
 
         Raises:
-            UsageError: it is none, or does not fit the model's layers and tokens.
+            UsageError: it is none, does not fit the model's layers and tokens, or the connector merges none.
         """
+        connector = self.merging(f"--r {text}")
         hint = 'a number such as 8, or a schedule such as "[10,8,8]" (one number a layer) or "[8,-0.5]"'
         try:
             r = json.loads(text)
             if isinstance(r, bool | dict):
                 raise ValueError("not a number")
-            connector = ConnectorConfig.model_validate({**dict(self.connector), "r": r})
+            connector = TomeFormerConfig.model_validate({**dict(connector), "r": r})
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("connector.r ")
             raise UsageError(f"--r {text}: {reason}", hint) from None
@@ -398,7 +328,7 @@ class EVLGenConfig(Strict):
             config = cls.model_validate(_settings(read_json(path), path))
         except ValidationError as error:
             first = error.errors()[0]
-            where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+            where = "".join(f"{part}: " for part in [".".join(place_of(first["loc"]))] if part)
             message = first["msg"].removeprefix("Value error, ")
             raise WeightsError(printable(f"{path}: {where}{message}")) from None
         return config.with_sources({p: source_at(getattr(config, p).source, Path(folder)) for p in FROZEN_PARTS})

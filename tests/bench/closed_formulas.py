@@ -13,12 +13,20 @@ from typing import Any
 
 from torch import nn
 
-from evlgen.bench.connectors import CROSS_EVERY, QFORMER_LAYERS, QUERIES
 from evlgen.configuration import EVLGenConfig
+from evlgen.connector_config import LinearConfig, PerceiverConfig, QFormerConfig, TomeFormerConfig
 
 
 def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
-    """Of projection, TomeFormer and projection, for the visual tokens of one pass.
+    """Of a connector of any kind with both linear maps around it, for the visual tokens of one pass."""
+    if isinstance(config.connector, TomeFormerConfig):
+        return tomeformer_flops(config, training=training)
+    forward = (qformer_flops if isinstance(config.connector, QFormerConfig) else other_flops)(config)
+    return 3 * forward if training else forward
+
+
+def tomeformer_flops(config: EVLGenConfig, *, training: bool) -> int:
+    """Of projection, TomeFormer and projection.
 
     In a layer, projections and attention see N tokens, then M = N - r remain for the feed-forward network. Matching
     compares ceil(N/2) with floor(N/2) keys of one head and needs no gradient; merging is an M x N matrix times the
@@ -37,17 +45,32 @@ def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
     return 3 * trained + 2 * merging + matching if training else trained + merging + matching
 
 
-def qformer_flops(config: EVLGenConfig, *, training: bool) -> int:
-    """Of a Q-Former of the connector's width with its projection (arXiv 2301.12597, section 3.1).
+def qformer_flops(config: EVLGenConfig) -> int:
+    """Of a Q-Former and its projection (arXiv 2301.12597, section 3.1).
 
-    All layers work on the queries; every second one also projects all visual tokens to keys and values.
+    All layers work on the queries; every `cross_every`-th also projects all visual tokens to keys and values.
     """
-    D, F, n, q = config.connector.width, config.connector.intermediate, config.vision.tokens, QUERIES
+    own = config.connector
+    D, F, n, q = own.width, own.intermediate, config.vision.tokens, own.queries
     layer = 4 * 2 * q * D * D + 2 * 2 * q * q * D + 2 * 2 * q * D * F
     cross = 2 * 2 * q * D * D + 2 * 2 * n * config.vision.width * D + 2 * 2 * q * n * D
-    crossings = -(-QFORMER_LAYERS // CROSS_EVERY)
-    forward = QFORMER_LAYERS * layer + crossings * cross + 2 * q * D * config.language.width
-    return 3 * forward if training else forward
+    crossings = -(-own.layers // own.cross_every)
+    return own.layers * layer + crossings * cross + 2 * q * D * config.language.width
+
+
+def other_flops(config: EVLGenConfig) -> int:
+    """Of a perceiver, whose queries see tokens and queries in every layer; of an MLP; of a linear map."""
+    own, n, width = config.connector, config.vision.tokens, config.vision.width
+    if isinstance(own, PerceiverConfig):
+        D, F, q = own.width, own.intermediate, own.queries
+        seen = n + q if own.see_queries else n
+        layer = 2 * 2 * q * D * D + 2 * 2 * seen * D * D + 2 * 2 * q * seen * D + 2 * 2 * q * D * F
+        return 2 * n * width * D + own.layers * layer + 2 * q * D * config.language.width
+    pooled = own.pool_to or n
+    if isinstance(own, LinearConfig):
+        return 2 * pooled * width * config.language.width
+    D = own.width or config.language.width
+    return 2 * n * width * D + 2 * pooled * D * config.language.width
 
 
 @dataclass(frozen=True)

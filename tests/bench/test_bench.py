@@ -17,7 +17,7 @@ from evlgen_cli.commands.bench import _row, _show
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_flops
 from tests.cli.conftest import cli  # noqa: F401 - a fixture
-from tests.modeling.conftest import tiny_model
+from tests.modeling.conftest import KINDS, tiny_config, tiny_model, with_connector
 
 
 @pytest.fixture
@@ -179,6 +179,28 @@ def test_json_says_what_was_run_on_what(checkpoint: Path, cli: Callable[..., Res
     ]  # fmt: skip
     assert all(one["caption"]["median_seconds"] > 0 for one in model["caption_times"])
     assert model["not_timed"] == ""
+
+
+def test_a_connector_that_merges_nothing_is_measured_as_it_is(
+    tmp_path: Path,
+    cli: Callable[..., Result],  # noqa: F811
+) -> None:
+    model = tiny_model(with_connector(tiny_config(), **KINDS["mlp"]))
+    model.save_pretrained(tmp_path / "mlp")
+    options = ["--rounds", "1", "--batch", "1", "--caption-batch", "1", "--new-tokens", "3", "--device", "cpu"]
+    shown = cli("bench", "--model", tmp_path / "mlp", *options)
+    assert shown.exit_code == Exit.OK, shown.stderr
+    rows = [line.split() for line in shown.stdout.splitlines() if line.startswith("mlp ")]
+    assert rows[0] == ["mlp", "6", str(2 * 32 + (32 * 24 + 24) + (24 * 32 + 32)), "6"]
+    assert [" ".join(row[1:3]) for row in rows[2:]] == [
+        "connector forward", "connector backward", "connector both", "caption, 1",
+    ]  # fmt: skip
+    refused = cli("bench", "--model", tmp_path / "mlp", "--r", "2")
+    assert refused.exit_code == Exit.USAGE
+    assert refused.stderr == (
+        f"error: --r and --model {tmp_path / 'mlp'}: the connector is of kind mlp, which merges no tokens (one of kind "
+        "tomeformer does)\n"
+    )
 
 
 def test_unknown_model_is_one_line(cli: Callable[..., Result]) -> None:  # noqa: F811

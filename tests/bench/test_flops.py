@@ -2,21 +2,32 @@
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
-from evlgen.bench.connectors import Connector, with_r
-from evlgen.bench.flops import Work, count, count_language_caption, count_language_step, count_model
+from evlgen.bench.connectors import Bridge, variants, with_r
+from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
 from evlgen.bench.parameters import parameters_by_part
 from evlgen.configuration import EVLGenConfig, VisionConfig
 from evlgen.modeling.skeleton import build_skeleton
+from evlgen.recipes import load_recipe
 from tests.bench.closed_formulas import (
     LanguageSizes,
     connector_flops,
     language_caption_flops,
     language_step_flops,
-    qformer_flops,
 )
 from tests.bench.tower_formulas import tower_flops
-from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, tiny_model, with_lora
+from tests.modeling.conftest import (
+    KINDS,
+    TINY_CNN,
+    TINY_LLAMA,
+    TINY_OPT,
+    TINY_VIT,
+    tiny_config,
+    tiny_model,
+    with_connector,
+    with_lora,
+)
 
 PLAIN_CNN = VisionConfig(name="tf_efficientnet_lite0", image_size=64, width=1280, tokens=4)
 TINY_EVA = VisionConfig(
@@ -47,14 +58,43 @@ def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[
     around, text = len(skeleton.prompt_before) + len(skeleton.prompt_after), config.language.max_text_tokens
     sizes = LanguageSizes.of(skeleton.language)
     towers = [tower_flops(skeleton.vision, config.temporal, training=training) for training in (True, False)]
-    *merging, qformer = count_model(skeleton, config, (0, 2), 4, lambda done, total: None)
-    for one, formula in [*((one, connector_flops) for one in merging), (qformer, qformer_flops)]:
-        changed = config if formula is qformer_flops else with_r(config, int(one.name.removeprefix("r=")))
-        step, caption = (passes * formula(changed, training=training) for training in (True, False))
+    compared = variants(config, (0, 2))
+    assert list(compared) == ["r=0", "r=2", "q-former"]
+    for one in count_model(skeleton, config, (0, 2), 4, lambda done, total: None):
+        changed = compared[one.name]
+        step, caption = (passes * connector_flops(changed, training=training) for training in (True, False))
         prefix = one.soft_prompts + around
         assert one.connector == pytest.approx(caption, rel=0.01)
         approx(one.step, Work(towers[0], step, language_step_flops(sizes, prefix, text)))
         approx(one.caption, Work(towers[1], caption, language_caption_flops(sizes, prefix, 4)))
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_connectors_of_other_kinds_stand_alone(kind: str, fusion: str) -> None:
+    config = with_connector(tiny_config(fusion=fusion), **KINDS[kind])
+    skeleton, passes = build_skeleton(config), 3 if fusion == "concat" else 1
+    (one,) = count_model(skeleton, config, (0, 16), 4, lambda done, total: None)
+    assert (one.name, one.tokens_per_layer, one.soft_prompts) == (kind, (6,), 6 * passes)
+    assert (
+        one.caption.connector
+        == one.connector
+        == pytest.approx(passes * connector_flops(config, training=False), rel=0.01)
+    )
+    assert one.step.connector == pytest.approx(passes * connector_flops(config, training=True), rel=0.01)
+    assert one.parameters == sum(
+        p.numel() for n, p in skeleton.named_parameters() if n.startswith(("ln_", "vl_", "connector.", "lm_"))
+    )
+
+
+@pytest.mark.parametrize("recipe", [f"pretrain-opt2.7b-{kind}" for kind in KINDS])
+def test_full_size_connectors_of_other_kinds(recipe: str) -> None:
+    config = load_recipe(recipe).model
+    with FakeTensorMode():
+        bridge = Bridge(config)
+        for training in (True, False):
+            counted = count_connector(bridge, 257, 1408, passes=1, training=training)
+            assert counted == pytest.approx(connector_flops(config, training=training), rel=0.01)
 
 
 def approx(counted: Work, formula: Work) -> None:
@@ -148,7 +188,7 @@ def test_layers_have_the_flops_that_are_published_for_bert_base() -> None:
 def test_connector_is_the_models_own_path() -> None:
     """The same tensors under the same names give the model's soft prompts, at the model's r and after `merge`."""
     model = tiny_model()
-    connector = Connector(model.config).eval()
+    connector = Bridge(model.config).eval()
     names = connector.state_dict().keys()
     connector.load_state_dict({name: value for name, value in model.state_dict().items() if name in names})
     features = torch.randn(2, 3, 10, 32)

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from benchmarks import full_size
-from evlgen.bench.connectors import QFormer
+from evlgen.bench.connectors import Bridge, with_qformer
 from evlgen.bench.models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
 from evlgen.configuration import EVLGenConfig, LanguageConfig
@@ -59,8 +59,11 @@ def test_every_full_size_recipe_trains_one_of_the_models() -> None:
 
 
 def _same_parts(config: EVLGenConfig, other: EVLGenConfig) -> bool:
-    """Alike but for the number of frames, and for how frames without a temporal module are averaged or put in a row."""
-    alike = (config.vision, config.connector, config.language) == (other.vision, other.connector, other.language)
+    """Alike but for the number of frames, for how frames without a temporal module are averaged or put in a row, and
+    for a connector of another kind.
+    """
+    alike = (config.vision, config.language) == (other.vision, other.language)
+    alike = alike and (config.connector == other.connector or config.connector.kind != "tomeformer")
     return alike and (config.temporal.fusion == "temporal") == (other.temporal.fusion == "temporal")
 
 
@@ -72,12 +75,54 @@ def test_find_model_names_the_nearest() -> None:
 def test_qformer_by_hand() -> None:
     """12 layers of self-attention and feed-forward, cross attention to width 1408 in 6 of them, one LayerNorm."""
     with torch.device("meta"):
-        qformer = QFormer(find_model("pretrain-opt2.7b").config)
+        qformer = Bridge(with_qformer(find_model("pretrain-opt2.7b").config)).connector
     norm, own, seen = 2 * 768, 768 * 768 + 768, 1408 * 768 + 768
     layer = 4 * own + norm + (768 * 3072 + 3072) + (3072 * 768 + 768) + norm
     cross = 2 * own + 2 * seen + norm
     assert sum(p.numel() for p in qformer.qformer.parameters()) == 12 * layer + 6 * cross + norm == 105_137_664
-    assert qformer.query_tokens.shape == (1, 32, 768)
+    assert qformer.query_embeddings.shape == (1, 32, 768)
+
+
+def test_full_size_connectors_of_other_kinds_by_hand() -> None:
+    """A LayerNorm, and linear maps of D x W weights with W biases; perceiver layers of four maps and two more."""
+
+    def linear(wide: int, width: int) -> int:
+        return wide * width + width
+
+    norm, layer = 2 * 1408, 2 * 2 * 768 + 4 * linear(768, 768) + 2 * 768 + linear(768, 3072) + linear(3072, 768)
+    want = {
+        "qformer": norm + 105_137_664 + 32 * 768 + linear(768, 2560),
+        "perceiver": norm + linear(1408, 768) + 64 * 768 + 6 * layer + 2 * 768 + linear(768, 2560),
+        "linear": norm + linear(1408, 2560),
+        "mlp": norm + linear(1408, 2560) + linear(2560, 2560),
+    }
+    prompts = {"qformer": 32, "perceiver": 64, "linear": 257, "mlp": 257}
+    for kind, parameters in want.items():
+        image, video = (load_recipe(f"{name}-{kind}").model for name in ("pretrain-opt2.7b", "msrvtt-image"))
+        assert image.connector == video.connector
+        assert image.soft_prompt_tokens() == prompts[kind]
+        with torch.device("meta"):
+            bridge = Bridge(image)
+            assert bridge(torch.empty(2, 257, 1408)).shape == (2, prompts[kind], 2560)
+        assert sum(p.numel() for p in bridge.parameters()) == parameters, kind
+
+
+@pytest.mark.parametrize("kind", ["perceiver", pytest.param("qformer", marks=pytest.mark.slow)])
+def test_a_full_size_model_of_another_kind_is_built(kind: str) -> None:
+    parts = {one.part: one for one in parameters_by_part(build_skeleton(load_recipe(f"msrvtt-image-{kind}").model))}
+    known = {one.part: one for one in full_size.Model("pretrain-opt2.7b").parts}
+    assert parts["vision tower"] == known["vision tower"]
+    assert parts["language model"] == known["language model"]
+    assert parts["connector"].frozen == 0 < parts["connector"].trained
+
+
+def test_mini_recipes_of_other_kinds_differ_in_the_connector_alone() -> None:
+    base = load_recipe("mini-pretrain")
+    for kind in ("qformer", "perceiver", "linear", "mlp"):
+        recipe = load_recipe(f"mini-{kind}")
+        assert (recipe.model.connector.kind, recipe.model.soft_prompt_tokens()) == (kind, 21)
+        alike = recipe.model.model_copy(update={"connector": base.model.connector})
+        assert recipe.model_copy(update={"name": base.name, "summary": base.summary, "model": alike}) == base
 
 
 def test_parts_and_shapes_of_a_tiny_model_by_hand() -> None:
@@ -87,7 +132,7 @@ def test_parts_and_shapes_of_a_tiny_model_by_hand() -> None:
     assert parts["temporal modules"] == PartParameters("temporal modules", 2 * (2 * (32 * 16 + 16) + 1), 0)
     assert parts["LayerNorm and projections"].trained == 2 * 32 + (32 * 24 + 24) + (24 * 32 + 32)
     layer = 4 * (24 * 24 + 24) + (24 * 48 + 48) + (48 * 24 + 24) + 2 * 2 * 24
-    assert parts["TomeFormer"].trained == 10 * 24 + 2 * 24 + 2 * 24 + 2 * layer
+    assert parts["connector"].trained == 10 * 24 + 2 * 24 + 2 * 24 + 2 * layer
     assert parts["vision tower"].trained == parts["language model"].trained == 0
     rows = {row.name: (row.shape, row.count) for row in full_size.trained_shapes(skeleton)}
     assert rows["connector.encoder.layer.N.intermediate.dense.weight"] == ((48, 24), 2)

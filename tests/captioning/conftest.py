@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig, TemporalConfig, VisionConfig
+from evlgen.connector_config import TomeFormerConfig
 
 from . import fakes
 
@@ -45,7 +46,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     config = EVLGenConfig(
         vision=VisionConfig(name="vit_tiny_patch16_224", image_size=32, width=48, tokens=5, arguments=VISION),
-        connector=ConnectorConfig(layers=1, width=32, heads=2, intermediate=64, r=1),
+        connector=TomeFormerConfig(layers=1, width=32, heads=2, intermediate=64, r=1),
         temporal=TemporalConfig(frames=3),
         language=LanguageConfig(architecture=LANGUAGE, width=32),
     )

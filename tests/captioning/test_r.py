@@ -9,7 +9,8 @@ import torch
 
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
 from evlgen.captioning.prediction import PredictionRequest, caption_request, find_data
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, VisionConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig, VisionConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -21,7 +22,7 @@ from .test_real_decoder import write_clip
 def config_of(layers: int = 3, tokens: int = 17) -> EVLGenConfig:
     return EVLGenConfig(
         vision=VisionConfig(name="x", image_size=16, width=8, tokens=tokens),
-        connector=ConnectorConfig(layers=layers, r=1, width=24, heads=4),
+        connector=TomeFormerConfig(layers=layers, r=1, width=24, heads=4),
         language=LanguageConfig(width=8),
     )
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig, TemporalConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.conversion import Assumed, eva_vit_g
 from evlgen.conversion.authors_config import infer_config, model_shapes
 from evlgen.conversion.tensor_names import sort_tensors
@@ -25,7 +26,7 @@ def test_sizes_read_off_a_released_checkpoint_are_the_papers(monkeypatch: pytest
     config = infer_config(sorted_, "opt", Assumed())
     assert config == EVLGenConfig(
         vision=eva_vit_g(),
-        connector=ConnectorConfig(),
+        connector=TomeFormerConfig(),
         temporal=TemporalConfig(fusion="temporal"),
         language=LanguageConfig(
             source="hf:facebook/opt-2.7b@905a4b602cda5c501f1b3a2650a4152680238254", width=2560, prompt_after="</s>"

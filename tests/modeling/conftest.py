@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from evlgen.configuration import (
-    ConnectorConfig,
     EVLGenConfig,
     LanguageConfig,
     LoraConfig,
     TemporalConfig,
     VisionConfig,
 )
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 
 TINY_LLAMA = {
@@ -38,10 +38,25 @@ def tiny_config(
     settings: dict[str, object] = {"layers": 2, "width": 24, "heads": 4, "intermediate": 48, "r": 2, "dropout": 0.0}
     return EVLGenConfig(
         vision=vision,
-        connector=ConnectorConfig(**{**settings, **connector}),
+        connector=TomeFormerConfig(**{**settings, **connector}),
         temporal=TemporalConfig(fusion=fusion, frames=3, width=16, heads=4),
         language=LanguageConfig(architecture=llm, width=32, prompt_before="<", prompt_after=">"),
     )
+
+
+_SIZES = {"layers": 3, "width": 24, "heads": 4, "intermediate": 48, "queries": 6}
+KINDS: dict[str, dict[str, object]] = {
+    "qformer": {"kind": "qformer", **_SIZES, "dropout": 0.0},
+    "perceiver": {"kind": "perceiver", **_SIZES},
+    "linear": {"kind": "linear", "pool_to": 6},
+    "mlp": {"kind": "mlp", "width": 24, "pool_to": 6},
+}
+"""Connectors that give as many soft prompts as that of `tiny_config`."""
+
+
+def with_connector(config: EVLGenConfig, **section: object) -> EVLGenConfig:
+    """The same model with another connector, of any kind."""
+    return EVLGenConfig.model_validate({**config.model_dump(), "connector": section})
 
 
 def with_lora(config: EVLGenConfig, **lora: object) -> EVLGenConfig:

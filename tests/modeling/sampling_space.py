@@ -13,7 +13,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, TemporalConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig, TemporalConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language import FrozenLanguageModel
 from evlgen.modeling.sampling import SampledCaptions
@@ -34,7 +35,7 @@ def enumerable_model(
     )
     config = EVLGenConfig(
         vision=TINY_VIT,
-        connector=ConnectorConfig(layers=1, width=24, heads=4, intermediate=48, r=2, dropout=0.0),
+        connector=TomeFormerConfig(layers=1, width=24, heads=4, intermediate=48, r=2, dropout=0.0),
         temporal=TemporalConfig(fusion="mean", frames=1, width=16, heads=4),
         language=language,
     )

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from evlgen.configuration import ConnectorConfig, EVLGenConfig, LanguageConfig, VisionConfig
+from evlgen.configuration import EVLGenConfig, LanguageConfig, VisionConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.modeling.tomeformer import TomeFormer, load_bert
 
 SIZES = {"layers": 3, "width": 32, "heads": 4, "intermediate": 64, "dropout": 0.0}
@@ -39,7 +40,7 @@ def as_published(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("names", [dict, as_published])
 def test_without_merging_it_equals_bert(names: Callable[..., dict[str, torch.Tensor]]) -> None:
     reference = bert()
-    ours = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=17).eval()
+    ours = TomeFormer(TomeFormerConfig(**SIZES, r=0), tokens=17).eval()
     assert load_bert(ours, names(reference.state_dict())) == []
     x = torch.randn(2, 17, 32)
     want = reference(inputs_embeds=x).last_hidden_state
@@ -47,8 +48,8 @@ def test_without_merging_it_equals_bert(names: Callable[..., dict[str, torch.Ten
 
 
 def test_proportional_attention_changes_nothing_until_tokens_merge() -> None:
-    plain = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=9).eval()
-    other = TomeFormer(ConnectorConfig(**SIZES, r=0, proportional_attention=True), tokens=9).eval()
+    plain = TomeFormer(TomeFormerConfig(**SIZES, r=0), tokens=9).eval()
+    other = TomeFormer(TomeFormerConfig(**SIZES, r=0, proportional_attention=True), tokens=9).eval()
     other.load_state_dict(plain.state_dict())
     x = torch.randn(2, 9, 32)
     torch.testing.assert_close(plain(x).tokens, other(x).tokens)
@@ -56,7 +57,7 @@ def test_proportional_attention_changes_nothing_until_tokens_merge() -> None:
 
 def test_proportional_attention_equals_repeating_a_token() -> None:
     """log(size) in the logits makes one token of size 2 count like two equal tokens (arXiv 2210.09461, section 3.2)."""
-    config = ConnectorConfig(**SIZES, r=0, proportional_attention=True)
+    config = TomeFormerConfig(**SIZES, r=0, proportional_attention=True)
     layer = TomeFormer(config, tokens=9).eval().encoder.layer[0]
     x = torch.randn(1, 4, 32)
     merged, _, _ = layer(x, torch.tensor([[1.0, 1.0, 1.0, 2.0]]))
@@ -67,7 +68,7 @@ def test_proportional_attention_equals_repeating_a_token() -> None:
 def released(r: object, layers: int = 12) -> EVLGenConfig:
     return EVLGenConfig(
         vision=VisionConfig(name="eva_giant_patch14_224", image_size=224, width=1408, tokens=257),
-        connector=ConnectorConfig(r=r, layers=layers),
+        connector=TomeFormerConfig(r=r, layers=layers),
         language=LanguageConfig(width=2560),
     )
 
@@ -83,7 +84,7 @@ def test_configured_token_counts_are_the_real_ones() -> None:
     for r in (0, 3, 7, [1, 5, 2], (4, -1.0), (4, 1.0)):
         config = EVLGenConfig(
             vision=VisionConfig(name="x", image_size=16, width=8, tokens=17),
-            connector=ConnectorConfig(**SIZES, r=r),
+            connector=TomeFormerConfig(**SIZES, r=r),
             language=LanguageConfig(width=8),
         )
         counts, x = [], torch.randn(1, 17, 32)
@@ -99,17 +100,17 @@ def test_configured_token_counts_are_the_real_ones() -> None:
 @pytest.mark.parametrize(("r", "message"), [([1, 2], "2 entries for 12"), (-1, "negative"), ([3, 2.0], "between -1")])
 def test_bad_schedules_are_refused(r: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ConnectorConfig(r=r)
+        TomeFormerConfig(r=r)
 
 
 def test_schedules_rise_and_fall_with_the_same_total() -> None:
-    rising, falling = (ConnectorConfig(r=[4, i], layers=5).schedule() for i in (1.0, -1.0))
+    rising, falling = (TomeFormerConfig(r=[4, i], layers=5).schedule() for i in (1.0, -1.0))
     assert rising == [0, 2, 4, 6, 8]
     assert falling == [8, 6, 4, 2, 0]
 
 
 def test_a_bert_of_another_width_is_not_taken_for_a_start() -> None:
-    other = TomeFormer(ConnectorConfig(**{**SIZES, "width": 16}, r=0), tokens=9)
+    other = TomeFormer(TomeFormerConfig(**{**SIZES, "width": 16}, r=0), tokens=9)
     missing = load_bert(other, bert().state_dict())
     assert "encoder.layer.0.attention.self.query.weight" in missing
 
@@ -117,7 +118,7 @@ def test_a_bert_of_another_width_is_not_taken_for_a_start() -> None:
 def only_merging(tokens: int, **settings: object) -> TomeFormer:
     """A connector whose layers add nothing to tokens; what is similar to what still depends on the keys."""
     torch.manual_seed(2)
-    connector = TomeFormer(ConnectorConfig(**SIZES, norm="pre", **settings), tokens).eval()
+    connector = TomeFormer(TomeFormerConfig(**SIZES, norm="pre", **settings), tokens).eval()
     for layer in connector.encoder.layer:
         torch.nn.init.zeros_(layer.attention.output.dense.weight)
         torch.nn.init.zeros_(layer.output.dense.weight)
@@ -155,5 +156,5 @@ def test_groups_are_what_the_tokens_are_made_of(tokens: int, r: object, weighted
 
 
 def test_without_merging_every_token_is_a_group_of_its_own() -> None:
-    groups = TomeFormer(ConnectorConfig(**SIZES, r=0), tokens=9).eval()(torch.randn(1, 9, 32)).groups()
+    groups = TomeFormer(TomeFormerConfig(**SIZES, r=0), tokens=9).eval()(torch.randn(1, 9, 32)).groups()
     assert [layer.tolist() for layer in groups] == [[list(range(9))]] * 3

@@ -22,7 +22,7 @@ from evlgen.training.memory import activation_bytes
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.task import CaptionTask, MicroBatch
 from evlgen.training.validation import Validator
-from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, with_connector
 from tests.training import workers
 from tests.training.conftest import make_recipe
 
@@ -150,6 +150,22 @@ def test_activations_are_what_autograd_keeps(pictures: Path, tower: str, llm: di
         assert kept < reckoned < activation_bytes(plain, task, captions, cached=cached, gpu=False)
     else:
         assert reckoned == pytest.approx(kept, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", ["qformer", "perceiver", "linear", "mlp"])
+def test_activations_of_other_connectors_are_what_autograd_keeps(pictures: Path, kind: str) -> None:
+    """With little else in the model: a language model of one layer, few captions."""
+    sizes = {"layers": 3, "width": 96, "heads": 4, "intermediate": 384, "queries": 8, "dropout": 0.1}
+    section = {"linear": {"pool_to": 5}, "mlp": {"pool_to": 5, "width": 96}}.get(kind, sizes)
+    config = with_connector(tiny_config(TINY_CNN), kind=kind, **section)
+    recipe = make_recipe(pictures, model=config.model_dump(), vocabulary={"steps": 0, "weight": 0.0})
+    task = CaptionTask(EVLGenForConditionalGeneration.from_config(recipe.model), None, torch.float32)
+    task.prepare(recipe.train)
+    choose_trained(task, learned_prompt=False)
+    captions = [[list(range(4))]] * 40
+    visual = torch.randn(40, 4, 9, task.model.vision.feature_width)
+    kept = kept_bytes(task.train(), MicroBatch(visual, captions, None, seed=0))
+    assert activation_bytes(recipe, task, captions, cached=True, gpu=False) == pytest.approx(kept, rel=0.25)
 
 
 @pytest.mark.slow

@@ -22,6 +22,9 @@ from evlgen.modeling.skeleton import build_skeleton
 ALL = "full-size"
 """Stands for all full-size models."""
 
+R = (0, 16)
+"""Tokens merged per layer, unless the request says otherwise."""
+
 MOST_TIMED = 1_000_000_000
 """Frozen parameters; whole captions of larger models are not timed."""
 
@@ -35,7 +38,8 @@ class BenchRequest:
 
     Attributes:
         models: names for `find_model`, or "full-size" for all of the paper's.
-        r: tokens merged per layer; 0 comes first and is what the others are compared with.
+        r: tokens merged per layer; 0 comes first and is what the others are compared with. None: 0 and 16, where the
+            connector merges tokens.
         new_tokens: of a caption.
         timed: whether to time anything.
         batch: of connectors that are timed.
@@ -46,7 +50,7 @@ class BenchRequest:
     """
 
     models: tuple[str, ...] = ("evlgen-mini",)
-    r: tuple[int, ...] = (0, 16)
+    r: tuple[int, ...] | None = None
     new_tokens: int = 20
     timed: bool = True
     batch: int = 2
@@ -66,7 +70,7 @@ class ModelReport:
         text_tokens, new_tokens: of a caption to train on, and of a generated one.
         parameters: by part, of the model as configured.
         memory: of parameters, gradients and optimizer state.
-        connectors: per r, then the Q-Former.
+        connectors: per r, then the Q-Former; or the model's own, of another kind.
         connector_times: empty if nothing was timed.
         caption_times: likewise.
         not_timed: why whole captions were not; empty if they were.
@@ -134,11 +138,15 @@ def bench(request: BenchRequest, report: Report, show: Show = lambda part: None)
         show: what is known so far.
 
     Raises:
-        UsageError: there is no such model or device.
+        UsageError: there is no such model or device, or r is given and a model merges no tokens.
         EvlgenError: a part of a model cannot be had.
     """
     names = [n for name in request.models for n in ([one.name for one in FULL_SIZE] if name == ALL else [name])]
     models = [find_model(name) for name in dict.fromkeys(names)]
+    for model in models:
+        if request.r is not None and ALL not in request.models:
+            model.config.merging(f"--r and --model {model.name}")
+    request = replace(request, r=request.r or R)
     device = torch.device(pick_device(request.device))
     dtype = pick_dtype("auto", device)
     keep_large_allocations()
@@ -164,7 +172,7 @@ def bench_model(
         report: progress.
         show: what is known so far.
     """
-    config = model.config
+    config, rs = model.config, request.r or R
     skeleton = build_skeleton(config, report=report)
     parts = parameters_by_part(skeleton)
     saved = saved_bytes(config.language.quantization, skeleton.language.layers, FROZEN_BYTES)
@@ -176,7 +184,7 @@ def bench_model(
     counts = ModelReport(
         model.name, model.what, config.temporal.frames, config.vision.tokens, config.language.max_text_tokens,
         request.new_tokens, tuple(parts), memory_bytes(parts, saved),
-        count_model(skeleton, config, request.r, request.new_tokens, counted), not_timed=reason,
+        count_model(skeleton, config, rs, request.new_tokens, counted), not_timed=reason,
     )  # fmt: skip
     show(counts)
 
@@ -188,7 +196,7 @@ def bench_model(
     limits = Limits(request.rounds, request.seconds)
     if request.timed:
         connector_times = time_connectors(
-            config, request.r, batch=request.batch, limits=limits, device=device, dtype=dtype, tell=tell
+            config, rs, batch=request.batch, limits=limits, device=device, dtype=dtype, tell=tell
         )
         show(connector_times)
     if not reason:
@@ -196,7 +204,7 @@ def bench_model(
             model.name, device=device, dtype=dtype, captions_only=True, report=report
         )
         for batch in sorted({1, request.caption_batch}):
-            found = time_captions(real, request.r, batch=batch, new_tokens=request.new_tokens, tell=tell, limits=limits)
+            found = time_captions(real, rs, batch=batch, new_tokens=request.new_tokens, tell=tell, limits=limits)
             show(found)
             caption_times += found
     return replace(counts, connector_times=tuple(connector_times), caption_times=tuple(caption_times))

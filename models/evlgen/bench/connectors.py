@@ -1,21 +1,18 @@
-"""What stands between the two frozen towers: EVLGen's connector by itself, and BLIP-2's in its place.
+"""What stands between the two frozen towers, by itself: of any kind, at any r, and BLIP-2's Q-Former to compare with.
 
 Shapes: B items, N visual tokens, D vision width, Q soft prompts, W language width.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-import transformers
 from torch import Tensor, nn
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.connector_config import QFormerConfig, TomeFormerConfig
+from evlgen.modeling.connectors import build_parts
 from evlgen.modeling.tomeformer import TomeFormer
-
-QUERIES, QFORMER_LAYERS, CROSS_EVERY = 32, 12, 2
-"""BLIP-2 (arXiv 2301.12597, section 3.1)."""
 
 
 def with_r(config: EVLGenConfig, r: int) -> EVLGenConfig:
@@ -23,52 +20,33 @@ def with_r(config: EVLGenConfig, r: int) -> EVLGenConfig:
     return config.model_copy(update={"connector": config.connector.model_copy(update={"r": r})})
 
 
-class Connector(nn.Module):
-    """What EVLGen trains on pictures: LayerNorm, projection, TomeFormer, projection; names are the model's own."""
+def with_qformer(config: EVLGenConfig) -> EVLGenConfig:
+    """The same model with BLIP-2's Q-Former (12 layers, 32 queries) of TomeFormer's width in its place."""
+    own = config.merging("a Q-Former of the connector's width")
+    qformer = QFormerConfig(width=own.width, heads=own.heads, intermediate=own.intermediate)
+    return config.model_copy(update={"connector": qformer})
+
+
+def variants(config: EVLGenConfig, rs: Sequence[int]) -> dict[str, EVLGenConfig]:
+    """What is compared, by name: TomeFormer at every r and a Q-Former; a connector of another kind stands alone."""
+    if not isinstance(config.connector, TomeFormerConfig):
+        return {config.connector.kind: config}
+    return {**{f"r={r}": with_r(config, r) for r in rs}, "q-former": with_qformer(config)}
+
+
+class Bridge(nn.Module):
+    """What EVLGen trains on pictures: LayerNorm, projection, connector, projection; names are the model's own."""
 
     def __init__(self, config: EVLGenConfig) -> None:
         super().__init__()
-        self.ln_vision = nn.LayerNorm(config.vision.width)
-        self.vl_proj = nn.Linear(config.vision.width, config.connector.width)
-        self.connector = TomeFormer(config.connector, config.vision.tokens)
-        self.lm_proj = nn.Linear(config.connector.width, config.language.width)
+        self.ln_vision, self.vl_proj, self.connector, self.lm_proj = build_parts(config)
 
     def merge(self, config: EVLGenConfig) -> None:
-        """Merge by the schedule of another configuration from now on; weights do not depend on it."""
-        self.connector.merge_as(config.connector)
+        """Where it is a TomeFormer, merge by this configuration's schedule from now on; weights do not depend on it."""
+        if isinstance(self.connector, TomeFormer):
+            self.connector.merge_as(config.merging("merge"))
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Soft prompts (B, Q, W) of visual tokens (B, N, D)."""
         prompts: Tensor = self.lm_proj(self.connector(self.vl_proj(self.ln_vision(x_BND))).tokens)
-        return prompts
-
-
-class QFormer(nn.Module):
-    """What BLIP-2's second stage has in the same place: LayerNorm, Q-Former of the same width, projection.
-
-    32 queries, 12 layers, cross attention in every second one; the text branch of its first stage is not there.
-    """
-
-    def __init__(self, config: EVLGenConfig) -> None:
-        super().__init__()
-        sizes: Any = transformers.Blip2QFormerConfig(
-            hidden_size=config.connector.width,
-            num_hidden_layers=QFORMER_LAYERS,
-            num_attention_heads=config.connector.heads,
-            intermediate_size=config.connector.intermediate,
-            cross_attention_frequency=CROSS_EVERY,
-            encoder_hidden_size=config.vision.width,
-            use_qformer_text_input=False,
-        )
-        self.ln_vision = nn.LayerNorm(config.vision.width)
-        self.query_tokens = nn.Parameter(torch.zeros(1, QUERIES, config.connector.width))
-        self.qformer: Any = transformers.Blip2QFormerModel(sizes)
-        self.lm_proj = nn.Linear(config.connector.width, config.language.width)
-
-    def forward(self, x_BND: Tensor) -> Tensor:
-        """Soft prompts (B, 32, W) of visual tokens (B, N, D)."""
-        found = self.qformer(
-            query_embeds=self.query_tokens.expand(len(x_BND), -1, -1), encoder_hidden_states=self.ln_vision(x_BND)
-        )
-        prompts: Tensor = self.lm_proj(found.last_hidden_state)
         return prompts

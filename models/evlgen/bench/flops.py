@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evlgen.bench.connectors import QUERIES, Connector, QFormer, with_r
+from evlgen.bench.connectors import Bridge, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language_model import LanguageModel
@@ -38,7 +38,7 @@ class Work:
 
     Attributes:
         vision: the tower, all frames; in training also backward where temporal modules are trained inside.
-        connector: LayerNorm, projection, TomeFormer (or Q-Former), projection.
+        connector: LayerNorm, projection, TomeFormer (or another), projection.
         language: the frozen language model with its head.
     """
 
@@ -57,7 +57,7 @@ class ConnectorReport:
     """What one connector costs, for one item.
 
     Attributes:
-        name: "r=N", or "q-former".
+        name: "r=N", "q-former" beside these, or the kind of a connector that merges nothing.
         parameters: of it, with LayerNorm and projections; all are trained.
         tokens_per_layer: that leave each layer of it.
         soft_prompts: in front of the language model, of all frames.
@@ -82,12 +82,12 @@ def count_model(
     new_tokens: int,
     tell: Callable[[int, int], None],
 ) -> tuple[ConnectorReport, ...]:
-    """Count FLOPs at every r, and with a Q-Former.
+    """Count FLOPs at every r, and with a Q-Former; with a connector of another kind, as the model is.
 
     Args:
         skeleton: the model on the meta device.
         config: of the model.
-        rs: tokens merged per layer.
+        rs: tokens merged per layer, by TomeFormer.
         new_tokens: of a caption.
         tell: progress: done, all.
     """
@@ -97,11 +97,11 @@ def count_model(
     text = config.language.max_text_tokens
     trained_vision, vision = (count_tower(skeleton.vision, frames, training=training) for training in (True, False))
     found: list[ConnectorReport] = []
-    for n, r in enumerate([*rs, None]):
-        changed = config if r is None else with_r(config, r)
-        tokens = (QUERIES,) if r is None else tuple(changed.tokens_per_layer())
+    compared = variants(config, rs)
+    for name, changed in compared.items():
+        tokens = tuple(changed.tokens_per_layer())
         with FakeTensorMode():
-            module = QFormer(config) if r is None else Connector(changed)
+            module = Bridge(changed)
             trained_connector, connector = (
                 count_connector(module, config.vision.tokens, config.vision.width, passes=passes, training=training)
                 for training in (True, False)
@@ -110,7 +110,7 @@ def count_model(
         prefix = prompts + around
         found.append(
             ConnectorReport(
-                name="q-former" if r is None else f"r={r}",
+                name=name,
                 parameters=sum(p.numel() for p in module.parameters()),
                 tokens_per_layer=tokens,
                 soft_prompts=prompts,
@@ -119,7 +119,7 @@ def count_model(
                 caption=Work(vision, connector, count_language_caption(skeleton.language, prefix, new_tokens)),
             )
         )
-        tell(n + 1, len(rs) + 1)
+        tell(len(found), len(compared))
     return tuple(found)
 
 

@@ -46,9 +46,12 @@ def part_of(name: str) -> str:
         return "temporal modules"
     if MARK in name:
         return "LoRA"
-    if name.startswith("connector."):
-        return "TomeFormer"
-    parts = {"vision.": "vision tower", "language.": "language model", "prompt_": "prompt embeddings"}
+    parts = {
+        "connector.": "connector",
+        "vision.": "vision tower",
+        "language.": "language model",
+        "prompt_": "prompt embeddings",
+    }
     return next((part for start, part in parts.items() if name.startswith(start)), "LayerNorm and projections")
 
 
@@ -58,7 +61,7 @@ def parameters_by_part(model: nn.Module) -> list[PartParameters]:
     for name, parameter in model.named_parameters():
         counts[part_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
     order = (
-        "vision tower", "temporal modules", "LayerNorm and projections", "TomeFormer", "prompt embeddings",
+        "vision tower", "temporal modules", "LayerNorm and projections", "connector", "prompt embeddings",
         "LoRA", "language model",
     )  # fmt: skip
     return [PartParameters(part, *counts[part]) for part in order if any(counts[part])]

@@ -10,14 +10,15 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
 
-from evlgen.bench.connectors import Connector, QFormer, with_r
+from evlgen.bench.connectors import Bridge, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import device_seconds
+from evlgen.modeling.tomeformer import TomeFormer
 
 Tell = Callable[[str, int, int], None]
 """Called with what is timed, rounds done, and rounds in all."""
@@ -100,7 +101,7 @@ class ConnectorTimes:
     """Times of a connector in training mode, one batch.
 
     Attributes:
-        name: "r=N", or "q-former".
+        name: as of `ConnectorReport`.
         forward, backward, both: their times.
     """
 
@@ -114,7 +115,7 @@ def time_connectors(
     config: EVLGenConfig, rs: Sequence[int], *, batch: int, limits: Limits, device: torch.device,
     dtype: torch.dtype, tell: Tell,
 ) -> list[ConnectorTimes]:  # fmt: skip
-    """Time the connector at every r, and a Q-Former of its width, with random weights and input.
+    """Time what `variants` compares, with random weights and input.
 
     Args:
         config: sizes; of the towers nothing is built.
@@ -125,10 +126,13 @@ def time_connectors(
         dtype: of matrix products; parameters are float32.
         tell: progress.
     """
-    connector, qformer = Connector(config).to(device).train(), QFormer(config).to(device).train()
+    compared = variants(config, rs)
+    bridges = {one.connector.kind: Bridge(one).to(device).train() for one in compared.values()}  # one at every r
     x = torch.randn(batch, config.vision.tokens, config.vision.width, device=device)
 
-    def once(module: nn.Module) -> list[float]:
+    def once(changed: EVLGenConfig) -> list[float]:
+        module = bridges[changed.connector.kind]
+        module.merge(changed)
         started = device_seconds(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             prompts = module(x)
@@ -138,13 +142,8 @@ def time_connectors(
         module.zero_grad(set_to_none=True)
         return [between - started, ended - between, ended - started]
 
-    def merging(r: int) -> list[float]:
-        connector.merge(with_r(config, r))
-        return once(connector)
-
-    variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: merging(r) for r in rs}  # type: ignore[misc]
-    variants["q-former"] = lambda: once(qformer)
-    times = in_turn(variants, limits, lambda done, total: tell("connector", done, total))
+    runs: dict[str, Callable[[], Sequence[float]]] = {name: partial(once, one) for name, one in compared.items()}
+    times = in_turn(runs, limits, lambda done, total: tell("connector", done, total))
     return [ConnectorTimes(name, *phases) for name, phases in times.items()]
 
 
@@ -161,7 +160,7 @@ def time_captions(
     model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batch: int, new_tokens: int, limits: Limits,
     tell: Tell,
 ) -> list[CaptionTimes]:  # fmt: skip
-    """Time greedy captions of noise at every r; all have as many tokens.
+    """Time greedy captions of noise at every r, or as the model is if it merges nothing; all have as many tokens.
 
     Args:
         model: with its weights, on its device. Merging otherwise than it was trained changes what it says, and no
@@ -172,21 +171,22 @@ def time_captions(
         limits: how often each runs.
         tell: progress.
     """
-    config, layers = model.config, model.connector.encoder.layers
+    config, connector = model.config, model.connector
     side, frames = config.vision.image_size, config.temporal.frames
     pixels = torch.randn(batch, frames, 3, side, side, device=model.device)
 
-    def caption(r: int) -> list[float]:
-        for layer in layers:
-            layer.r = r
+    def caption(changed: EVLGenConfig) -> list[float]:
+        if isinstance(connector, TomeFormer):
+            connector.merge_as(changed.merging("merge"))
         started = device_seconds(model.device)
         model.generate(pixels, num_beams=1, min_new_tokens=new_tokens, max_new_tokens=new_tokens)
         return [device_seconds(model.device) - started]
 
-    variants: dict[str, Callable[[], Sequence[float]]] = {f"r={r}": lambda r=r: caption(r) for r in rs}  # type: ignore[misc]
+    compared = {name: one for name, one in variants(config, rs).items() if one.connector.kind == config.connector.kind}
+    runs: dict[str, Callable[[], Sequence[float]]] = {name: partial(caption, one) for name, one in compared.items()}
     try:
-        times = in_turn(variants, limits, lambda done, total: tell(f"captions, batch {batch}", done, total))
+        times = in_turn(runs, limits, lambda done, total: tell(f"captions, batch {batch}", done, total))
     finally:
-        for layer, r in zip(layers, config.connector.schedule(), strict=True):
-            layer.r = r
+        if isinstance(connector, TomeFormer):
+            connector.merge_as(config.merging("merge"))
     return [CaptionTimes(name, batch, phases[0]) for name, phases in times.items()]

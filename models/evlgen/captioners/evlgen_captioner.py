@@ -79,8 +79,8 @@ def resolve_r(model: str, r: str) -> str:
     from evlgen.configuration import EVLGenConfig
     from evlgen.weights.named_models import find_checkpoint
 
-    config = EVLGenConfig.from_pretrained(find_checkpoint(model)).with_r(r)
-    return json.dumps(config.connector.r, separators=(",", ":"))
+    connector = EVLGenConfig.from_pretrained(find_checkpoint(model)).with_r(r).merging("--r")
+    return json.dumps(connector.r, separators=(",", ":"))
 
 
 def resolve_dtype(dtype: str, device: str) -> str:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from evlgen.configuration import (
-    ConnectorConfig,
     EVLGenConfig,
     LanguageConfig,
     TemporalConfig,
     VisionConfig,
     source_at,
 )
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.conversion.tensor_names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.tomeformer import TomeFormer
@@ -180,7 +180,7 @@ def infer_config(given: Sorted, family: Family, assumed: Assumed) -> EVLGenConfi
             )
     return EVLGenConfig(
         vision=vision,
-        connector=ConnectorConfig(
+        connector=TomeFormerConfig(
             layers=_count(trained, "connector.encoder.layer."),
             width=width,
             heads=_heads("connector", width, assumed.heads),

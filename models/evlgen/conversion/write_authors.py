@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evlgen.configuration import EVLGenConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.conversion.authors_config import model_shapes
 from evlgen.conversion.read_authors import GATES, UNUSED_FILE
 from evlgen.conversion.tensor_names import POSITIONS_OF_AUTHORS, Family, Part, to_theirs
@@ -54,6 +55,9 @@ def to_authors(model: str, file: Path, *, family: Family | None = None, frozen: 
     """
     folder = find_checkpoint(model)
     config = EVLGenConfig.from_pretrained(folder)
+    if not isinstance(config.connector, TomeFormerConfig):
+        kind = config.connector.kind
+        raise UsageError(f"the connector of {folder} is of kind {kind}, the authors' is TomeFormer", "convert another")
     if config.connector.norm == "pre":
         raise UsageError(f"the connector of {folder} is pre-norm, the authors' is not", "their layout cannot hold it")
     if family is None:

@@ -1,8 +1,9 @@
 """The EVLGen model, for images and videos alike (arXiv 2310.03291, figure 2).
 
-frozen vision tower -> frames fused -> LayerNorm -> linear -> TomeFormer -> linear -> soft prompts in front of a frozen
-language model -> cross entropy on caption tokens. An image is a video of one frame. With `learned_prompt` the prompt
-texts around the soft prompts are trained embeddings, a departure for small data (off by default).
+frozen vision tower -> frames fused -> LayerNorm -> linear -> TomeFormer, or another connector -> linear -> soft prompts
+in front of a frozen language model -> cross entropy on caption tokens. An image is a video of one frame. With
+`learned_prompt` the prompt texts around the soft prompts are trained embeddings, a departure for small data (off by
+default).
 
 Shapes: B items, F frames, N visual tokens, C channels of cached features, D vision width, Q soft prompts, P prefix
 tokens, W language width.
@@ -22,6 +23,7 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
+from evlgen.modeling.connectors import build_parts
 from evlgen.modeling.distribution import SamplingDistribution
 from evlgen.modeling.generation import CaptionOutput, generate_captions
 from evlgen.modeling.language_model import LanguageModel
@@ -79,10 +81,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self.processor = EVLGenProcessor(config, language.tokenizer)
         temporal = config.temporal if config.temporal.fusion == "temporal" else None
         self.vision = VisionTower(config.vision, temporal, 0 if config.tags is None else config.tags.classes)
-        self.ln_vision = nn.LayerNorm(config.vision.width)
-        self.vl_proj = nn.Linear(config.vision.width, config.connector.width)
-        self.connector = TomeFormer(config.connector, config.vision.tokens)
-        self.lm_proj = nn.Linear(config.connector.width, config.language.width)
+        self.ln_vision, self.vl_proj, self.connector, self.lm_proj = build_parts(config)
         self.language = language
         self.tagger = None if config.tags is None else Tagger(config.tags, self.vision, language)
         self.most_length_groups = MOST_LENGTH_GROUPS
@@ -104,7 +103,8 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
     def use_r(self, r: str) -> None:
         """Merge by another schedule from now on: a text as of `EVLGenConfig.with_r`, which says what it raises."""
         self.config = self.config.with_r(r)
-        self.connector.merge_as(self.config.connector)
+        assert isinstance(self.connector, TomeFormer), "the configuration refuses others"
+        self.connector.merge_as(self.config.merging(r))
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +116,7 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         return self.vision.encode(pixel_values.to(self.device, next(self.vision.trunk.parameters()).dtype))
 
     def soft_prompts(self, features_BFNC: Tensor) -> Tensor:
-        """Soft prompts (B, Q, W) of frame features: fused, then LayerNorm, projection, TomeFormer, projection."""
+        """Soft prompts (B, Q, W) of frame features: fused, then LayerNorm, projection, connector, projection."""
         return self._connect(self._tokens(features_BFNC))
 
     def tags(self, features_BFNC: Tensor) -> list[list[Tag]]:

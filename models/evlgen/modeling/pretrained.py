@@ -20,13 +20,13 @@ from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_be
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
+from evlgen.modeling.connectors import start_from_bert
 from evlgen.modeling.language_files import language_files
 from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.lean_language import load_lean_language
 from evlgen.modeling.opening import reason_of
 from evlgen.modeling.tensor_checksums import KEY as CHECKSUM
 from evlgen.modeling.tensor_checksums import check_sum, checksum_of
-from evlgen.modeling.tomeformer import load_bert
 from evlgen.system.files import replacing
 from evlgen.system.hashes import sha256_of
 from evlgen.system.jsons import parse_json
@@ -166,12 +166,12 @@ class PretrainedMixin:
         if config.vision.source is not None:
             model.vision.load_weights(read_tensors(fetch(config.vision.source, report=report)))
         model.vision.freeze(dtype)
-        if initialise and config.connector.source is not None:
-            missing = load_bert(model.connector, read_tensors(fetch(config.connector.source, report=report)))
-            matrices = [n for n in missing if n.startswith("encoder.") and ".LayerNorm." not in n]
+        start = getattr(config.connector, "source", None)  # some kinds have none
+        if initialise and start is not None:
+            matrices = start_from_bert(model.connector, read_tensors(fetch(start, report=report)))
             if matrices:
                 raise WeightsError(
-                    f"connector.source does not fit: {len(matrices)} matrices of TomeFormer are missing in it or of "
+                    f"connector.source does not fit: {len(matrices)} matrices of the connector are missing in it or of "
                     f"another shape, first {matrices[0]!r}",
                     "a BERT of the same width is expected; or set connector.source to null",
                 )

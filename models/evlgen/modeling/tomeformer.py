@@ -15,18 +15,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evlgen.configuration import ConnectorConfig
+from evlgen.connector_config import TomeFormerConfig
 from evlgen.modeling.merging import match_tokens, merge_limit, merge_tokens
 
 
 @dataclass
-class TomeFormerOutput:
+class ConnectorOutput:
+    """Tokens (B, M, D)."""
+
+    tokens: Tensor
+
+
+class Connector(nn.Module):
+    """What any kind of connector is (`evlgen.modeling.connectors`): visual tokens in, a `ConnectorOutput` out."""
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Large parts that run one after the other, if it has any: fsdp gathers one at a time."""
+        return []
+
+
+@dataclass
+class TomeFormerOutput(ConnectorOutput):
     """Tokens (B, M, D), their sizes (B, M), and for each layer the destination (B, N) of every token that came in.
 
     The destination is None where nothing merged.
     """
 
-    tokens: Tensor
     sizes: Tensor
     destinations: list[Tensor | None] = field(default_factory=list)
 
@@ -75,7 +90,7 @@ class _Intermediate(nn.Module):
 class TomeFormerLayer(nn.Module):
     """One layer; `r` tokens fewer come out than went in."""
 
-    def __init__(self, config: ConnectorConfig, r: int) -> None:
+    def __init__(self, config: TomeFormerConfig, r: int) -> None:
         super().__init__()
         self.config, self.r = config, r
         width, eps = config.width, config.layer_norm_eps
@@ -118,7 +133,7 @@ class TomeFormerLayer(nn.Module):
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, config: ConnectorConfig, tokens: int) -> None:
+    def __init__(self, config: TomeFormerConfig, tokens: int) -> None:
         super().__init__()
         self.position_embeddings = nn.Embedding(tokens, config.width)
         self.token_type_embeddings = nn.Embedding(2, config.width)
@@ -131,13 +146,13 @@ class _Embeddings(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, config: ConnectorConfig) -> None:
+    def __init__(self, config: TomeFormerConfig) -> None:
         super().__init__()
         self.layers = [TomeFormerLayer(config, r) for r in config.schedule()]
         self.layer = nn.ModuleList(self.layers)
 
 
-class TomeFormer(nn.Module):
+class TomeFormer(Connector):
     """Position embeddings, then merging layers; no word embeddings and no pooler.
 
     Args:
@@ -145,7 +160,7 @@ class TomeFormer(nn.Module):
         tokens: how many tokens come in (the number of learned positions).
     """
 
-    def __init__(self, config: ConnectorConfig, tokens: int) -> None:
+    def __init__(self, config: TomeFormerConfig, tokens: int) -> None:
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config, tokens)
@@ -155,7 +170,12 @@ class TomeFormer(nn.Module):
             self.final_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.apply(_initialise)
 
-    def merge_as(self, config: ConnectorConfig) -> None:
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Its layers."""
+        return list(self.encoder.layers)
+
+    def merge_as(self, config: TomeFormerConfig) -> None:
         """Merge by the schedule of another configuration from now on; weights do not depend on it."""
         self.config = config
         for layer, r in zip(self.encoder.layers, config.schedule(), strict=True):
@@ -189,7 +209,7 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
     pre-norm connector sit elsewhere than BERT's, so they keep their identity start. LayerNorms have either spelling:
     the files of bert-base-uncased still say gamma and beta.
     """
-    tensors = {_today(name.removeprefix("bert.")): tensor for name, tensor in tensors.items()}
+    tensors = bert_names_of_today(tensors)
     own = connector.state_dict()
     missing: list[str] = []
     for name, value in own.items():
@@ -203,6 +223,11 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
         else:
             missing.append(name)
     return missing
+
+
+def bert_names_of_today(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a BERT checkpoint under the names that transformers' BertModel has today."""
+    return {_today(name.removeprefix("bert.")): tensor for name, tensor in tensors.items()}
 
 
 def _today(name: str) -> str:

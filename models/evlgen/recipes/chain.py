@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from evlgen.configuration import Strict
 from evlgen.recipes.schema import decoding_key
+from evlgen.sections import Strict
 
 Metric = Literal["cider", "bleu", "rouge-l", "meteor", "spice"]
 SCORES: list[Metric] = ["cider", "bleu", "rouge-l"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from evlgen.configuration import Strict
+from evlgen.sections import Strict
 
 
 class DataSource(Strict):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from evlgen.connector_config import KINDS, of_another_kind, place_of
 from evlgen.errors import UsageError
 from evlgen.recipes.renamed_keys import new_key, use_new_keys
 from evlgen.recipes.schema import KEPT, Recipe
@@ -99,10 +100,8 @@ def load_recipe(
         raise UsageError(
             f"{path.name} is a table of models, not a training run", f"evlgen eval --recipe {name_or_path} makes it"
         )
-    for name, value in (settings or {}).items():
-        set_key(content, *new_key(name, value), "set")
-    for override in overrides:
-        set_key(content, *new_key(*parse_override(override)))
+    _set_keys(content, (settings or {}).items(), "set")
+    _set_keys(content, map(parse_override, overrides))
     return _validated(content, path.name)
 
 
@@ -117,8 +116,7 @@ def override_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         UsageError: every mistake in one message.
     """
     content = recipe.model_dump(mode="json")
-    for override in overrides:
-        set_key(content, *new_key(*parse_override(override)))
+    _set_keys(content, map(parse_override, overrides))
     return _validated(content, recipe.name, kept=True) if overrides else recipe
 
 
@@ -131,7 +129,10 @@ def _validated(content: dict[str, Any], name: str, *, kept: bool = False) -> Rec
 
 
 def read_content(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A recipe's keys; with `extends: NAME` laid over those of that recipe. Lists are replaced as a whole."""
+    """A recipe's keys; with `extends: NAME` laid over those of that recipe.
+
+    Lists are replaced as a whole, and so is a connector by one of another kind.
+    """
     content = parse_yaml(read_text(path), str(path))
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a recipe: expected keys such as model, data and train")
@@ -160,6 +161,8 @@ def _over(key: str, below: Any, value: Any) -> Any:
         return value
     if key == "vision" and isinstance(below, str) and not value.keys() & {"tower", "name"}:
         below = {"tower": below}  # some keys of a tower that goes by its name
+    if key == "connector" and of_another_kind(below, value):
+        return value
     return _laid_over(below, value) if isinstance(below, dict) else value
 
 
@@ -173,6 +176,12 @@ def parse_override(override: str) -> tuple[str, Any]:
     if not equals or not name:
         raise UsageError(f"--set {override!r} is not of the form a.b=value")
     return name, parse_yaml(value, f"--set {name}: {value[:_SHOWN_CHARACTERS]!r}")
+
+
+def _set_keys(content: dict[str, Any], pairs: Iterable[tuple[str, Any]], said: str = "--set") -> None:
+    """`set_key` of every pair; a connector's kind comes first, since it takes the other kind's keys away."""
+    for name, value in sorted(pairs, key=lambda pair: not pair[0].endswith("connector.kind")):
+        set_key(content, *new_key(name, value), said)
 
 
 def set_key(content: dict[str, Any], name: str, value: Any, said: str = "--set") -> None:
@@ -201,8 +210,9 @@ def set_key(content: dict[str, Any], name: str, value: Any, said: str = "--set")
     if isinstance(node, list) and last.isdigit() and int(last) < len(node):
         node[int(last)] = value
     elif isinstance(node, dict):
-        both = isinstance(value, dict) and isinstance(node.get(last), dict)
-        node[last] = _laid_over(node[last], value) if both else value
+        if last == "kind" and parents[-1:] == ["connector"] and of_another_kind(node, {"kind": value}):
+            node.clear()
+        node[last] = _over(last, node.get(last), value)
     else:
         raise UsageError(f"{said} {name}: {last!r} is not a key there")
 
@@ -215,7 +225,7 @@ def explain(error: Any, schema: Any, place: str = "") -> str:
         schema: the model that was validated.
         place: what the error's location is below of; may be empty.
     """
-    where = ".".join([*([place] if place else []), *(str(p) for p in error["loc"])])
+    where = ".".join([*([place] if place else []), *place_of(error["loc"])])
     if error["type"] == "extra_forbidden":
         there = _siblings(error["loc"], schema)
         near = difflib.get_close_matches(str(error["loc"][-1]), there, n=1)
@@ -232,6 +242,9 @@ def _siblings(location: Sequence[int | str], schema: Any) -> list[str]:
     node: Any = schema
     for part in location[:-1]:
         if isinstance(part, int) or node is None:
+            continue
+        if part in KINDS:
+            node = KINDS[part]
             continue
         annotation = node.model_fields[part].annotation if part in node.model_fields else None
         inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]

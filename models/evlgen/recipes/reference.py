@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from evlgen.configuration import VisionConfig
+from evlgen.configuration import EVLGenConfig, VisionConfig
+from evlgen.connector_config import KINDS as CONNECTORS
 from evlgen.recipes.chain import KINDS, ChainRecipe, Step
 from evlgen.recipes.model_tables import TableRecipe
 from evlgen.recipes.schema import Recipe
@@ -53,6 +54,12 @@ def rows() -> list[RowOfKey]:
 def _rows(model: type[BaseModel], place: str) -> Iterator[RowOfKey]:
     for name, field in model.model_fields.items():
         key, inner = f"{place}{name}", _section(field.annotation)
+        if inner in CONNECTORS.values():
+            yield key, "section", "", "What stands between the towers, of one kind; keys are those of the kind"
+            for kind, section in CONNECTORS.items():
+                found = sorted(_rows(section, f"{key}."), key=lambda row: not row[0].endswith(".kind"))
+                yield from ((*row[:3], f"{kind}: {row[3]}") for row in found)
+            continue
         if inner is None:
             yield key, _type(field.annotation, field), _default(field), _meaning(field)
             continue
@@ -65,7 +72,7 @@ def _rows(model: type[BaseModel], place: str) -> Iterator[RowOfKey]:
 
 def _section(annotation: Any) -> type[BaseModel] | None:
     """The section that a type holds, if any."""
-    parts = [annotation, *get_args(annotation)]
+    parts = [getattr(one, "__origin__", one) for one in (annotation, *get_args(annotation))]
     return next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 
@@ -147,6 +154,8 @@ def json_schema() -> dict[str, Any]:
             {"type": "object", "properties": properties, "additionalProperties": False},
         ],
     }
+    connector = definitions[EVLGenConfig.__name__]["properties"]["connector"]
+    connector["anyOf"] = connector.pop("oneOf")  # without `kind`, which may come from below, a section fits several
     for one in (*definitions.values(), run, chain, models):
         one.pop("required", None)  # what a file leaves out may come from what it extends
     extends = {"type": "string", "description": "the recipe, or the file, that this one lays its keys over"}

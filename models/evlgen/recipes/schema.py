@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from evlgen.configuration import EVLGenConfig, Strict
+from evlgen.configuration import EVLGenConfig
 from evlgen.decoding_options import BOUNDS
 from evlgen.recipes.data import DataConfig
+from evlgen.sections import Strict
 
 KEPT = "kept"
 """Key of pydantic's context: the recipe is that of a run that is there already, and may have what is refused by now."""

@@ -26,6 +26,7 @@ from evlgen.modeling.losses import CHUNK_TOKENS
 from evlgen.modeling.packing import packed_tokens
 from evlgen.modeling.quantization import saved_bytes
 from evlgen.recipes.schema import Recipe
+from evlgen.training.connector_memory import connector_bytes
 from evlgen.training.sharding import sharded_units
 from evlgen.training.task import CaptionTask
 
@@ -152,7 +153,7 @@ def activation_bytes(recipe: Recipe, task: CaptionTask, captions: Captions, *, c
         gpu=gpu, recompute=checkpointed.language,
     )  # fmt: skip
     logits = CHUNK_TOKENS * len(model.language.head_weight) * (4 + width)
-    connector = _connector(recipe, passes, width)
+    connector = passes * connector_bytes(recipe.model, width)
     vocabulary = recipe.vocabulary.steps and recipe.vocabulary.items_per_step / recipe.data.items_per_step
     return max(vision + connector + language + logits, int(vocabulary * (vision + connector)))
 
@@ -178,21 +179,6 @@ def _language_layers(shape: Any, layers: int, tokens: int, seen: int, b: int, *,
     layer = tokens * (norms + attention + (3 if gated else 1) * b * F)
     total: int = layers * tokens * b * W + layer if recompute else layers * layer
     return total
-
-
-def _connector(recipe: Recipe, passes: int, b: int) -> int:
-    """Return activation bytes of a trained TomeFormer and both projections, under autocast.
-
-    Norms see float32, matrices keep what they see.
-    """
-    config, visual = recipe.model.connector, recipe.model.vision
-    W, F, H, n = config.width, config.intermediate, config.heads, visual.tokens
-    total = n * (4 + b) * visual.width
-    for m in recipe.model.tokens_per_layer():
-        norms, dropout = 2 * 4 * W, 2 * W  # masks of one byte
-        total += n * ((norms + dropout) + 8 * b * W + H * n * (2 * b + 1)) + m * 2 * b * F
-        n = m
-    return passes * total
 
 
 def _tower(vision: Any, frames: int, b: int, *, recompute: bool) -> int:

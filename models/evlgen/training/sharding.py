@@ -2,7 +2,7 @@
 
 DDP comes from Accelerate. For FSDP2 we call what Accelerate's plugin calls, torch's `fully_shard`: the plugin knows
 GPUs only, and the same code has to be tested where there is none. Each layer of the language model, block of the ViT
-and TomeFormer layer is a unit that is gathered when it runs; what remains (embeddings, head, projections, prompts) is
+and connector layer is a unit that is gathered when it runs; what remains (embeddings, head, projections, prompts) is
 the root's and is there during the whole forward pass, since losses read the head's and the embeddings' weights.
 """
 
@@ -83,7 +83,7 @@ def _shard(task: CaptionTask, processes: Processes, cached: bool) -> None:
 def sharded_units(task: CaptionTask, cached: bool) -> list[nn.Module]:
     """What fsdp gathers one after the other; the rest is the root's, but for a tower that is left alone."""
     model = task.model
-    units: list[nn.Module] = [*model.language.layers, *model.connector.encoder.layer]
+    units: list[nn.Module] = [*model.language.layers, *model.connector.layers]
     return units if cached else units + list(getattr(model.vision.trunk, "blocks", []))
 
 

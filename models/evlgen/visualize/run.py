@@ -137,6 +137,8 @@ def _configs(models: Sequence[str], r: str | None) -> list[EVLGenConfig]:
         if kind_of(name) is not EVLGEN:
             raise UsageError(f"--model {name} merges no tokens that could be drawn", "name a model of evlgen's own")
     configs = [EVLGenConfig.from_pretrained(find_checkpoint(name)) for name in models]
+    for name, config in zip(models, configs, strict=True):
+        config.merging(f"--model {name} cannot be drawn")
     return configs if r is None else [one.with_r(r) for one in configs]
 
 

@@ -128,8 +128,10 @@ def trace_clip(
         decoding: of the search.
 
     Raises:
-        UsageError: the prompt is too long, or the language model was loaded for captions only.
+        UsageError: the connector merges no tokens, the prompt is too long, or the language model was loaded for
+            captions only.
     """
+    model.config.merging("what merged")
     decoding = decoding or DecodingOptions()
     seen: list[TomeFormerOutput] = []
     handle = model.connector.register_forward_hook(lambda module, given, out: seen.append(out))
