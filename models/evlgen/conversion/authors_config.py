@@ -20,7 +20,7 @@ from evlgen.configuration import (
 from evlgen.connector_config import TomeFormerConfig
 from evlgen.conversion.tensor_names import POSITIONS, Family, Sorted
 from evlgen.errors import UsageError, WeightsError
-from evlgen.modeling.tomeformer import TomeFormer
+from evlgen.modeling.connectors import build_parts
 from evlgen.modeling.vision import VisionTower
 from evlgen.towers import TOWERS
 
@@ -203,13 +203,8 @@ def model_shapes(config: EVLGenConfig) -> tuple[dict[str, torch.Size], dict[str,
     temporal = config.temporal if config.temporal.fusion == "temporal" else None
     with torch.device("meta"):
         tower = VisionTower(config.vision, temporal)
-        parts: dict[str, nn.Module] = {
-            "ln_vision": nn.LayerNorm(config.vision.width),
-            "vl_proj": nn.Linear(config.vision.width, config.connector.width),
-            "connector": TomeFormer(config.connector, config.vision.tokens),
-            "lm_proj": nn.Linear(config.connector.width, config.language.width),
-            "vision": tower,
-        }
+        names = ("ln_vision", "vl_proj", "connector", "lm_proj")
+        parts: dict[str, nn.Module] = {**dict(zip(names, build_parts(config), strict=True)), "vision": tower}
     trained = {
         f"{part}.{name}": parameter.shape
         for part, module in parts.items()
