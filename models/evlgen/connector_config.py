@@ -20,9 +20,11 @@ class _Section(Strict):
     """Of any kind.
 
     Attributes:
+        title: what people call it.
         projects: whether visual tokens are projected to the connector's width in front of it.
     """
 
+    title: ClassVar[str]
     projects: ClassVar[bool] = True
 
     def tokens_per_layer(self, tokens: int) -> list[int]:
@@ -36,6 +38,10 @@ class _Section(Strict):
     def too_many(self, tokens: int) -> str:
         """What is asked of more visual tokens than there are; "" if nothing is."""
         return ""
+
+    def described(self) -> str:
+        """Title and sizes, for a model's card."""
+        return self.title
 
 
 class _Transformer(_Section):
@@ -58,9 +64,15 @@ class _Transformer(_Section):
         """Their own."""
         return self.width
 
+    def described(self) -> str:
+        """Title, layers and width."""
+        return f"{self.title}, {self.layers} layers of width {self.width}"
+
 
 class TomeFormerConfig(_Transformer):
     """TomeFormer: BERT layers that merge r tokens between attention and feed-forward."""
+
+    title: ClassVar[str] = "TomeFormer"
 
     kind: Literal["tomeformer"] = Field("tomeformer", description="BERT layers that merge tokens (the paper)")
     norm: Literal["post", "pre"] = Field("post", description="LayerNorm after the residual (BERT) or before the branch")
@@ -139,6 +151,7 @@ def _inflected(r: int, inflection: float, layers: int) -> list[int]:
 class QFormerConfig(_Transformer):
     """BLIP-2's Q-Former: learned queries that look at visual tokens in some of its layers (arXiv 2301.12597)."""
 
+    title: ClassVar[str] = "Q-Former"
     projects: ClassVar[bool] = False
 
     kind: Literal["qformer"] = Field("qformer", description="BLIP-2's Q-Former, transformers' own")
@@ -156,6 +169,8 @@ class QFormerConfig(_Transformer):
 
 class PerceiverConfig(_Transformer):
     """Learned queries that look at visual tokens in every layer: Flamingo's resampler, CoCa's attentional pooling."""
+
+    title: ClassVar[str] = "perceiver"
 
     kind: Literal["perceiver"] = Field(
         "perceiver", description="Flamingo's resampler or, in one layer, CoCa's attentional pooling"
@@ -192,6 +207,7 @@ class _Pooling(_Section):
 class LinearConfig(_Pooling):
     """One linear map of every visual token (as in Frozen and the first LLaVA, arXiv 2106.13884 and 2304.08485)."""
 
+    title: ClassVar[str] = "linear map"
     projects: ClassVar[bool] = False
 
     kind: Literal["linear"] = Field("linear", description="one linear map of every visual token")
@@ -203,6 +219,8 @@ class LinearConfig(_Pooling):
 
 class MlpConfig(_Pooling):
     """Two linear maps of every visual token with a GELU in between (LLaVA-1.5, arXiv 2310.03744)."""
+
+    title: ClassVar[str] = "MLP"
 
     kind: Literal["mlp"] = Field("mlp", description="two linear maps of every visual token, a GELU in between")
     width: Width | None = Field(None, description="channels in between; null: the language model's width")

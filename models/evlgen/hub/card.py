@@ -165,8 +165,7 @@ def _architecture(model: ModelFolder) -> str:
         ("vision (frozen)", f"{config.vision.name} at {config.vision.image_size} px, from {_named(model, 'vision')}"),
         (
             "connector",
-            f"TomeFormer, {config.connector.layers} layers of width {config.connector.width}; tokens a layer: "
-            + " → ".join(map(str, tokens)),
+            f"{config.connector.described()}; tokens a layer: " + " → ".join(map(str, tokens)),
         ),
         ("video", f"{config.temporal.frames} frames, fusion {config.temporal.fusion}"),
         ("language (frozen)", f"from {_named(model, 'language')}"),

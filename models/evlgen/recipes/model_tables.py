@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pydantic
 from pydantic import Field
 
-from evlgen.configuration import Strict
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import SCORES, Metric
 from evlgen.recipes.loading import TABLE, explain, find_recipe, parse_override, read_content, set_key
 from evlgen.recipes.schema import decoding_key
+from evlgen.sections import Strict
 
 
 class TableModel(Strict):
