@@ -8,13 +8,16 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, Blip2QFormerConfig, Blip2QFormerModel
 
+from evlgen.captioners.evlgen_captioner import resolve_r
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import MlpConfig, PerceiverConfig, QFormerConfig
+from evlgen.conversion import to_authors
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.connectors import Perceiver, Pooling, QFormer, start_from_bert
 from evlgen.recipes.schema import OptimizerConfig
 from evlgen.training.optimizer import parameter_groups
+from evlgen.visualize import VisualizeRequest, visualize
 from tests.modeling.conftest import KINDS, tiny_config, tiny_model, with_connector
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -177,6 +180,18 @@ def test_queries_do_not_decay(kind: str) -> None:
     assert {n for n, p in named.items() if id(p) in decayed} == {
         n for n, p in named.items() if p.dim() > 1 and n != "query_embeddings"
     }
+
+
+@kinds
+def test_what_needs_merging_refuses_it_in_a_line(kind: str, tmp_path: Path) -> None:
+    of_kind(kind).save_pretrained(tmp_path / "model")
+    merges = rf"the connector is of kind {kind}, which merges no tokens"
+    with pytest.raises(UsageError, match=rf"--r 1: {merges}"):
+        resolve_r(str(tmp_path / "model"), "1")
+    with pytest.raises(UsageError, match=rf"--model .*model cannot be drawn: {merges}"):
+        visualize(VisualizeRequest(tmp_path / "clip.mp4", (tmp_path / "x.png",), (str(tmp_path / "model"),)))
+    with pytest.raises(UsageError, match=rf"the connector of .*model is of kind {kind}, the authors' is TomeFormer"):
+        to_authors(str(tmp_path / "model"), tmp_path / "x.pth")
 
 
 def test_a_configuration_without_a_kind_is_a_tomeformers() -> None:
