@@ -108,25 +108,24 @@ def test_recipes_know_chains(tmp_path: Path) -> None:
     ]  # fmt: skip
     checked = runner.invoke(app, ["recipes", "check", "mini-msrvtt"])
     assert checked.stdout == (
-        "mini-msrvtt: fine; 6 steps\n"
+        "mini-msrvtt: fine; 5 steps\n"
         "step      kind     uses\n"
         "data      check    mini-pretrain\n"
         "pretrain  train    mini-pretrain\n"
-        "looking   train    pretrain, mini-looking\n"
-        "scst      train    looking, mini-scst\n"
-        "scores    eval     scst\n"
-        "captions  caption  scst\n"
+        "video     train    pretrain, mini-msrvtt-video\n"
+        "scores    eval     video\n"
+        "captions  caption  video\n"
     )
-    bad = runner.invoke(app, ["recipes", "check", "mini-msrvtt", "--set", "looking.train.sed=3"])
+    bad = runner.invoke(app, ["recipes", "check", "mini-msrvtt", "--set", "video.train.sed=3"])
     assert (bad.exit_code, bad.stderr) == (
         Exit.USAGE,
-        "error: mini-msrvtt.yaml: looking: mini-looking.yaml: unknown key train.sed (did you mean 'seed'?)\n",
+        "error: mini-msrvtt.yaml: video: mini-msrvtt-video.yaml: unknown key train.sed (did you mean 'seed'?)\n",
     )
-    shown = runner.invoke(app, ["recipes", "show", "mini-msrvtt", "--set", "looking.train.steps=777"])
+    shown = runner.invoke(app, ["recipes", "show", "mini-msrvtt", "--set", "video.train.steps=77"])
     (tmp_path / "again.yaml").write_text(shown.stdout)
     again = runner.invoke(app, ["recipes", "show", "--resolved", str(tmp_path / "again.yaml")])
     assert again.stdout == shown.stdout
-    assert yaml.safe_load(shown.stdout)["chain"][2]["set"] == {"train.steps": 777}
+    assert yaml.safe_load(shown.stdout)["chain"][2]["set"] == {"train.steps": 77}
     assert runner.invoke(app, ["recipes", "copy", "mini-msrvtt", str(tmp_path / "mine.yaml")]).exit_code == Exit.OK
     refused = runner.invoke(app, ["data", "check", "--recipe", "mini-msrvtt"])
     assert refused.stderr.startswith("error: mini-msrvtt.yaml is a chain of steps, not one training run (evlgen train ")

@@ -22,7 +22,7 @@ from evlgen.errors import UsageError
 from evlgen.recipes.loading import load_recipe
 from evlgen.system.files import write_text
 
-BASE = "mini-looking"
+BASE = "mini-pretrain"
 START = "evlgen-mini"
 _SHOWN = 3
 
@@ -176,10 +176,14 @@ data:
   items_per_step: {per_step}
 
 optimizer:
-  learning_rate: 1.0e-4
+  learning_rate: 2.0e-4
   min_lr: 1.0e-5
   warmup_start_lr: 1.0e-5
   warmup_steps: {max(1, min(30, steps // 10))}
+
+vocabulary:  # {BASE} begins with it; a trained model needs it no more
+  steps: 0
+  weight: 0.0
 
 validation:
   every_steps: {every}
@@ -188,7 +192,6 @@ validation:
 
 train:
   start_from: {START}
-  tag_swaps: []  # {BASE} has some, which know its captions
   steps: {steps}
   ema_decay: 0.9
   log_every: {max(1, min(20, steps // 10))}
