@@ -97,6 +97,7 @@ def test_scores_and_changes_are_those_of_eval_and_compare(here: Path) -> None:
         assert row["evaluation"]["scores"]["CIDEr"]["value"] == pytest.approx(100 * score)
 
 
+@pytest.mark.slow
 def test_one_that_fails_leaves_the_rest_and_says_why(here: Path) -> None:
     server = "openai:m@http://127.0.0.1:9/v1"
     assert runner.invoke(app, "eval --dataset set --model killed --model hf:a/b".split()).exit_code == Exit.FAILED
@@ -119,6 +120,7 @@ def test_one_that_fails_leaves_the_rest_and_says_why(here: Path) -> None:
     assert "short against whole" in page
 
 
+@pytest.mark.slow
 def test_what_is_captioned_is_not_captioned_again_and_keeps_what_was_measured(here: Path) -> None:
     first = json.loads(evaluated("--model", "whole", "--model", "short", "--json").stdout)
     before = [path.read_bytes() for path in sorted((here / "set-captions-models").glob("*.jsonl"))]

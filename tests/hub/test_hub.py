@@ -242,6 +242,7 @@ def test_what_is_no_model_that_could_go_elsewhere(cli: Callable[..., Result], fo
     assert bad.stderr == ("error: --to me/tiny names no repository (write hf:OWNER/NAME, or hf:OWNER/NAME@BRANCH)\n")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_pulled(hub: FakeHub, cli: Callable[..., Result], folder: Path) -> None:
     def said(name: str) -> tuple[int, str]:
         hub_models._fetched.cache_clear()

@@ -86,6 +86,7 @@ def test_the_reward_rises(begun: Path, tmp_path: Path, scst: dict[str, Any], rat
 EVERYTHING = {"kl_weight": 0.1, "caption_weight": 0.3, "rewards": {"cider": 1.0, "bleu4": 0.5}, "temperature": 0.9}
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(begun: Path, tmp_path: Path) -> None:
     recipe = scst_recipe(
         begun, scst=EVERYTHING, validation={"every_steps": 2}, train={"ema_decay": 0.9}, data={"captions_per_item": 2}

@@ -64,6 +64,7 @@ def test_rows_of_a_sheet() -> None:
     assert rows_shown(1) == [0, 1]
 
 
+@pytest.mark.slow
 def test_two_models_in_a_png_and_in_an_mp4(tmp_path: Path, frames: np.ndarray) -> None:
     panels = [panel_of("vit-temporal", frames), panel_of("cnn-mean", frames)]
     write_sheet(panels, tmp_path / "a.png", "clip.mp4")
