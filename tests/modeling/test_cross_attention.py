@@ -100,6 +100,18 @@ def test_searched_and_sampled_log_probabilities_are_those_of_the_packed_pass(llm
         torch.testing.assert_close(again.detach(), captions.log_probabilities, atol=1e-4, rtol=0)
 
 
+@KINDS
+def test_items_in_one_row_learn_what_they_learn_alone(llm: dict[str, object]) -> None:
+    model = looking(llm)
+    soft = soft_prompts(model, 5).requires_grad_()
+    end = model.language.end_token_id
+    captions = [[[*range(20, 20 + n), end]] for n in (2, 9, 1, 4, 3)]
+    together = model.caption_loss(soft, captions).log_probabilities
+    alone = torch.cat([model.caption_loss(soft[b : b + 1], captions[b : b + 1]).log_probabilities for b in range(5)])
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(*(torch.autograd.grad(one.sum(), soft)[0] for one in (together, alone)))
+
+
 def test_gradients_reach_all_that_is_trained() -> None:
     model = looking(TINY_LLAMA)
     names = model.trainable_names()

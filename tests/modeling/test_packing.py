@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evlgen.modeling.losses import target_log_probabilities
-from evlgen.modeling.packing import length_groups, pack_captions
+from evlgen.modeling.packing import in_rows
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT, tiny_config, tiny_model
 
 MANY = [
@@ -59,15 +59,17 @@ def test_chunked_log_probabilities_equal_log_softmax() -> None:
     torch.testing.assert_close(gradient, want_gradient)
 
 
-def test_groups_of_length_hold_every_item_once_and_pad_less() -> None:
-    packed = pack_captions(MANY)
-    groups = length_groups(packed, 3)
-    assert sorted(torch.cat([rows for rows, _ in groups]).tolist()) == list(range(13))
+def test_rows_hold_every_token_once_and_pad_less() -> None:
     lengths = [sum(len(ids) - 1 for ids in item) for item in MANY]
-    for rows, tokens in groups:
-        assert tokens == max(lengths[b] for b in rows.tolist())
-    assert sum(len(rows) * tokens for rows, tokens in groups) < packed.input_ids.numel()
-    assert len(length_groups(packed, 1)) == len(length_groups(pack_captions(CAPTIONS), 3)) == 1
+    longest = max(lengths)
+    rows = in_rows(lengths, longest)
+    held = list(zip(rows.item[rows.filled].tolist(), rows.at[rows.filled].tolist(), strict=True))
+    assert sorted(held) == [(b, k) for b, n in enumerate(lengths) for k in range(n)]
+    assert rows.filled.numel() < longest * len(MANY)
+    assert in_rows([4, 4, 4], 5).filled.all()
+    tokens = torch.randn(len(MANY), longest, 2)
+    there = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
+    torch.testing.assert_close(rows.lift(rows.lay(tokens))[there], tokens[there])
 
 
 def test_only_what_the_model_lists_is_trained() -> None:

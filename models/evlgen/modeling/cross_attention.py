@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from evlgen.configuration import CrossAttentionConfig
+from evlgen.modeling.packing import Rows
 
 MARK = ".cross_attention."
 """In the names of their parameters, and in no other's."""
@@ -25,9 +26,15 @@ MARK = ".cross_attention."
 
 @dataclass(frozen=True)
 class Seen:
-    """Keys and values of a batch's soft prompts, for every layer that looks: (L, 2, B, H, Q, W / H)."""
+    """What the layers of a batch look at.
+
+    Attributes:
+        keys_values: of the soft prompts, for every layer that looks: (L, 2, B, H, Q, W / H).
+        rows: where the items' tokens are, if they were laid in rows; None: every item has a row of its own.
+    """
 
     keys_values: Tensor
+    rows: Rows | None = None
 
     def __getitem__(self, items: Tensor) -> Seen:
         """Those of some items of the batch."""
@@ -46,20 +53,20 @@ class _Look(nn.Module):
         nn.init.normal_(self.query.weight, std=width**-0.5)
         nn.init.zeros_(self.output.weight)
 
-    def forward(self, x_BTW: Tensor, keys_BHQD: Tensor, values_BHQD: Tensor) -> Tensor:
+    def forward(self, x_BTW: Tensor, keys_BHQD: Tensor, values_BHQD: Tensor, rows: Rows | None = None) -> Tensor:
         """What the tokens find: added to them."""
-        query = self._query(x_BTW)
+        query = self._query(x_BTW, rows)
         found = F.scaled_dot_product_attention(
             query, keys_BHQD.to(query.dtype), values_BHQD.to(query.dtype), dropout_p=self.dropout * self.training
         )
-        y = self.output(found.transpose(1, 2).flatten(2))
+        found = found.transpose(1, 2).flatten(2)
+        y = self.output(found if rows is None else rows.lay(found))
         return x_BTW + F.dropout(y, self.dropout, self.training).to(x_BTW.dtype)
 
-    def _query(self, x_BTW: Tensor) -> Tensor:
-        batch, tokens, _ = x_BTW.shape
-        normed = self.norm(x_BTW.to(self.norm.weight.dtype))
-        query: Tensor = self.query(normed).view(batch, tokens, self.heads, -1).transpose(1, 2)
-        return query
+    def _query(self, x_BTW: Tensor, rows: Rows | None = None) -> Tensor:
+        query: Tensor = self.query(self.norm(x_BTW.to(self.norm.weight.dtype)))
+        query = query if rows is None else rows.lift(query)
+        return query.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def attention(self, x_BTW: Tensor, keys_BHQD: Tensor) -> Tensor:
         """How much each token looks at each soft prompt: probabilities (B, H, T, Q), rows sum to 1."""
@@ -117,4 +124,4 @@ class _Hook:
         seen = owner._seen
         assert seen is not None, "the language model runs outside of looking_at"
         keys, values = seen.keys_values[self.number]
-        return (owner.looks[self.number](arguments[0], keys, values), *arguments[1:])
+        return (owner.looks[self.number](arguments[0], keys, values, seen.rows), *arguments[1:])

@@ -9,6 +9,7 @@ Shapes: B batch, T tokens, W width of an embedding, V vocabulary.
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -125,6 +126,14 @@ class FrozenLanguageModel(LanguageModel):
         """
         for layer in self.layers:
             layer.forward = partial(recomputed, layer.forward)
+
+    def adapters_uncast(self) -> AbstractContextManager[None]:
+        """See `LanguageModel.adapters_uncast`."""
+        if self.config.lora is None:
+            return nullcontext()
+        from peft.helpers import disable_input_dtype_casting
+
+        return disable_input_dtype_casting(self.model)  # type: ignore[no-any-return]
 
     def use_attention(self, implementation: str) -> None:
         """Choose transformers' attention ("sdpa", "eager"); on CPUs eager is the faster one for training."""

@@ -88,6 +88,10 @@ class LanguageModel(nn.Module, ABC):
         """Parameters of LoRA; none without it."""
         return [p for n, p in self.named_parameters() if MARK in n]
 
+    def adapters_uncast(self) -> AbstractContextManager[None]:
+        """Adapters take what they get, without a copy in their own precision: under autocast, which casts by itself."""
+        return nullcontext()
+
     def use_attention(self, implementation: str) -> None:
         """Choose the attention ("sdpa", "eager"), for training."""
         raise UsageError(_CAPTIONS_ONLY, _LOAD_WHOLE)

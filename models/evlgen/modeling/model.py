@@ -12,7 +12,7 @@ tokens, W language width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from evlgen.modeling.losses import target_log_probabilities
 from evlgen.modeling.packing import (
     PackedCaptions,
     PromptedIds,
-    length_groups,
+    in_rows,
     pack_captions,
     packed_mask,
     packed_positions,
@@ -43,7 +43,6 @@ from evlgen.modeling.tags import Tag, Tagger
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.modeling.vision import VisionTower
 
-MOST_LENGTH_GROUPS = 3
 FROZEN_PREFIXES = ("vision.trunk.", "vision.classifier.", "language.")
 
 
@@ -70,9 +69,6 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
     Args:
         config: the model's parts and sizes.
         language: the frozen language model, already loaded.
-
-    Attributes:
-        most_length_groups: in how many parts the language model may run a batch of captions, to pad less.
     """
 
     def __init__(self, config: EVLGenConfig, language: LanguageModel) -> None:
@@ -84,7 +80,6 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         self.ln_vision, self.vl_proj, self.connector, self.lm_proj = build_parts(config)
         self.language = language
         self.tagger = None if config.tags is None else Tagger(config.tags, self.vision, language)
-        self.most_length_groups = MOST_LENGTH_GROUPS
         before = language.embed(torch.tensor(language.encode(config.language.prompt_before), dtype=torch.int64))
         after = language.embed(torch.tensor(language.encode(config.language.prompt_after), dtype=torch.int64))
         learned = config.language.learned_prompt
@@ -174,26 +169,16 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         )
 
     def _predicting_states(self, prefix_BPW: Tensor, packed: PackedCaptions) -> Tensor:
-        """(M, W): the language model's hidden states that predict the tokens; items of similar length run together."""
+        """(M, W): the language model's hidden states that predict the tokens."""
         prefix_BPW, seen = self.language.split(prefix_BPW)
         prefix = prefix_BPW.shape[1]
         inputs = torch.cat([prefix_BPW, self.language.embed(packed.input_ids).to(prefix_BPW.dtype)], dim=1)
         mask, positions = packed_mask(packed, prefix), packed_positions(packed, prefix)
-        found, places = [], []
-        for rows, tokens in length_groups(packed, self.most_length_groups):
-            end = prefix + tokens
-            hidden = self.language.hidden_states(
-                inputs[rows, :end],
-                mask[rows, :end, :end],
-                positions[rows, :end],
-                None if seen is None else seen[rows],
-            )
-            row_of = torch.full((len(inputs),), -1, device=hidden.device)
-            row_of[rows] = torch.arange(len(rows), device=hidden.device)
-            (place,) = (row_of[packed.item] >= 0).nonzero(as_tuple=True)
-            found.append(hidden[row_of[packed.item[place]], packed.source[place] + prefix])
-            places.append(place)
-        return torch.cat(found)[torch.cat(places).argsort()]
+        lengths = (packed.caption_of >= 0).sum(dim=1) + prefix
+        rows = in_rows(lengths.tolist(), inputs.shape[1]).to(inputs.device)
+        seen = None if seen is None else replace(seen, rows=rows)
+        hidden = self.language.hidden_states(rows.lay(inputs), rows.masked(mask), rows.lay(positions), seen)
+        return hidden.flatten(0, 1)[rows.place[packed.item, packed.source + prefix]]
 
     def forward(
         self,

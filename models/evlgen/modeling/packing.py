@@ -17,8 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LEAST_GROUP_ITEMS = 4
-
 
 class PromptedIds(list[int]):
     """Token ids to predict, end token included, and the prompt that they follow, which is read only.
@@ -123,19 +121,80 @@ def pack_captions(items: Sequence[Sequence[Sequence[int]]]) -> PackedCaptions:
     return PackedCaptions(input_ids, caption_of, offset, item_M, source_M, target_M, sequence_M, place_M, count)
 
 
-def length_groups(packed: PackedCaptions, most: int) -> list[tuple[Tensor, int]]:
-    """Items sorted by length and cut into equal parts: (rows, caption tokens of the longest) of each.
+@dataclass
+class Rows:
+    """Items of unlike lengths laid one behind the other in few rows, so that hardly a token is padding.
 
-    A batch of captions is padded to its longest item; of MSR-VTT's, a quarter of the tokens would be padding.
+    A batch of captions, each in a row of its own, would be padded to its longest: a quarter of MSR-VTT's tokens.
+
+    Attributes:
+        item, at: (R, L) which item a token is of, and its position there; 0 in the padding.
+        filled: (R, L) False in the padding.
+        place: (B, S) where each position of an item is, in the rows one after the other; 0 in the padding.
+    """
+
+    item: Tensor
+    at: Tensor
+    filled: Tensor
+    place: Tensor
+
+    def to(self, device: torch.device | str) -> Rows:
+        """Move every tensor."""
+        return Rows(*(tensor.to(device) for tensor in vars(self).values()))
+
+    def lay(self, x_BSW: Tensor) -> Tensor:
+        """(R, L, ...) of what items have at their positions."""
+        found: Tensor = x_BSW.flatten(0, 1).index_select(0, (self.item * x_BSW.shape[1] + self.at).flatten())
+        return found.view(*self.item.shape, *x_BSW.shape[2:])
+
+    def lift(self, x_RLW: Tensor) -> Tensor:
+        """(B, S, ...) of what is in the rows: the other way; anything in the padding."""
+        found: Tensor = x_RLW.flatten(0, 1).index_select(0, self.place.flatten())
+        return found.view(*self.place.shape, *x_RLW.shape[2:])
+
+    def masked(self, mask_BSS: Tensor) -> Tensor:
+        """(R, L, L) of the masks inside items; padding looks at itself."""
+        item, at = self.item, self.at
+        allowed = mask_BSS[item[:, :, None], at[:, :, None], at[:, None, :]]
+        allowed &= (item[:, :, None] == item[:, None, :]) & self.filled[:, :, None] & self.filled[:, None, :]
+        return allowed | torch.eye(item.shape[1], dtype=torch.bool, device=item.device)
+
+
+def in_rows(lengths: Sequence[int], longest: int) -> Rows:
+    """Lay items out in rows, the longest first, each in the first row that has room for it.
 
     Args:
-        packed: captions of a batch.
-        most: parts; fewer where a part would have less than `LEAST_GROUP_ITEMS` items.
+        lengths: of the items, at least 1.
+        longest: S, how many positions items have with their padding.
     """
-    lengths = (packed.caption_of >= 0).sum(dim=1)
-    order = lengths.argsort(stable=True)
-    parts = order.chunk(max(1, min(most, len(order) // LEAST_GROUP_ITEMS)))
-    return [(rows, max(1, int(lengths[rows[-1]]))) for rows in parts]
+    most = max(lengths)
+    filled = min((_filled(lengths, width) for width in (most, 2 * most)), key=lambda rows: len(rows[0]) * rows[1])
+    rows, width = filled
+    item, at = torch.zeros(2, len(rows), width, dtype=torch.int64)
+    place = torch.zeros(len(lengths), longest, dtype=torch.int64)
+    used = torch.zeros(len(rows), dtype=torch.int64)
+    for row, items in enumerate(rows):
+        for b in items:
+            start = int(used[row])
+            there = slice(start, start + lengths[b])
+            item[row, there], at[row, there] = b, torch.arange(lengths[b])
+            place[b, : lengths[b]] = row * width + torch.arange(there.start, there.stop)
+            used[row] += lengths[b]
+    return Rows(item, at, torch.arange(width) < used.unsqueeze(1), place)
+
+
+def _filled(lengths: Sequence[int], width: int) -> tuple[list[list[int]], int]:
+    """Which items share a row of this width, and the width."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for b in sorted(range(len(lengths)), key=lambda b: -lengths[b]):
+        row = next((r for r, left in enumerate(room) if left >= lengths[b]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[row].append(b)
+        room[row] -= lengths[b]
+    return rows, width
 
 
 def packed_mask(packed: PackedCaptions, prefix: int) -> Tensor:

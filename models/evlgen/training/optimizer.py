@@ -53,7 +53,10 @@ class Update:
         if task.vocabulary is not None:
             self.named |= {f"vocabulary.{name}": p for name, p in task.vocabulary.named_parameters()}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.named, recipe.optimizer), lr=0.0, betas=recipe.optimizer.betas
+            parameter_groups(self.named, recipe.optimizer),
+            lr=0.0,
+            betas=recipe.optimizer.betas,
+            fused=task.model.device.type == "cpu" or None,  # there the default goes through parameters one by one
         )
         self.scaler = torch.amp.GradScaler(task.model.device.type, enabled=task.precision == torch.float16)
 

@@ -74,7 +74,6 @@ def _shard(task: CaptionTask, processes: Processes, cached: bool) -> None:
     if not cached:
         for parameter in task.model.vision.trunk.parameters():  # frozen convolutions have their channels last
             parameter.data = parameter.data.contiguous()
-    task.model.most_length_groups = 1  # every process must call every layer equally often
     for unit in sharded_units(task, cached):
         fully_shard(unit, **settings)
     fully_shard(task, **settings)

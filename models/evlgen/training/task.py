@@ -89,9 +89,11 @@ class CaptionTask(nn.Module):
 
     def autocast(self) -> Any:
         """Matrix products of the trained part in the chosen precision."""
-        if self.precision == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.model.device.type, self.precision)
+        stack = contextlib.ExitStack()
+        if self.precision != torch.float32:
+            stack.enter_context(torch.autocast(self.model.device.type, self.precision))
+            stack.enter_context(self.model.language.adapters_uncast())
+        return stack
 
     def features(self, visual: Tensor) -> Tensor:
         """Features (B, F, N, C) of pixels (B, F, 3, S, S), bytes or normalised; features stay as they are.
