@@ -66,7 +66,7 @@ class _Look(nn.Module):
     def _query(self, x_BTW: Tensor, rows: Rows | None = None) -> Tensor:
         query: Tensor = self.query(self.norm(x_BTW.to(self.norm.weight.dtype)))
         query = query if rows is None else rows.lift(query)
-        return query.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return query.view(*query.shape[:2], self.heads, -1).transpose(1, 2)
 
     def attention(self, x_BTW: Tensor, keys_BHQD: Tensor) -> Tensor:
         """How much each token looks at each soft prompt: probabilities (B, H, T, Q), rows sum to 1."""
