@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from evlgen.captioners.evlgen_captioner import EVLGenCaptioner, identify_model
-from evlgen.captioners.protocol import Caption, PromptedClip
+from evlgen.captioners.evlgen_captioner import EVLGenCaptioner, identify_model, load_captioner
+from evlgen.captioners.protocol import Caption, LoadOptions, PromptedClip
 from evlgen.captioning.backoff import is_out_of_memory
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError, WeightsError
+from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.tags import Tag
-from tests.modeling.conftest import TINY_LLAMA, tiny_config, tiny_model
+from tests.modeling.conftest import TINY_LLAMA, tiny_config, tiny_model, with_lora
 
 
 class Model:
@@ -74,6 +76,20 @@ def test_samples_stand_behind_the_search_and_depend_on_no_other_clip() -> None:
     assert [one.text for one in together] == [one.text for one in searched]
     assert all(len(one.alternatives) == 4 for one in together)
     assert len({sample.text for one in together for sample in one.alternatives}) > 1
+
+
+def test_tokens_and_parameters_are_those_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(with_lora(tiny_config(), rank=2))
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(EVLGenForConditionalGeneration, "from_pretrained", lambda *_, **__: model)
+    captioner = load_captioner(str(tmp_path), LoadOptions("cpu"))
+    assert captioner.facts().visual_tokens is None
+    captioner.caption([PromptedClip(np.zeros((1, 48, 48, 3), np.uint8), (0.0,), "")], DecodingOptions(max_new_tokens=2))
+    facts = captioner.facts()
+    assert facts.visual_tokens == model.config.soft_prompt_tokens(frames=1)
+    assert facts.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert facts.trained_parameters == sum(one.numel() for one in load_file(tmp_path / "model.safetensors").values())
+    assert facts.language_parameters == sum(parameter.numel() for parameter in model.language.parameters())
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,26 @@ def test_frames_arrive_once_and_unresampled(
         assert torch.equal(video, torch.from_numpy(clip.frames).permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("name", [one for one in NAMES if one.values not in {other.values for other in VIDEO}])
+def test_pictures_arrive_once_and_as_they_are(
+    name: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = opened(folder_of(name))
+    kind = type(captioner.processor.image_processor)
+    seen: list[np.ndarray] = []
+    inner = kind.__call__
+
+    def spy(self: Any, images: Any, *others: Any, **options: Any) -> Any:
+        for one in images:
+            seen.extend(map(np.asarray, one if isinstance(one, list) else [one]))
+        return inner(self, images, *others, **options)
+
+    monkeypatch.setattr(kind, "__call__", spy)
+    clips = clips_for(folder_of(name), 2)
+    captioner.caption(clips, GREEDY)
+    np.testing.assert_array_equal(np.stack(seen), np.concatenate([clip.frames for clip in clips]))
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -332,6 +352,8 @@ def test_the_caption_of_most_frames_is_that_of_the_clip() -> None:
     assert (best.text, best.log_probability, second.text) == ("a dog runs", -1, "the dog runs")
     assert best.agreement is not None
     assert agreed(frames[:1], 1) == [Caption("a cat", 0, 3)]
+    tied = [[Caption(text, -place, 3)] for place, text in enumerate(["a cat", "a dog", "a dog", "a cat"])]
+    assert [(one.text, one.log_probability) for one in agreed(tied, 3)] == [("a cat", 0), ("a dog", -1), ("a dog", -2)]
 
 
 VISUAL_TOKENS = {

@@ -60,7 +60,18 @@ def test_licence_and_revision_stand_in_the_settings_of_a_row(cached: Path) -> No
     _, settings = CaptionRequest(["clips"], model="hf:owner/name").resolve()
     said = settings.as_dict()
     assert (said["licence"], said["revision"]) == ("only-for-research", SHA)
-    assert not {"system_prompt", "load_in"} & set(said)
+    assert not {"system_prompt", "load_in", "trust_remote_code"} & set(said)
+    trusting = CaptionRequest(["clips"], model="hf:owner/name", trust_remote_code=True).resolve()[1]
+    assert trusting.as_dict()["trust_remote_code"] is True
+    assert trusting.hash != settings.hash, "other code may caption"
+
+
+def test_a_card_that_is_out_of_reach_makes_nothing_caption_again(cached: Path) -> None:
+    _, settings = CaptionRequest(["clips"], model="hf:owner/name").resolve()
+    (cached / "README.md").unlink()
+    _, later = CaptionRequest(["clips"], model="hf:owner/name").resolve()
+    assert later.licence is None
+    assert later.hash == settings.hash
 
 
 def test_more_frames_than_the_model_takes_are_refused(cached: Path) -> None:

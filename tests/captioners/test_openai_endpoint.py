@@ -320,8 +320,12 @@ def test_the_key_is_sent_and_seen_nowhere(
         Faulty(401, {"error": {"message": f"Incorrect API key provided: {SECRET}"}}),
         Faulty(body=f'{{"{SECRET}": '),
         Faulty(302, "", {"location": f"http://elsewhere/?key={SECRET}"}),
+        Faulty(body=chat_answer(f"a sign that says {SECRET}")),
+        Faulty(body=chat_answer(None, message={"content": None, "refusal": f"not for {SECRET}"})),
+        Faulty(404, {"error": "no such model"}),
     ):
-        with serving(lambda body, number, fault=fault: fault) as server:  # type: ignore[misc]
+        names = {"data": [{"id": f"the model of {SECRET}"}]}
+        with serving(lambda body, number, fault=fault: fault, names) as server:  # type: ignore[misc]
             loaded = captioner(server)
             try:
                 seen.append(repr(loaded.caption(clips(100), OPTIONS)))
@@ -331,8 +335,14 @@ def test_the_key_is_sent_and_seen_nowhere(
             seen += [repr(loaded), repr(vars(loaded)), repr(identify_model(server.model)), repr(loaded._client._http)]
     out, err = capfd.readouterr()
     everything = "\n".join([*seen, caplog.text, out, err])
-    assert "***" in everything
+    for said in ("a sign that says ***", "not for ***", "this server has the model of ***"):
+        assert said in everything
     assert SECRET not in everything
+
+
+def test_a_word_in_the_place_of_a_key_stays_in_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")  # as vLLM's own examples have it
+    assert caption_one(lambda body, number: chat_answer("EMPTY seats")) == Caption("EMPTY seats", None, 7)
 
 
 def test_which_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,9 @@ from PIL import Image
 from typer.testing import Result
 
 from evlgen.captioners import hub_models
+from evlgen.errors import UsageError
+from evlgen.hub.auto_classes import EVLGenModel
+from evlgen.hub.auto_config import EVLGenAutoConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from tests.hub.fake_hub import CLOSED, TOKEN, FakeHub, Repository
 from tests.video.video_clips import write_clip
@@ -90,6 +93,26 @@ def test_pushed_and_pulled_it_captions_the_same(
         images=Image.fromarray(PICTURE), text="", max_new_tokens=6, return_full_text=False
     )  # fmt: skip
     assert caption["generated_text"] == want.generate(want.processor(PICTURE), max_new_tokens=6).texts[0]
+
+
+def test_the_model_pushes_itself_as_the_command_does(
+    hub: FakeHub, cli: Callable[..., Result], folder: Path, tmp_path: Path
+) -> None:
+    model = EVLGenForConditionalGeneration.from_pretrained(folder)
+    with pytest.raises(UsageError, match="is a path on this machine, outside the model"):
+        model.push_to_hub("me/tiny")
+    assert hub.requests == []
+    model.config = model.config.with_sources({"vision": "pypi:parts/vision.safetensors", "language": "hf:me/words"})
+    address = model.push_to_hub("me/tiny", license="mit", commit_message="first", private=True)
+    one = hub.repositories["me/tiny"]
+    assert (address.rpartition("/")[2], one.messages[-1], one.private) == (one.branches["main"], "first", True)
+    model.save_pretrained(tmp_path / "tiny")
+    assert cli("models", "push", tmp_path / "tiny", "--to", "hf:me/tiny@next", "--license", "mit").exit_code == 0
+    assert one.files("main") == one.files("next")
+    assert front_matter((one.files("main") or {})["README.md"])["pipeline_tag"] == "video-text-to-text"
+    wrapped = EVLGenModel(EVLGenAutoConfig.from_pretrained(tmp_path / "tiny"), model)
+    wrapped.push_to_hub("me/tiny", revision="third", token=TOKEN, license="mit")
+    assert one.files("third") == one.files("main")
 
 
 def test_the_card_says_what_is_known(hub: FakeHub, cli: Callable[..., Result], folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from evlgen.errors import UsageError
@@ -17,6 +18,8 @@ PREFIX = "openai:"
 _EXAMPLE = "openai:qwen2.5vl:7b@http://localhost:11434/v1"
 _PARTS = re.compile(r"openai:(?P<model>.*)@(?P<url>https?://.*)", re.DOTALL | re.IGNORECASE)
 _CALL = "/chat/completions"
+_LEAST_LETTERS = 8
+"""Keys with fewer are none, such as EMPTY: they would be found in the words of captions."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,14 @@ class Key:
     def hidden(self, text: str) -> str:
         """The text of a server without the key, should it have been sent back."""
         return text.replace(self.secret, "***") if self.secret else text
+
+    def hidden_within(self, answer: Any) -> Any:
+        """The JSON of an answer without the key in any of its texts, which may become captions."""
+        if isinstance(answer, dict):
+            return {name: self.hidden_within(value) for name, value in answer.items()}
+        if isinstance(answer, list):
+            return [self.hidden_within(value) for value in answer]
+        return self.hidden(answer) if isinstance(answer, str) and len(self.secret) >= _LEAST_LETTERS else answer
 
 
 def key_from_environment() -> Key:

@@ -103,6 +103,8 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     """
     from evlgen.modeling import EVLGenForConditionalGeneration
     from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
+    from evlgen.modeling.pretrained import numbers_in
+    from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
     keep_large_allocations()
     where = pick_device(options.device)
@@ -113,7 +115,7 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     if options.r is not None:
         loaded.use_r(options.r)
     loaded.check_prompt(options.prompt, options.max_new_tokens)
-    return EVLGenCaptioner(loaded)
+    return EVLGenCaptioner(loaded, numbers_in(find_checkpoint(model) / WEIGHTS_FILE))
 
 
 def cap_threads() -> None:
@@ -124,10 +126,15 @@ def cap_threads() -> None:
 
 
 class EVLGenCaptioner:
-    """A `Captioner` around an `EVLGenForConditionalGeneration`."""
+    """A `Captioner` around an `EVLGenForConditionalGeneration`.
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    Args:
+        model: it.
+        trained: numbers in its weight file; of LoRA they are no longer in a model that is loaded for captions.
+    """
+
+    def __init__(self, model: Any, trained: int | None = None) -> None:
+        self.model, self._trained = model, trained
         self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
         self._visual_tokens: int | None = None
@@ -177,7 +184,8 @@ class EVLGenCaptioner:
         """How large the model is, and what it has taken."""
         counts = {name: one.numel() for name, one in self.model.named_parameters()}
         language = sum(count for name, count in counts.items() if name.startswith("language."))
-        return ModelFacts(sum(counts.values()), language, self._visual_tokens, peak_memory_bytes(self.model.device))
+        memory = peak_memory_bytes(self.model.device)
+        return ModelFacts(sum(counts.values()), language, self._trained, self._visual_tokens, memory)
 
 
 def release_memory() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evlgen.captioners.hub_models import FoundModel, find_model
+from evlgen.captioners.hub_models import FIXED_FRAMES, FoundModel, find_model
 from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.system.progress import ProgressCallback
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 4
 CHAT_PROMPT = "Describe this video in one sentence."
 _FRAMES, _PICTURES = 8, 4
-_FIXED_FRAMES = {"instructblipvideo": 4}
 _PROMPTS = {"blip": "", "blip-2": "", "git": "", "florence2": "<CAPTION>", "instructblip": "Describe the image."}
 """What models are asked that do not chat; the others are asked in words."""
 
@@ -37,7 +36,7 @@ def identify_model(model: str) -> ModelIdentity:
     found = find_model(model)
     weights, settings = found.hashes()
     kind = found.model_type
-    most = found.config.get("num_image_with_embedding") if kind == "git" else _FIXED_FRAMES.get(kind)
+    most = found.config.get("num_image_with_embedding") if kind == "git" else FIXED_FRAMES.get(kind)
     return ModelIdentity(
         found.source if found.revision else found.folder.resolve().name,
         weights,
@@ -174,7 +173,10 @@ class HubCaptioner:
         from evlgen.captioners.hub_sizes import language_parameters, parameters_of
 
         memory = peak_memory_bytes(self.model.device)
-        return ModelFacts(parameters_of(self.model), language_parameters(self.model), self._visual_tokens, memory)
+        language = language_parameters(self.model)
+        return ModelFacts(
+            parameters_of(self.model), language, visual_tokens=self._visual_tokens, peak_memory_bytes=memory
+        )
 
 
 def agreed(frames: Sequence[Sequence[Caption]], count: int) -> list[Caption]:
@@ -192,6 +194,9 @@ def agreed(frames: Sequence[Sequence[Caption]], count: int) -> list[Caption]:
         return pool[:count]
     (scores,) = consensus([[one.text for one in pool]], ALL_ALIKE)
     order = sorted(range(len(pool)), key=lambda place: (-scores[place], -(pool[place].log_probability or 0.0)))
-    distinct = list({pool[place].text: place for place in reversed(order)}.values())[::-1]
+    first: dict[str, int] = {}
+    for place in order:
+        first.setdefault(pool[place].text, place)
+    distinct = list(first.values())
     rest = [place for place in order if place not in distinct]
     return [replace(pool[place], agreement=float(scores[place]) / FACTOR) for place in (distinct + rest)[:count]]

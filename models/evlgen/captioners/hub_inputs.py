@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evlgen.captioners.hub_models import FIXED_FRAMES
 from evlgen.captioners.protocol import PromptedClip
 from evlgen.errors import UsageError
 
 TICKS = 1000
 """Times are handed over as frame numbers of a video of so many frames a second: rates that vary are told rightly."""
-
-_ONE_VIDEO = {"instructblipvideo": 4}
 
 
 class Inputs(Protocol):
@@ -54,8 +53,8 @@ def inputs_of(processor: Any, config: Any, system_prompt: str) -> Inputs:
         raise UsageError(f"--system-prompt means nothing to {config.model_type} models: they do not chat")
     if config.model_type == "git" and config.num_image_with_embedding:
         return StackInputs(processor, config.num_image_with_embedding)
-    if config.model_type in _ONE_VIDEO:
-        return VideoInputs(processor, _ONE_VIDEO[config.model_type])
+    if config.model_type in FIXED_FRAMES:
+        return VideoInputs(processor, FIXED_FRAMES[config.model_type])
     return PictureInputs(processor, is_git=config.model_type == "git")
 
 

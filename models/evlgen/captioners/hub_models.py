@@ -17,6 +17,8 @@ from evlgen.system.hashes import checksum
 from evlgen.system.jsons import read_json
 from evlgen.weights.hub_errors import PREFIX, explained
 
+FIXED_FRAMES = {"instructblipvideo": 4}
+"""Frames of models that take no other number, where their configuration does not say it."""
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SETTINGS = ("*.json", "*.jinja", "*.txt", "*.model")
 

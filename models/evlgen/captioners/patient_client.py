@@ -154,7 +154,7 @@ class PatientClient:
                 status, f"{self._url} sends requests on to {where}", "give the URL of the server itself in --model"
             )
         try:
-            return parse_json(content, "the answer")
+            return self._key.hidden_within(parse_json(content, "the answer"))
         except JsonError as error:
             if status >= HTTPStatus.BAD_REQUEST:
                 return {"error": content.decode(errors="replace")}

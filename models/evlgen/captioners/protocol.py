@@ -124,6 +124,7 @@ class ModelFacts:
     Attributes:
         parameters: of all its parts.
         language_parameters: of those, the language model's; None where writing is no part of its own.
+        trained_parameters: of those, what the training of its own weight file changed; the others came frozen.
         visual_tokens: tokens of a clip's frames that stand in front of its caption; of a model that sees single frames,
             those of one frame. None before the first caption.
         peak_memory_bytes: the most that this process had, or where the model is on GPUs, what it had on all of them.
@@ -131,6 +132,7 @@ class ModelFacts:
 
     parameters: int | None = None
     language_parameters: int | None = None
+    trained_parameters: int | None = None
     visual_tokens: int | None = None
     peak_memory_bytes: int | None = None
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,7 @@ class CaptionRequest:
             decoding=self.kind.search(self.decoding),
             system_prompt=self.system_prompt,
             load_in=self.load_in,
+            trust_remote_code=self.trust_remote_code,
             r=r,
             licence=identity.licence,
             revision=identity.revision,
@@ -231,6 +232,7 @@ _OFF = {
     "prompt": "",
     "system_prompt": "",
     "load_in": None,
+    "trust_remote_code": False,
     "r": None,
     "licence": None,
     "revision": None,
@@ -256,6 +258,7 @@ class CaptionSettings:
     prompt: str = ""
     system_prompt: str = ""
     load_in: str | None = None
+    trust_remote_code: bool = False
     r: str | None = None
     licence: str | None = None
     revision: str | None = None
@@ -263,8 +266,11 @@ class CaptionSettings:
 
     @property
     def hash(self) -> str:
-        """64 bits, hexadecimal: the same for equal settings on every machine."""
-        text = json.dumps(self.as_dict(), sort_keys=True)
+        """64 bits, hexadecimal: the same for equal settings on every machine.
+
+        The licence is no part of it: a card that cannot be fetched must not make everything caption again.
+        """
+        text = json.dumps(replace(self, licence=None).as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:

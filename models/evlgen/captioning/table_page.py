@@ -12,7 +12,7 @@ from evlgen.system.files import write_text
 from evlgen.system.pages import render_template
 
 NONE = "-"
-_COSTS = ("soft tokens", "parameters", "of the LLM", "s / clip", "peak memory")
+_COSTS = ("soft tokens", "parameters", "of the LLM", "trained", "s / clip", "peak memory")
 
 
 def columns(made: ModelTable) -> list[str]:
@@ -33,6 +33,7 @@ def line(row: TableRow, made: ModelTable, human_bytes: Callable[[float], str]) -
         NONE if facts.visual_tokens is None else str(facts.visual_tokens),
         _count(facts.parameters),
         _count(facts.language_parameters),
+        _count(facts.trained_parameters),
         NONE if row.seconds_per_clip is None else f"{row.seconds_per_clip:.3g}",
         NONE if facts.peak_memory_bytes is None else human_bytes(facts.peak_memory_bytes),
     ]

@@ -108,6 +108,10 @@ class EVLGenModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc, unuse
         self.captioner.save_pretrained(save_directory)
         add_stub(Path(save_directory))
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model with a card: see `EVLGenForConditionalGeneration.push_to_hub`."""
+        return self.captioner.push_to_hub(repo_id, **options)
+
     def forward(self, **inputs: Any) -> Any:
         """The model's own forward pass: see `EVLGenForConditionalGeneration.forward`."""
         return self.captioner(**inputs)

@@ -87,8 +87,8 @@ def plan_push(model: str | Path, to: str, *, licence: str | None = None, scores:
     return Push(match["repository"], match["branch"], {**texts, **found.files}, found.left_out, licence_of(card))
 
 
-def client() -> Any:
-    """The hub's HfApi for who is logged in.
+def client(token: str | None = None) -> Any:
+    """The hub's HfApi for who has the token; None: for who is logged in.
 
     Raises:
         UsageError: nobody is, or HF_HUB_OFFLINE is set.
@@ -97,7 +97,7 @@ def client() -> Any:
 
     if constants.is_offline_mode():
         raise UsageError("HF_HUB_OFFLINE is set: nothing can be pushed", "unset it")
-    token = get_token()
+    token = token or get_token()
     if not token:
         raise UsageError("the hub does not know who you are: there is no token", "hf auth login, or set HF_TOKEN")
     return HfApi(token=token)

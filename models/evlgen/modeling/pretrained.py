@@ -7,6 +7,8 @@ safetensors is written.
 from __future__ import annotations
 
 import json
+import math
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -308,23 +310,48 @@ class PretrainedMixin:
         self.config.save_pretrained(folder)
         write_tensors(kept, Path(folder) / WEIGHTS_FILE, {"frozen": json.dumps(frozen)})
 
-    def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the checkpoint to a hub repository (owner/name); returns its address."""
-        import tempfile
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        license: str | None = None,
+        commit_message: str = "",
+        token: str | None = None,
+    ) -> str:
+        """Upload the model with a card, as `evlgen models push` does; returns the commit's address.
 
-        from huggingface_hub import HfApi
+        Args:
+            repo_id: OWNER/NAME.
+            private: see `evlgen.hub.publishing.push`.
+            revision: a branch; None: the main one.
+            license: as the hub spells it, such as "apache-2.0".
+            commit_message: of the commit.
+            token: of the hub; None: that of `hf auth login` or HF_TOKEN.
 
-        api = HfApi(token=token)
-        api.create_repo(repository, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
+        Raises:
+            EvlgenError: as of `plan_push` and `push` there.
+        """
+        from evlgen.hub.publishing import client, plan_push, push
+
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / Path(repo_id).name  # the card is called after it
             self.save_pretrained(folder)
-            return str(api.upload_folder(repo_id=repository, folder_path=folder))
+            plan = plan_push(folder, f"hf:{repo_id}" + (f"@{revision}" if revision else ""), licence=license)
+            return push(plan, private=private, message=commit_message, api=client(token)).address
 
 
 def _same(one: str | None, other: str | None) -> bool:
     """Whether two sources are the same file: spelled alike, or of one hash in different places."""
     hashes = [(source or "").partition("#sha256=")[2] for source in (one, other)]
     return one == other or (hashes[0] == hashes[1] != "")
+
+
+def numbers_in(path: Path) -> int:
+    """How many numbers a safetensors file holds; reads its header alone."""
+    with safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no dict
 
 
 def frozen_sources(path: Path) -> dict[str, str | None]:

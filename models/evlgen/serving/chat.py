@@ -29,7 +29,6 @@ class Question:
     Attributes:
         model: as the request calls it.
         media: contents of files: pictures, which are the frames of one clip, or one video.
-        is_video: whether it is a video.
         text: what the user says.
         beginning: what the answer is to go on from.
         decoding: how captions are searched for; of samples the seed.
@@ -38,7 +37,6 @@ class Question:
 
     model: str
     media: tuple[bytes, ...] = field(repr=False)
-    is_video: bool
     text: str
     beginning: str
     decoding: DecodingOptions
@@ -111,14 +109,11 @@ def parse_chat(body: Any, limits: Limits, usual: DecodingOptions) -> Question:
     videos = [url for kind, url in urls if kind == "video"]
     if videos and len(urls) > 1:
         raise RefusedError(400, f"{len(urls)} pictures and videos: expected one video, or pictures of one clip")
-    media, is_video = (
-        _of_video(videos[0], limits) if videos else (_of_pictures([url for _, url in urls], limits), False)
-    )
+    media = _of_video(videos[0], limits) if videos else _of_pictures([url for _, url in urls], limits)
     last = request.messages[-1] if request.messages else _Message(role="user")
     return Question(
         request.model,
         media,
-        is_video,
         " ".join(part.text for part in parts if part.text),
         " ".join(part.text for part in _parts(last)) if last.role == "assistant" else "",
         _decoding(
@@ -146,7 +141,7 @@ def parse_generate(body: Any, limits: Limits, usual: DecodingOptions) -> Questio
     options = request.options
     tokens = options.num_predict if options.num_predict is not None and options.num_predict > 0 else None
     decoding = _decoding(usual, limits, tokens, options.temperature, options.top_p, options.seed, 1)
-    return Question(request.model, media, False, request.prompt, "", decoding, request.stream)
+    return Question(request.model, media, request.prompt, "", decoding, request.stream)
 
 
 def _validated(kind: Any, body: Any) -> Any:
@@ -188,14 +183,14 @@ def _of_pictures(urls: list[str], limits: Limits) -> tuple[bytes, ...]:
     return tuple(_decoded(_data(url)[1]) for url in urls)
 
 
-def _of_video(url: str, limits: Limits) -> tuple[tuple[bytes, ...], bool]:
+def _of_video(url: str, limits: Limits) -> tuple[bytes, ...]:
     """One file; or, as vLLM has it, frames in JPEG with commas between."""
     kind, text = _data(url)
     if kind.startswith("video/jpeg"):
         frames = text.split(",")
         _check_count(len(frames), limits)
-        return tuple(map(_decoded, frames)), False
-    return (_decoded(text),), True
+        return tuple(map(_decoded, frames))
+    return (_decoded(text),)
 
 
 def _check_count(count: int, limits: Limits) -> None:
