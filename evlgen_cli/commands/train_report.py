@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from evlgen.training.run_log import RunSummary
 
 _NAMES = {
-    "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "reward": "reward",
+    "loss": "loss", "vocabulary_loss": "vocabulary", "precision_at_5": "p@5", "contrast_loss": "contrast",
+    "matching_loss": "matching", "generation_loss": "generation", "reward": "reward",
     "greedy_reward": "greedy", "advantage_size": "advantage", "zero_advantages": "zero", "distinct_share": "distinct",
     "sample_tokens": "tokens", "kl": "kl", "gradient_norm": "gradient",
 }  # fmt: skip

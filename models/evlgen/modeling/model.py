@@ -132,11 +132,19 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         fusion = self.config.temporal.fusion
         late = fusion in ("concat", "mean-prompts")  # frames meet behind the connector
         tokens_BND = tokens_BFND.flatten(0, 1) if late else tokens_BFND.mean(dim=1)
-        merged = self.connector(self.vl_proj(self.ln_vision(tokens_BND))).tokens
+        merged = self.connector(self._projected(tokens_BND)).tokens
         prompts: Tensor = self.lm_proj(merged)
         if fusion == "mean-prompts":
             return prompts.reshape(batch, -1, *prompts.shape[1:]).mean(dim=1)
         return prompts.reshape(batch, -1, prompts.shape[-1])
+
+    def _projected(self, tokens_BND: Tensor) -> Tensor:
+        projected: Tensor = self.vl_proj(self.ln_vision(tokens_BND))
+        return projected
+
+    def connector_inputs(self, features_BFNC: Tensor) -> Tensor:
+        """Visual tokens (B, N, C) as the connector gets them, where frames are averaged in front of it."""
+        return self._projected(self._tokens(features_BFNC).mean(dim=1))
 
     def tag_prompts(self, tags: Sequence[Sequence[Tag]]) -> list[list[int]]:
         """Token ids of every item's tags, which go in front of all other prompts; in training some are left out."""

@@ -124,11 +124,11 @@ class EVLGenProcessor:
     def _end_token(self) -> int:
         return end_token(self.tokenizer, self.config.language.end_text)
 
-    def batch_decode(self, sequences: Tensor) -> list[str]:
-        """Captions of token ids (B, T), up to the end token."""
+    def batch_decode(self, sequences: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """Captions of token ids (B, T) or of lists of them, up to the end token."""
         end = self._end_token
         texts: list[str] = []
-        for row in sequences.tolist():
+        for row in sequences.tolist() if isinstance(sequences, Tensor) else map(list, sequences):
             ids = row[: row.index(end)] if end in row else row
             texts.append(" ".join(self.tokenizer.decode(ids, skip_special_tokens=True).split()))
         return texts

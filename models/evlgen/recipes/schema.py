@@ -76,6 +76,32 @@ class VocabularyConfig(Strict):
     weight: float = Field(0.0, ge=0, description="weight beside the caption loss afterwards")
     min_count: int = Field(10, gt=0, description="a content token counts if so many training items have it")
 
+    @property
+    def warmup(self) -> int:
+        """Steps in which the learning rate rises."""
+        return min(50, self.steps // 10)
+
+
+class RepresentationConfig(Strict):
+    """BLIP-2's first stage (arXiv 2301.12597, section 3.2), before the caption loss: contrast, matching and captions
+    inside a Q-Former, without running the language model. Zero steps leave it out.
+    """
+
+    steps: int = Field(0, ge=0, description="optimizer steps of this stage")
+    items_per_step: int = Field(
+        100, gt=1, le=100_000, description="pictures or videos per optimizer step; the others' texts are the negatives"
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="peak during these steps; a tenth of it at their end")
+    warmup_steps: int = Field(5000, ge=0, description="optimizer steps of linear warm-up")
+    tokenizer: str | None = Field(None, description="tokenizer.json of the BERT that model.connector.source names")
+    max_text_tokens: int = Field(32, gt=2, le=512, description="word pieces of a text, the two around it included")
+    contrast_width: int = Field(256, gt=0, le=100_000, description="channels in which pictures and texts are compared")
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the learning rate rises."""
+        return min(self.warmup_steps, self.steps // 2)
+
 
 class RewardConfig(Strict):
     """Weights of what a sampled caption is rewarded for, against the references of its item."""
@@ -284,9 +310,15 @@ class Recipe(Strict):
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     vocabulary: VocabularyConfig = VocabularyConfig()
+    representation: RepresentationConfig = RepresentationConfig()
     scst: ScstConfig = ScstConfig()
     validation: ValidationConfig = ValidationConfig()
     train: TrainConfig
+
+    @property
+    def first_phase(self) -> VocabularyConfig | RepresentationConfig:
+        """What trains alone before the caption loss; nothing where its `steps` are 0."""
+        return self.representation if self.representation.steps else self.vocabulary
 
     @model_validator(mode="after")
     def _check_swaps(self) -> Recipe:
@@ -313,6 +345,7 @@ class Recipe(Strict):
         if self.optimizer.warmup_steps >= self.train.steps:
             raise ValueError("optimizer.warmup_steps must be fewer than train.steps")
         wrong = self._wrong_with_scst() if self.scst.samples else []
+        wrong += self._wrong_with_representation() if self.representation.steps else []
         if self.model.language.quantization != "none" and self.train.sharding == "fsdp":
             wrong.append("train.sharding fsdp cannot shard quantized weights: set it to auto or ddp")
         if self.data.has_shards:
@@ -330,13 +363,32 @@ class Recipe(Strict):
             wrong.append("vocabulary counts words of all captions: set its steps and weight to 0 with shards")
         return wrong
 
+    def _wrong_with_representation(self) -> list[str]:
+        """What BLIP-2's first stage cannot be together with, and what it needs."""
+        wrong = []
+        if self.model.connector.kind != "qformer":
+            wrong.append(f"representation trains a Q-Former: model.connector.kind is {self.model.connector.kind}")
+        if self.representation.tokenizer is None:
+            wrong.append("representation needs representation.tokenizer, the tokenizer.json of a BERT")
+        if self.vocabulary.steps:
+            wrong.append("representation and vocabulary both come first: set the steps of one of them to 0")
+        if self.model.temporal.fusion in ("concat", "mean-prompts"):
+            wrong.append(
+                "representation needs frames that meet in front of the connector: set model.temporal.fusion to mean "
+                "or temporal"
+            )
+        if self.train.sharding == "fsdp":
+            wrong.append("representation does not shard: set train.sharding to auto or ddp")
+        return wrong
+
     def _wrong_with_scst(self) -> list[str]:
         """What self-critical training cannot be together with."""
         wrong = []
         if self.train.start_from is None:
             wrong.append("scst needs train.start_from: samples of an untrained model are worth nothing")
-        if self.vocabulary.steps:
-            wrong.append("scst starts from a trained model: set vocabulary.steps to 0")
+        if self.first_phase.steps:
+            name = "representation" if self.representation.steps else "vocabulary"
+            wrong.append(f"scst starts from a trained model: set {name}.steps to 0")
         if not self.validation.caption_items:
             wrong.append("scst is watched by captions: set validation.caption_items above 0")
         if self.train.sharding == "fsdp":

@@ -133,7 +133,8 @@ def estimate_run(
     step = None
     if not measured:
         step = measure_step(recipe, captions, place, dtype, cached=cached, report=report)
-        measured = "one step with random weights" + (", vocabulary steps left out" * bool(recipe.vocabulary.steps))
+        first = "representation" if recipe.representation.steps else "vocabulary"
+        measured = "one step with random weights" + (f", {first} steps left out" * bool(recipe.first_phase.steps))
     row_bytes = task.model.config.vision.tokens * task.model.vision.feature_width * FEATURE_BYTES
     return RunEstimate(
         recipe=recipe.name,

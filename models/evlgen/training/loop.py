@@ -1,4 +1,4 @@
-"""The training loop: one stage (arXiv 2310.03291, section 3.1), with an optional vocabulary phase for small data.
+"""The training loop: one stage (arXiv 2310.03291, section 3.1), with an optional phase before it.
 
 Every step is a function of (seed, step), so a resumed run equals one that never stopped, and two processes equal one
 with twice the accumulation. The frozen work (vision features) is done once where the tower allows it; captions of an
@@ -22,7 +22,9 @@ from evlgen.data.batches import AheadSource, BatchMaker, CaptionSource, Training
 from evlgen.data.findings import SHOWN
 from evlgen.errors import EvlgenError
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.connectors import QFormer
 from evlgen.modeling.hardware import machine_facts, memory_bytes
+from evlgen.modeling.pretrained import read_tensors
 from evlgen.modeling.temporal_attention import gates
 from evlgen.recipes.schema import Recipe
 from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_layers
@@ -31,6 +33,7 @@ from evlgen.training.guards import CaptionGuard, LossGuard, SampleWatch
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.processes import Processes
+from evlgen.training.representation import REPRESENTATION_LOSSES, RepresentationObjective
 from evlgen.training.run_log import RunLog
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
@@ -39,7 +42,11 @@ from evlgen.training.tag_swaps import TagSwapper
 from evlgen.training.task import CaptionTask
 from evlgen.training.trackers import Trackers
 from evlgen.training.validation import Validator
+from evlgen.weights import fetch
 from evlgen.weights.named_models import WEIGHTS_FILE
+
+LOSSES = ("loss", "vocabulary_loss", "scst_loss", *(f"{name}_loss" for name in REPRESENTATION_LOSSES))
+"""Keys of a log record whose sum is the loss of a step, but for weights."""
 
 
 @dataclass
@@ -88,6 +95,7 @@ class Trainer:
             self.scst,
             recipe.train.label_smoothing,
             TagSwapper(swaps, model.language, tags.classes) if swaps and tags is not None else None,
+            self._representation(),
         )
         self.task.prepare(recipe.train)
         choose_trained(self.task, learned_prompt=recipe.model.language.learned_prompt)
@@ -97,6 +105,7 @@ class Trainer:
         phase, language = recipe.vocabulary, recipe.model.language
         # it leaves prompts and adapters alone, and without a weight its own parameters rest later
         unused = phase.steps > 0 and (language.learned_prompt or language.lora is not None or phase.weight == 0)
+        unused = unused or recipe.representation.steps > 0
         self.module: nn.Module = spread(
             self.task, processes, sharding, cached=model.vision.cacheable, some_unused=unused
         )
@@ -121,6 +130,17 @@ class Trainer:
         self.items = self.captions = self.timed_steps = 0  # since the last log line
         self.facts = {**machine_facts(processes.device), "processes": processes.count, "sharding": sharding}
         self.facts |= {"precision": str(self.precision).removeprefix("torch."), "seed": recipe.train.seed}
+
+    def _representation(self) -> RepresentationObjective | None:
+        config, connector = self.recipe.representation, self.model.connector
+        if not config.steps:
+            return None
+        assert isinstance(connector, QFormer), "the recipe is checked"
+        assert config.tokenizer is not None, "the recipe is checked"
+        source = getattr(self.recipe.model.connector, "source", None)
+        bert = None if source is None else read_tensors(fetch(source, report=self.watch.progress))
+        tokenizer = fetch(config.tokenizer, report=self.watch.progress)
+        return RepresentationObjective(connector, config, tokenizer, bert).to(self.processes.device)
 
     def _new_guard(self) -> LossGuard:
         factor = 0.0 if self.scst is not None else self.recipe.train.explode_factor  # its loss has no size of its own
@@ -181,7 +201,7 @@ class Trainer:
             self.watch.say(f"step {self.step + 1} of {total} begins; a line follows every {every} steps")
 
     def _step(self, plan: StepPlan, batches: list[Any]) -> dict[str, Any]:
-        if plan.step == self.recipe.vocabulary.steps:
+        if plan.step == self.recipe.first_phase.steps:
             self.guard = self._new_guard()  # another loss, of another size
         self.update.start(plan.rate)
         sums: dict[str, Tensor] = {}
@@ -201,11 +221,13 @@ class Trainer:
         if plan.words_weight:
             figures = {"vocabulary_loss": total["words"], "precision_at_5": total["precision"]}
             record |= {name: value / plan.items for name, value in figures.items()}
+        if plan.representation:
+            record |= {f"{name}_loss": total[name] / plan.items for name in REPRESENTATION_LOSSES}
         if plan.samples:
             assert self.scst is not None
             record |= self.scst.figures(total)
         record["gradient_norm"] = norm
-        wrong = self.guard.check(sum(record.get(k, 0.0) for k in ("loss", "vocabulary_loss", "scst_loss")), norm)
+        wrong = self.guard.check(sum(record.get(k, 0.0) for k in LOSSES), norm)
         if wrong:
             last = self.folder / "last"
             kept = f"; the last good checkpoint is {last}" if last.exists() else ""

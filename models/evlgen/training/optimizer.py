@@ -39,7 +39,7 @@ class Update:
         recipe: rates, decay, clipping, average.
 
     Attributes:
-        named: the trained parameters; the model's under their own names, the vocabulary objective's with a prefix.
+        named: the trained parameters; the model's under their own names, those of objectives with a prefix.
         average: the moving average, or None.
     """
 
@@ -50,8 +50,9 @@ class Update:
         self.named = {name: p for name, p in model.items() if p.requires_grad}
         decay = recipe.train.ema_decay
         self.average = MovingAverage(dict(self.named), decay) if decay else None
-        if task.vocabulary is not None:
-            self.named |= {f"vocabulary.{name}": p for name, p in task.vocabulary.named_parameters()}
+        for prefix, objective in (("vocabulary", task.vocabulary), ("representation", task.representation)):
+            if objective is not None:
+                self.named |= {f"{prefix}.{name}": p for name, p in objective.named_parameters()}
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.named, recipe.optimizer),
             lr=0.0,

@@ -12,7 +12,8 @@ from evlgen.system.files import os_errors, replacing
 from evlgen.training.run_log import RunLog
 
 PANELS = (
-    ("loss", "nats per token"), ("vocabulary_loss", "vocabulary loss"), ("reward", "reward of samples"),
+    ("loss", "nats per token"), ("vocabulary_loss", "vocabulary loss"), ("generation_loss", "nats per word piece"),
+    ("reward", "reward of samples"),
     ("validation loss", "nats per token"), ("validation gap", "nats per token"), ("validation cider", "CIDEr"),
     ("validation bleu-4", "BLEU-4"), ("lr", "learning rate"),
 )  # fmt: skip
@@ -40,7 +41,7 @@ def curves(folder: Path) -> dict[str, Curve]:
             for name in ("loss", "gap", "cider", "bleu-4"):
                 if all(name in one for one in figures):
                     add(f"validation {name}", row["step"], fmean(one[name] for one in figures))
-        for name in ("loss", "vocabulary_loss", "reward", "lr"):
+        for name in ("loss", "vocabulary_loss", "generation_loss", "reward", "lr"):
             if name in row:
                 add(name, row["step"] + 1, row[name])
     if not found:

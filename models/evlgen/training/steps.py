@@ -29,6 +29,7 @@ from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
 from evlgen.training.objectives import VocabularyObjective
 from evlgen.training.optimizer import learning_rate
+from evlgen.training.representation import REPRESENTATION_LOSSES
 from evlgen.training.scst import mixed_loss
 from evlgen.training.task import MicroBatch
 
@@ -45,6 +46,7 @@ class StepPlan:
         frames: per item.
         captions, tokens: of the whole step; 0 where the caption loss is not part of it.
         words_weight: of the vocabulary loss; 0 where it is not part of it.
+        representation: whether it is one of BLIP-2's first stage.
         rate: learning rate.
         samples: captions that are sampled in the whole step; 0 without self-critical training.
         caption_weight: share of the caption loss beside it.
@@ -60,6 +62,7 @@ class StepPlan:
     rate: float
     samples: int = 0
     caption_weight: float = 1.0
+    representation: bool = False
 
     def loss(self, sums: dict[str, Tensor]) -> Tensor:
         """A micro-batch's part of the step's loss: per token of the whole step, per sampled caption, per item."""
@@ -69,6 +72,8 @@ class StepPlan:
             parts = [mixed_loss(scst, parts[0], self.caption_weight) if parts else scst]
         if self.words_weight:
             parts.append(self.words_weight * sums["words"] / self.items)
+        if self.representation:
+            parts += [sums[name] / self.items for name in REPRESENTATION_LOSSES]
         return torch.stack(parts).sum()
 
 
@@ -82,6 +87,8 @@ def micro_batches_of_a_step(recipe: Recipe, processes: int) -> int:
     sizes = {"data.items_per_step": recipe.data.items_per_step}
     if recipe.vocabulary.steps:
         sizes["vocabulary.items_per_step"] = recipe.vocabulary.items_per_step
+    if recipe.representation.steps:  # every pair needs another one
+        sizes["representation.items_per_step"] = recipe.representation.items_per_step // 2
     for name, size in sizes.items():
         if size < parts:
             raise UsageError(
@@ -111,24 +118,25 @@ class Steps:
     ) -> None:
         self.recipe, self.batches, self.vocabulary = recipe, batches, vocabulary
         self.rank, self.parts = rank, micro_batches_of_a_step(recipe, processes)
-        self.total = recipe.vocabulary.steps + recipe.train.steps
+        self.total = recipe.first_phase.steps + recipe.train.steps
 
     def captioning(self, step: int) -> bool:
         """Whether the caption loss is part of a step."""
-        return step >= self.recipe.vocabulary.steps
+        return step >= self.recipe.first_phase.steps
 
     def plan(self, step: int) -> StepPlan:
         """What step number `step` does."""
-        recipe, phase, data, scst = self.recipe, self.recipe.vocabulary, self.recipe.data, self.recipe.scst
+        recipe, phase, data, scst = self.recipe, self.recipe.first_phase, self.recipe.data, self.recipe.scst
         captioning = self.captioning(step)
         teaching = captioning and (not scst.samples or scst.caption_weight > 0)  # people's captions are learned from
         items = data.items_per_step if captioning else phase.items_per_step
         start = min(step, phase.steps) * phase.items_per_step + max(0, step - phase.steps) * data.items_per_step
         counts = [len(c) for each in self._captions(start, items) for c in each] if teaching else []
-        words = 0.0 if self.vocabulary is None else (phase.weight if captioning else 1.0)
+        words = 0.0 if self.vocabulary is None else (recipe.vocabulary.weight if captioning else 1.0)
         return StepPlan(
             step, start, items, self.batches.frames_at(start), len(counts), sum(counts), words, rate(recipe, step),
             samples=items * scst.samples if captioning else 0, caption_weight=scst.caption_weight,
+            representation=recipe.representation.steps > step,
         )  # fmt: skip
 
     def _captions(self, start: int, items: int) -> list[list[list[int]]]:
@@ -152,10 +160,10 @@ class Steps:
         if plan.words_weight:
             assert self.vocabulary is not None
             words = self.vocabulary.targets([self._item(*at) for at in batch.items])
-        captions = batch.captions if plan.tokens else None
+        captions = batch.captions if plan.tokens or plan.representation else None
         sampling = [self._seed(_SAMPLING, plan.start + k) for k in positions] if plan.samples else None
         dropout = self._seed(_DROPOUT, plan.step, part)
-        return MicroBatch(batch.features, captions, words, dropout, batch.items, sampling)
+        return MicroBatch(batch.features, captions, words, dropout, batch.items, sampling, plan.representation)
 
     def _item(self, source: int, item: int) -> CaptionedItem:
         drawn = self.batches.sources[source]
@@ -167,12 +175,12 @@ class Steps:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of a step: a short warm-up and decay of its own for the vocabulary phase, then the recipe's."""
-    phase, optimizer = recipe.vocabulary, recipe.optimizer
+    """Learning rate of a step: a short warm-up and decay of its own for the first phase, then the recipe's."""
+    phase, optimizer = recipe.first_phase, recipe.optimizer
     if step < phase.steps:
         return learning_rate(
             step, phase.steps, warmup_start=0.0, peak=phase.learning_rate,
-            minimum=phase.learning_rate / 10, warmup=min(50, phase.steps // 10),
+            minimum=phase.learning_rate / 10, warmup=phase.warmup,
         )  # fmt: skip
     return learning_rate(
         step - phase.steps, recipe.train.steps, warmup_start=optimizer.warmup_start_lr, peak=optimizer.learning_rate,

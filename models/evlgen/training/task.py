@@ -22,6 +22,7 @@ from evlgen.modeling.packing import with_prompts
 from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import TrainConfig
 from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.representation import RepresentationObjective
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.tag_swaps import TagSwapper
 
@@ -39,6 +40,7 @@ class MicroBatch:
         seed: of dropout.
         items: (source, item) of each.
         sampling_seeds: one an item; None: no captions are sampled.
+        representation: the captions are texts of BLIP-2's first stage.
     """
 
     visual: Tensor
@@ -47,6 +49,7 @@ class MicroBatch:
     seed: int
     items: list[tuple[int, int]] = field(default_factory=list)
     sampling_seeds: list[int] | None = None
+    representation: bool = False
 
 
 class CaptionTask(nn.Module):
@@ -59,6 +62,7 @@ class CaptionTask(nn.Module):
         self_critical: learning from rewards, or None.
         label_smoothing: of the caption loss.
         swapper: exchanges tags and words of captions, or None.
+        representation: BLIP-2's first stage, or None.
     """
 
     def __init__(
@@ -69,10 +73,12 @@ class CaptionTask(nn.Module):
         self_critical: SelfCritical | None = None,
         label_smoothing: float = 0.0,
         swapper: TagSwapper | None = None,
+        representation: RepresentationObjective | None = None,
     ) -> None:
         super().__init__()
         self.model, self.vocabulary, self.precision = model, vocabulary, precision
         self.self_critical, self.label_smoothing, self.swapper = self_critical, label_smoothing, swapper
+        self.representation = representation
 
     def prepare(self, config: TrainConfig) -> None:
         """Choose gradient checkpointing and attention, before training begins."""
@@ -115,8 +121,8 @@ class CaptionTask(nn.Module):
         return soft.float(), tags
 
     def forward(self, batch: MicroBatch | None, work: Callable[[CaptionTask], Any] | None = None) -> Any:
-        """Sums over a micro-batch: `captions` over tokens, in nats; `words` and `precision` over items; `scst` over
-        sampled captions, with the figures of `SelfCritical.sums`.
+        """Sums over a micro-batch: `captions` over tokens, in nats; `words`, `precision` and those of BLIP-2's first
+        stage over items; `scst` over sampled captions, with the figures of `SelfCritical.sums`.
 
         Args:
             batch: what to learn from, or None for
@@ -127,6 +133,8 @@ class CaptionTask(nn.Module):
             return work(self)
         torch.manual_seed(batch.seed)
         features = self.features(batch.visual)
+        if batch.representation:
+            return self._representation(features, batch.captions or [])
         soft, seen_tags = self.look(features)
         own_captions = batch.captions
         if self.swapper is not None and own_captions is not None:
@@ -149,6 +157,13 @@ class CaptionTask(nn.Module):
             start = partial(self._with_start, seen) if self.self_critical.start else None
             sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start, tags)
         return sums
+
+    def _representation(self, features: Tensor, captions: list[list[list[int]]]) -> dict[str, Tensor]:
+        assert self.representation is not None
+        texts = self.model.processor.batch_decode([own[0] for own in captions])
+        with self.autocast():
+            losses = self.representation(self.model.connector_inputs(features), texts)
+        return {name: loss * len(texts) for name, loss in losses.items()}
 
     @torch.no_grad()
     def _with_start(self, visual: Tensor, work: Callable[[EVLGenForConditionalGeneration, Tensor], Tensor]) -> Tensor:

@@ -59,6 +59,7 @@ class Loader:
             "data.consensus": recipe.data.consensus,
             "vocabulary.steps": recipe.vocabulary.steps,
             "vocabulary.weight": recipe.vocabulary.weight,
+            "representation.steps": recipe.representation.steps,
         }
         wanted = next((name for name, value in unable.items() if value), None)
         prompted = next((source for source in self.read[0] if any(item.prompts for item in source.items)), None)
