@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from evlgen.captioners.protocol import PromptedClip
+from evlgen.video.picture import as_jpeg, jpeg_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,10 +31,11 @@ def media(frames: NDArray[np.uint8], *, video: bool) -> list[dict[str, Any]]:
         frames: RGB uint8 (F, H, W, 3).
         video: all in one block, as vLLM takes them; a single frame is a picture all the same.
     """
-    texts = [base64.b64encode(_jpeg(frame)).decode() for frame in frames]
-    if video and len(texts) > 1:
-        return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{','.join(texts)}"}}]
-    return [{"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{text}"}} for text in texts]
+    pictures = [as_jpeg(frame, JPEG_QUALITY) for frame in frames]
+    if video and len(pictures) > 1:
+        texts = ",".join(base64.b64encode(one).decode() for one in pictures)
+        return [{"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{texts}"}}]
+    return [{"type": "image_url", "image_url": {"url": jpeg_url(one)}} for one in pictures]
 
 
 def messages(clip: PromptedClip, blocks: Sequence[dict[str, Any]], system_prompt: str) -> list[dict[str, Any]]:
@@ -53,11 +54,3 @@ def messages(clip: PromptedClip, blocks: Sequence[dict[str, Any]], system_prompt
 def _preface(times: Sequence[float]) -> str:
     shown = ", ".join(f"{time:.1f}" for time in times)
     return f"These are {len(times)} frames of one video, in order, from {shown} seconds."
-
-
-def _jpeg(frame: NDArray[np.uint8]) -> bytes:
-    from PIL import Image
-
-    held = io.BytesIO()
-    Image.fromarray(frame).save(held, "JPEG", quality=JPEG_QUALITY)
-    return held.getvalue()

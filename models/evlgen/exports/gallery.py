@@ -1,8 +1,6 @@
 """All captions as one page of HTML that opens from disk and asks the network for nothing.
 
-gallery.js draws only the cards that can be seen, so that thousands of videos scroll without lag. What strangers may
-have written (captions, names, reasons) reaches the page as JSON without any "<", and is shown as text, never as markup;
-the page's policy lets no other script run.
+gallery.js draws only the cards that can be seen, so that thousands of videos scroll without lag.
 """
 
 from __future__ import annotations
@@ -13,16 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from evlgen.exports.posters import make_posters
 from evlgen.exports.report import ExportOptions, Progress, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow
 from evlgen.system.files import write_text
 from evlgen.system.names import printable
-from evlgen.system.pages import PALETTE, as_script_data, page_part, policy_hash, render_template
-
-_PACKAGE = "evlgen.exports"
+from evlgen.system.pages import render_drawn
 
 
 def write_gallery(file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: Progress) -> None:
@@ -53,20 +47,8 @@ def render_gallery(items: Sequence[Mapping[str, Any]], *, title: str) -> str:
         items: what gallery.js shows of each video, see `_item`.
         title: its heading.
     """
-    script = Markup(page_part(_PACKAGE, "gallery.js"))
-    style = PALETTE + "\n" + Markup(page_part(_PACKAGE, "gallery.css"))
-    return render_template(
-        _PACKAGE,
-        "gallery.html.j2",
-        title=printable(title),
-        count=len(items),
-        without=sum(1 for item in items if not item.get("caption")),
-        script=script,
-        style=style,
-        script_hash=policy_hash(script),
-        style_hash=policy_hash(style),
-        data=Markup(as_script_data(items)),
-    )
+    without = sum(1 for item in items if not item.get("caption"))
+    return render_drawn("evlgen.exports", "gallery", items, title=printable(title), count=len(items), without=without)
 
 
 def _item(clip: Clip, poster: str | None, folder: Path) -> dict[str, Any]:

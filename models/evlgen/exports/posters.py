@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from evlgen.exports.rows import Clip
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.files import write_bytes
 from evlgen.video import ClipFrames, DecodePool, Sampler
+from evlgen.video.picture import as_jpeg, jpeg_url
 
 MOST_INSIDE = 200
 """More pictures than this go beside the page: it stays a few megabytes."""
@@ -50,16 +49,16 @@ def make_posters(clips: Sequence[Clip], where: str, page: Path, progress: Progre
         if clip.name not in made and clip.path.is_file():
             wanted.setdefault(clip.path, []).append(clip.name)
     workers = min(max(1, usable_cpus()), _MOST_WORKERS)
-    with DecodePool(workers, sampler=Sampler(frames=1)) as pool:
+    with DecodePool(workers, sampler=Sampler(frames=1), size=_SIDE) as pool:
         for done, result in enumerate(pool.map(wanted), 1):
             if isinstance(result, ClipFrames):
-                picture = _jpeg(result)
+                picture = as_jpeg(result.frames[0], _QUALITY)
                 for name in wanted[result.path]:
                     if name in files:
                         write_bytes(files[name], picture)
                         made[name] = _address(files[name])
                     else:
-                        made[name] = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+                        made[name] = jpeg_url(picture)
             progress(done, len(wanted))
     if where == "beside" and folder.is_dir():
         used = {file.name for file in files.values()}
@@ -76,13 +75,3 @@ def _key(clip: Clip) -> str:
 
 def _address(file: Path) -> str:
     return f"{quote(file.parent.name)}/{file.name}"
-
-
-def _jpeg(clip: ClipFrames) -> bytes:
-    from PIL import Image
-
-    picture = Image.fromarray(clip.frames[0])
-    picture.thumbnail((_SIDE, _SIDE))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=_QUALITY)
-    return content.getvalue()

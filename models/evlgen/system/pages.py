@@ -31,7 +31,27 @@ def render_template(package: str, name: str, **values: Any) -> str:
     return environment.from_string(page_part(package, name)).render(palette=PALETTE, **values)
 
 
-def as_script_data(value: Any) -> str:
+def render_drawn(package: str, name: str, data: Any, **values: Any) -> str:
+    """A page that draws itself and asks the network for nothing: NAME.html.j2 with NAME.js, NAME.css and data.
+
+    What strangers may have written reaches it as JSON without any "<", which NAME.js shows as text, never as markup;
+    the page's policy lets no other script run.
+    """
+    script = Markup(page_part(package, f"{name}.js"))
+    style = PALETTE + "\n" + Markup(page_part(package, f"{name}.css"))
+    return render_template(
+        package,
+        f"{name}.html.j2",
+        script=script,
+        style=style,
+        script_hash=_policy_hash(script),
+        style_hash=_policy_hash(style),
+        data=Markup(_as_script_data(data)),
+        **values,
+    )
+
+
+def _as_script_data(value: Any) -> str:
     """JSON that may stand in a script element: nothing in it can end that."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for letter in "<>&\u2028\u2029":
@@ -39,6 +59,6 @@ def as_script_data(value: Any) -> str:
     return text
 
 
-def policy_hash(text: str) -> str:
+def _policy_hash(text: str) -> str:
     """What a Content-Security-Policy calls a script or a style of the page by, so that no other may run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -4,6 +4,8 @@ Phones' videos are turned by a display matrix: it sends the stored point (x, y) 
 pointing down. Quarter turns and mirror images are handled, as in practice; what is between is taken as the nearest one.
 """
 
+import base64
+import io
 import math
 import struct
 from collections.abc import Sequence
@@ -87,6 +89,20 @@ def resize(picture: "npt.NDArray[np.uint8]", size: Size) -> "npt.NDArray[np.uint
         return np.ascontiguousarray(picture)
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def as_jpeg(picture: "npt.NDArray[np.uint8]", quality: int) -> bytes:
+    """A picture (H, W, 3) as the content of a JPEG file."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "JPEG", quality=quality)
+    return content.getvalue()
+
+
+def jpeg_url(content: bytes) -> str:
+    """The content of a JPEG file as a data URL."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
 
 def _within(side: int, width: int, height: int) -> tuple[int, int]:
