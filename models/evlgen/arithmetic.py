@@ -69,7 +69,7 @@ def decided_once(decide: Callable[[str, str], Arithmetic]) -> Arithmetic:
 
 def place() -> Path:
     """The folder that keeps the decision, whether it is there or not."""
-    return cache_root().absolute() / "derived" / _key(cpu_name(), metadata.version("torch"))
+    return cache_root() / "derived" / _key(cpu_name(), metadata.version("torch"))
 
 
 def forget() -> None:

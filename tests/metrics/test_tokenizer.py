@@ -11,7 +11,6 @@ import pytest
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, PTBTokenizer
 
 from evlgen.metrics.tokenizer import PUNCTUATION, ptb_tokens, tokenize_captions, words
-from evlgen.metrics.tokenizer.lexer import scan
 from tests.metrics.remake_tokenizer_golden import GOLDEN, GUARD
 
 ROWS: list[Any] = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").split("\n") if line]
@@ -87,7 +86,7 @@ def test_no_rule_looks_past_letters_without_a_full_stop() -> None:
     for word in sorted(alone):
         expected = 2 if word.lower() in words.SPLIT_WORDS else 1
         for following in (" a", " The", " 5", " A.", " . .", " <a>", "\nThe a", "\n5", ""):
-            tokens = scan(word, following)
+            tokens = ptb_tokens(word, following)
             assert len(tokens) == expected, (word, following)
             assert "".join(tokens) == word.lower()
 

@@ -6,7 +6,7 @@ them.
 """
 
 from evlgen.bench.benchmark import BenchReport, BenchRequest, ModelReport, bench, bench_model, parse_r
-from evlgen.bench.models import FULL_SIZE, find_model, full_size_models
+from evlgen.bench.models import FULL_SIZE, find_model
 
 __all__ = [
     "FULL_SIZE",
@@ -16,6 +16,5 @@ __all__ = [
     "bench",
     "bench_model",
     "find_model",
-    "full_size_models",
     "parse_r",
 ]

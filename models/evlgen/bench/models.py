@@ -83,8 +83,3 @@ def find_model(name: str) -> NamedModel:
         f"no model {name!r}",
         f"did you mean {near[0]!r}?" if near else f"a folder of a checkpoint, or: {', '.join(names)}",
     )
-
-
-def full_size_models() -> list[NamedModel]:
-    """All of `FULL_SIZE`."""
-    return [find_model(one.name) for one in FULL_SIZE]

@@ -58,13 +58,12 @@ class Calibration:
         return {**vars(self), "config": self.config.model_dump()}
 
 
-def calibrate(files: Sequence[tuple[Path, Path]], split: str | None = None) -> Calibration:
+def calibrate(files: Sequence[tuple[Path, Path]]) -> Calibration:
     """Learn how likely captions are good.
 
     Args:
         files: pairs of a journal of `evlgen caption` or `evlgen eval` and the references of its videos; validation
             data, since what is fitted on a test split says nothing about it.
-        split: of the references, where they have splits.
 
     Raises:
         UsageError: a file is not what it must be, or there are too few captions with a probability.
@@ -72,9 +71,8 @@ def calibrate(files: Sequence[tuple[Path, Path]], split: str | None = None) -> C
     means, agreements, ciders = [], [], []
     for journal, references in files:
         rows = read_captions(journal)
-        request = EvaluationRequest(
-            references, split=split, scoring=ScoringOptions(metrics=("cider",)), bootstrap=BootstrapOptions(samples=0)
-        )
+        scoring, bootstrap = ScoringOptions(metrics=("cider",)), BootstrapOptions(samples=0)
+        request = EvaluationRequest(references, scoring=scoring, bootstrap=bootstrap)
         result = evaluate_files(journal, request).result
         if not isinstance(result, Evaluation):
             raise UsageError(f"{references} holds answers", "captions are calibrated on captions of people")
@@ -127,9 +125,7 @@ def write_confidence(folder: Path, config: ConfidenceConfig) -> None:
     EVLGenConfig.from_pretrained(folder).model_copy(update={"confidence": config}).save_pretrained(folder)
 
 
-def fit_logistic(
-    features: Floats, target: NDArray[np.bool_], *, ridge: float = 1e-3, steps: int = 50
-) -> LogisticConfig:
+def fit_logistic(features: Floats, target: NDArray[np.bool_], *, ridge: float = 1e-3) -> LogisticConfig:
     """Logistic regression by Newton's method.
 
     Args:
@@ -169,7 +165,7 @@ def _ranks(values: Floats) -> Floats:
     return ranks
 
 
-def _resampled(a: Floats, b: Floats, samples: int = 1000) -> Floats:
+def _resampled(a: Floats, b: Floats) -> Floats:
     draw = np.random.default_rng(0)
-    chosen = [draw.integers(len(a), size=len(a)) for _ in range(samples)]
+    chosen = [draw.integers(len(a), size=len(a)) for _ in range(1000)]
     return np.array([spearman(a[one], b[one]) for one in chosen])

@@ -184,7 +184,7 @@ def _expand_glob(pattern: str, closed: list[Unreadable]) -> Iterator[_Found]:
 def _elsewhere(file: RemoteFile) -> _Found:
     """A file elsewhere, under a path that stands for it and never is one."""
     protocol, _, rest = file.name.partition("://")
-    return _Found(os.path.normpath(os.path.join(cache_root().absolute(), "elsewhere", protocol, rest)), None, file)
+    return _Found(os.path.normpath(os.path.join(cache_root(), "elsewhere", protocol, rest)), None, file)
 
 
 def _read_list(source: str, stdin: Iterable[str], places: RemotePlaces) -> Iterator[_Found]:

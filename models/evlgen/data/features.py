@@ -127,7 +127,6 @@ def prepare_source(
     report: ProgressCallback | None = None,
     stop: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
-    backend: str = "pyav",
 ) -> PreparedSource | None:
     """Open the features of a source, computing first what is not there yet.
 
@@ -140,7 +139,6 @@ def prepare_source(
         report: called with (what, done, total, "items").
         stop: asked after every item; True gives the computation up and returns None. What is computed is kept.
         folder: the cache directory; None: the user's own.
-        backend: decoder of videos.
 
     Raises:
         UsageError: the folder of the features holds what another tower or transform made.
@@ -166,7 +164,6 @@ def prepare_source(
         probe=computed,
         batch_rows=BATCH_ROWS_ON_A_GPU if on_gpu else BATCH_ROWS,
         side=side if views == 1 else None,  # crops are cut from the whole frame
-        backend=backend,
         report=report,
         stop=stop,
     )

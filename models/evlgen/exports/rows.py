@@ -175,11 +175,6 @@ class CaptionFile:
     path: Path
     clips: tuple[Clip, ...]
 
-    @property
-    def has_parts(self) -> bool:
-        """Whether a line is about a part of its video."""
-        return any(row.span != (None, None) for clip in self.clips for row in clip.rows)
-
     def lacking(self) -> Counter[str]:
         """Videos, or parts of them, without a caption, by reason."""
         return Counter(row.lacks for clip in self.clips for row in clip.rows if row.lacks)

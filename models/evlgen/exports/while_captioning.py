@@ -16,7 +16,7 @@ from evlgen.captioning.items import source_of
 from evlgen.captioning.run_report import Forwarding
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.formats import check_options, export_captions
-from evlgen.exports.report import ExportOptions, Progress, Report
+from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, ExportRow, clip_of, is_caption_file, lines_by_video, read_caption_file
 from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path, write_sidecars
 from evlgen.exports.tables import refuse_changed_table
@@ -89,7 +89,6 @@ def caption_and_export(
     outputs: Outputs,
     listener: Listener | None = None,
     stop: threading.Event | None = None,
-    progress: Progress = lambda done, total: None,
     captioning: Captioning = caption_videos,
 ) -> tuple[Summary, list[Report]]:
     """Caption videos into the journal, and write what is made of it.
@@ -99,7 +98,6 @@ def caption_and_export(
         outputs: what else is written.
         listener: told what happens.
         stop: see `caption_videos`.
-        progress: told of every video of an export that takes its time.
         captioning: what captions; it is called like `caption_videos`.
 
     Returns:
@@ -135,16 +133,16 @@ def caption_and_export(
     if summary.interrupted and outputs.export is not None and outputs.export.suffix.lower() == ".html":
         listener.on_note(f"{outputs.export} is made when the run has come to its end")
     elif outputs.export is not None:
-        reports.append(_export(outputs, journal, outputs.export, watcher.names, progress))
+        reports.append(_export(outputs, journal, outputs.export, watcher.names))
     return summary, reports
 
 
-def _export(outputs: Outputs, journal: Path, export: Path, names: list[str], progress: Progress) -> Report:
+def _export(outputs: Outputs, journal: Path, export: Path, names: list[str]) -> Report:
     to = BY_SUFFIX[export.suffix.lower()]
     plain = ExportOptions(merge_equal=outputs.options.merge_equal)
     options, only = (outputs.options, names) if to in SIDECARS else (plain, None)
     try:
-        return export_captions(journal, to, export, names=only, options=options, progress=progress)
+        return export_captions(journal, to, export, names=only, options=options)
     except EvlgenError as error:  # the captions are safe, and so is the summary
         return Report(to, export, failed={str(export): str(error)})
 

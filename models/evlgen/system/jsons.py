@@ -32,13 +32,8 @@ class JsonError(UsageError):
     """Text that is not JSON, or not such JSON as evlgen reads."""
 
 
-def read_json(path: str | Path, what: str = "", *, pairs: Pairs | None = None) -> Any:
+def read_json(path: str | Path) -> Any:
     """The value in a file of JSON.
-
-    Args:
-        path: the file.
-        what: what to call it in errors; its path by default.
-        pairs: makes an object of its pairs, as json's `object_pairs_hook`.
 
     Raises:
         JsonError: it is not JSON.
@@ -46,7 +41,7 @@ def read_json(path: str | Path, what: str = "", *, pairs: Pairs | None = None) -
     """
     with os_errors(path, "cannot be read"):
         content = Path(path).read_bytes()
-    return parse_json(content, what or str(path), pairs=pairs)
+    return parse_json(content, str(path))
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = None, hint: str = "") -> None:

@@ -88,17 +88,16 @@ def extract_frames(
             )
 
 
-def contact_sheet(pictures: "Sequence[Image]", labels: Sequence[str], columns: int = 0) -> "Image":
-    """Pictures of one size in a grid, each with its label below.
+def contact_sheet(pictures: "Sequence[Image]", labels: Sequence[str]) -> "Image":
+    """Pictures of one size in a roughly square grid, each with its label below.
 
     Args:
         pictures: at least one, all of one size.
         labels: one for each picture.
-        columns: 0 chooses a roughly square grid.
     """
     from PIL import Image, ImageDraw
 
-    columns = columns or next(c for c in range(1, len(pictures) + 1) if c * c >= len(pictures))
+    columns = next(c for c in range(1, len(pictures) + 1) if c * c >= len(pictures))
     rows = -(-len(pictures) // columns)
     height = max(1, round(pictures[0].height * _TILE_WIDTH / pictures[0].width))
     sheet = Image.new("RGB", (columns * _TILE_WIDTH, rows * (height + _CAPTION_HEIGHT)))

@@ -103,8 +103,9 @@ def below(images: Sequence[Image.Image], gap: int = 4) -> Image.Image:
     return sheet
 
 
-def framed(image: Image.Image, edge: int = 12) -> Image.Image:
+def framed(image: Image.Image) -> Image.Image:
     """An image with an empty edge, its sides even numbers as video wants them."""
+    edge = 12
     width, height = (side + 2 * edge + side % 2 for side in image.size)
     sheet = Image.new("RGB", (width, height), BACK)
     sheet.paste(image, (edge, edge))

@@ -19,14 +19,14 @@ ELSEWHERE = "free some space there, or set EVLGEN_CACHE to a directory elsewhere
 
 
 def cache_root() -> Path:
-    """The cache directory; it may not exist yet."""
+    """The cache directory, an absolute path; it may not exist yet."""
     if chosen := os.environ.get("EVLGEN_CACHE"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "evlgen"
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "evlgen" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evlgen"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "evlgen"
 
 
 @contextmanager

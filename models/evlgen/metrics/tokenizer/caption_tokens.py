@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from evlgen.metrics.tokenizer.lexer import scan
+from evlgen.metrics.tokenizer.lexer import ptb_tokens
 from evlgen.metrics.tokenizer.words import SPLIT_WORDS
 
 # pycocoevalcap's list. The tokens are in lower case by then, so that the reference, too, keeps "-lrb-" and the like.
@@ -19,17 +19,6 @@ _TWO_NUMBERS = re.compile(r"[0-9] [0-9]")
 _NEXT_LINES = ("\na", "\nThe a", "\n5", "\n<a>")
 
 
-def ptb_tokens(line: str, following: str = "") -> list[str]:
-    """Penn Treebank tokens of one line in lower case, punctuation included.
-
-    Args:
-        line: the line, without a line feed at its end.
-        following: what the reference reads behind it, starting with the line feed; empty at the end of its file. The
-            next line can change the reading of this one: "plan b." ends in "b." or in "b" and ".".
-    """
-    return scan(line, following)
-
-
 class _Chunks(dict[str, str | None]):
     """Chunk of a line to its tokens, punctuation dropped; None if the rest of the text has a say."""
 
@@ -43,9 +32,11 @@ class _Chunks(dict[str, str | None]):
             readings = [[word]]  # no rule looks past the end of letters without a full stop
         elif self._last:
             core = chunk[:-1] if chunk.endswith(".") else chunk
-            readings = [scan(chunk, following) for following in _NEXT_LINES] if _CHUNK.fullmatch(core or "a") else []
+            readings = (
+                [ptb_tokens(chunk, following) for following in _NEXT_LINES] if _CHUNK.fullmatch(core or "a") else []
+            )
         else:
-            readings = [scan(chunk, " a")] if _CHUNK.fullmatch(chunk) else []
+            readings = [ptb_tokens(chunk, " a")] if _CHUNK.fullmatch(chunk) else []
         same = bool(readings) and all(reading == readings[0] for reading in readings)
         known = _joined(readings[0]) if same else None
         if len(self) < 200_000:  # a bound for endless streams of captions
@@ -92,7 +83,7 @@ def tokenize_captions(captions: Sequence[str]) -> list[str]:
     tokenized: list[str] = []
     for number, line in enumerate(lines):
         known = _short_way(line) if number + 1 < len(lines) else None
-        tokenized.append(_joined(scan(line, _following(lines, number))) if known is None else known)
+        tokenized.append(_joined(ptb_tokens(line, _following(lines, number))) if known is None else known)
     return tokenized
 
 

@@ -10,12 +10,13 @@ _BEYOND_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def scan(text: str, following: str = "") -> list[str]:
-    """Tokens of `text`, in lower case; `following` is read as context only.
+def ptb_tokens(text: str, following: str = "") -> list[str]:
+    """Penn Treebank tokens of one line in lower case, punctuation included.
 
     Args:
-        text: one line.
-        following: the lines behind it, starting with their line feed; empty at the end of the file.
+        text: the line, without a line feed at its end.
+        following: the lines that the reference reads behind it, starting with the line feed; empty at the end of its
+            file. They can change the reading of this one: "plan b." ends in "b." or in "b" and ".".
     """
     whole = text + following
     if not whole.isascii():  # Java counts in UTF-16, and some rules count
