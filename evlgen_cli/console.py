@@ -32,6 +32,9 @@ class _Console(Console):
 out = _Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 err = _Console(markup=False, highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
+NAMES_SHOWN = 3
+"""How many names a warning has."""
+
 PLAIN_LINE_SECONDS = 10.0
 """How often a bar that is not on a terminal writes a line."""
 
@@ -50,6 +53,12 @@ class Bar(Protocol):
 
     def note(self, text: str) -> None:
         """Write one line of talk without disturbing the bar."""
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    rest = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return printable(", ".join(names[:NAMES_SHOWN]) + rest)
 
 
 def print_json(value: Any) -> None:

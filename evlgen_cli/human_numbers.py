@@ -23,6 +23,11 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def human_count(count: int) -> str:
+    """134515008 -> "134.5 M"; below 100,000 all digits."""
+    return f"{count / 1e6:.1f} M" if count >= 100_000 else str(count)
+
+
 def human_flops(count: float) -> str:
     """1234567890 -> "1.23 GFLOP"."""
     for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP"):

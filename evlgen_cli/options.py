@@ -67,6 +67,14 @@ DtypeOption = Annotated[
     ),
 ]
 
+NumBeamsOption = Annotated[int, typer.Option("--num-beams", help="Beams of the search; 1 is greedy.")]
+
+FramesOption = Annotated[
+    int | None, typer.Option("--frames", show_default="the model's own", help="Frames taken from each video.")
+]
+
+WorkersOption = Annotated[int | None, typer.Option("--workers", show_default="by the CPUs", help="Decoding processes.")]
+
 PromptOption = Annotated[
     str,
     typer.Option(

@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAVING = "saving; once more to stop at once"
 
 
 def tell(line: str) -> None:
@@ -22,9 +23,7 @@ def tell(line: str) -> None:
 
 
 @contextmanager
-def stop_on_signals(
-    stop: threading.Event, on_stop: Callable[[], None], within_seconds: float | None = None
-) -> Iterator[None]:
+def stop_on_signals(stop: threading.Event, said: str = "", within_seconds: float | None = None) -> Iterator[None]:
     """While this is open, the first SIGINT or SIGTERM sets `stop`.
 
     After the first the system's own handling is in force: a second signal ends the process at once, even in the middle
@@ -32,7 +31,7 @@ def stop_on_signals(
 
     Args:
         stop: what is set.
-        on_stop: called once, from the signal handler: say that the run is stopping.
+        said: a line that tells what happens now; empty for none.
         within_seconds: when the block has not ended so long after the signal it is left by a KeyboardInterrupt, where
             the system has alarms; None: it may take what it takes.
     """
@@ -41,7 +40,8 @@ def stop_on_signals(
         for one in before:
             signal.signal(one, signal.SIG_DFL)
         stop.set()
-        on_stop()
+        if said:
+            tell(said)
         if within_seconds is not None and alarm is not None:
             armed.append((signal.signal(alarm, give_up), signal.setitimer(signal.ITIMER_REAL, within_seconds)))
 

@@ -6,7 +6,7 @@ import typer
 
 from evlgen_cli import completion
 from evlgen_cli.console import download_progress, out, print_json, table
-from evlgen_cli.human_numbers import human_bytes, human_flops, human_seconds
+from evlgen_cli.human_numbers import human_bytes, human_count, human_flops, human_seconds
 from evlgen_cli.options import DeviceOption, JsonOption
 
 if TYPE_CHECKING:
@@ -98,9 +98,9 @@ def _show(model: "ModelReport", request: "BenchRequest") -> None:
         f"one item: {frames} of {model.visual_tokens} tokens; trained on a caption of {model.text_tokens} tokens,"
     )
     out.print(f"or captioned greedily with {model.new_tokens}\n")
-    rows = [[one.part, _count(one.trained), _count(one.frozen)] for one in model.parameters]
+    rows = [[one.part, human_count(one.trained), human_count(one.frozen)] for one in model.parameters]
     total = [sum(one.trained for one in model.parameters), sum(one.frozen for one in model.parameters)]
-    table(["parameters", "trained", "frozen"], [*rows, ["total", *map(_count, total)]])
+    table(["parameters", "trained", "frozen"], [*rows, ["total", *map(human_count, total)]])
     memory = model.memory
     parts = {
         "frozen": memory.frozen, "trained": memory.trained, "gradients": memory.gradients, "AdamW": memory.optimizer
@@ -109,7 +109,7 @@ def _show(model: "ModelReport", request: "BenchRequest") -> None:
     out.print(f"\nmemory without activations: {human_bytes(memory.total)}\n({said})\n")
     table(
         ["connector", "prompts", "parameters", "tokens after each layer"],
-        [[one.name, str(one.soft_prompts), _count(one.parameters), _tokens(one)] for one in model.connectors],
+        [[one.name, str(one.soft_prompts), human_count(one.parameters), _tokens(one)] for one in model.connectors],
     )
     first = model.connectors[0]
     out.print("")
@@ -151,7 +151,3 @@ def _row(name: str, what: str, median: str, spread: str, rounds: str, ratio: str
 
 def _seconds(seconds: float) -> str:
     return human_seconds(seconds) if seconds >= 1 else f"{1000 * seconds:.3g} ms"
-
-
-def _count(count: int) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 100_000 else str(count)

@@ -19,8 +19,8 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen_cli.commands.caption_report import (
     STOP_SECONDS,
+    STOPPING,
     CaptionView,
-    say_stopping,
     show_plan,
     show_status,
     show_summary,
@@ -33,12 +33,14 @@ from evlgen_cli.options import (
     ConcurrencyOption,
     DeviceOption,
     DtypeOption,
+    FramesOption,
     JsonOption,
     LengthPenaltyOption,
     LoadInOption,
     MergeEqualOption,
     ModelOption,
     NoRepeatOption,
+    NumBeamsOption,
     NumCaptionsOption,
     NumSamplesOption,
     PrefixOption,
@@ -52,6 +54,7 @@ from evlgen_cli.options import (
     TemperatureOption,
     TemplateOption,
     TrustRemoteCodeOption,
+    WorkersOption,
     out_file,
 )
 from evlgen_cli.signals import stop_on_signals
@@ -96,7 +99,7 @@ def caption(
     template: TemplateOption = "{caption}",
     merge_equal: MergeEqualOption = False,
     model: ModelOption = CaptionRequest.model,
-    num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = DecodingOptions.num_beams,
+    num_beams: NumBeamsOption = DecodingOptions.num_beams,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of a caption.")] = DecodingOptions.max_new_tokens,
     min_new_tokens: Annotated[int, typer.Option(help="Fewest tokens of a caption.")] = DecodingOptions.min_new_tokens,
     no_repeat_ngram: NoRepeatOption = None,
@@ -108,9 +111,7 @@ def caption(
     rerank: RerankOption = None,
     prompt: PromptOption = CaptionRequest.prompt,
     system_prompt: SystemPromptOption = CaptionRequest.system_prompt,
-    frames: Annotated[
-        int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
-    ] = CaptionRequest.frames,
+    frames: FramesOption = CaptionRequest.frames,
     sampler: Annotated[
         str,
         typer.Option(
@@ -145,9 +146,7 @@ def caption(
             help="Videos that go through the model together; halved when memory runs out.",
         ),
     ] = CaptionRequest.batch_size,
-    workers: Annotated[
-        int | None, typer.Option(show_default="by the CPUs", help="Decoding processes.")
-    ] = CaptionRequest.workers,
+    workers: WorkersOption = CaptionRequest.workers,
     timeout: Annotated[
         float, typer.Option(help="Seconds after which the decoding of one video is given up.")
     ] = CaptionRequest.timeout_seconds,
@@ -309,13 +308,17 @@ def _with_status(view: Listener, path: Path | None, stack: ExitStack) -> Listene
 
 def _finish(summary: Summary, reports: Sequence["Report"], as_json: bool, quiet: bool) -> None:
     """Show what a run came to, and end with its exit code."""
-    show_summary(summary, as_json, quiet, reports)
-    for report in reports:
-        warn(report)
+    _show(summary, reports, as_json, quiet)
     if summary.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)
     if not summary.complete or any(report.clashes or report.failed for report in reports):
         raise typer.Exit(Exit.SOME_FAILED)
+
+
+def _show(summary: Summary, reports: Sequence["Report"], as_json: bool, quiet: bool) -> None:
+    show_summary(summary, as_json, quiet, reports)
+    for report in reports:
+        warn(report)
 
 
 def _watch(
@@ -332,15 +335,13 @@ def _watch(
 
     summary = None
     rounds = watch(request, stop, every_seconds)
-    with stop_on_signals(stop, say_stopping, STOP_SECONDS):
+    with stop_on_signals(stop, STOPPING, STOP_SECONDS):
         if not quiet:
             err.print(f"watching, every {human_seconds(every_seconds)}; Ctrl-C ends it")
         for captioning in rounds:
             with ExitStack() as stack:
                 view = _with_status(CaptionView(stack, None, quiet=quiet, rows_to_stdout=False), status_file, stack)
                 summary, reports = caption_and_export(request, outputs, view, stop, captioning=captioning)
-            show_summary(summary, as_json, quiet, reports)
-            for report in reports:
-                warn(report)
+            _show(summary, reports, as_json, quiet)
     if summary is not None and summary.interrupted:
         raise typer.Exit(Exit.INTERRUPTED)

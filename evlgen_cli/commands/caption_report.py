@@ -14,11 +14,12 @@ from evlgen.system.names import printable
 from evlgen_cli.console import Bar, download_progress, err, out, print_json, progress, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_seconds
-from evlgen_cli.signals import stop_on_signals, tell
+from evlgen_cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from evlgen.exports import Report
 
+STOPPING = "stopping after the batch in the model; once more to stop at once"
 STOP_SECONDS = 7.0
 """How long the batch in the model may take after SIGTERM: who sends it (Slurm, a container) kills after ten."""
 
@@ -67,7 +68,7 @@ class CaptionView(Listener):
         if not self._quiet:
             self._bar = self._stack.enter_context(progress(self.wording.doing, videos, unit=self.wording.items))
         if self._stop is not None:
-            self._stack.enter_context(stop_on_signals(self._stop, say_stopping, STOP_SECONDS))
+            self._stack.enter_context(stop_on_signals(self._stop, STOPPING, STOP_SECONDS))
 
     def on_progress(self, frames: int, tokens: int) -> None:
         if self._bar is not None:
@@ -90,11 +91,6 @@ class CaptionView(Listener):
             self._bar.note(text)
         else:
             err.print(text)
-
-
-def say_stopping() -> None:
-    """Say, from a signal handler, that the run ends."""
-    tell("stopping after the batch in the model; once more to stop at once")
 
 
 def _describe_plan(plan: Plan, wording: Wording = CaptionView.wording) -> str:

@@ -19,7 +19,7 @@ from evlgen_cli.commands.train_report import train_and_tell
 from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_seconds
-from evlgen_cli.signals import stop_on_signals, tell
+from evlgen_cli.signals import SAVING, stop_on_signals
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
@@ -56,7 +56,7 @@ def run_chain_recipe(
         train_and_tell(recipe, folder=place, resume=resume_step, device=device, stop=stop, progress=talk.report)
         return not stop.is_set()
 
-    with stop_on_signals(stop, _say_stopping), closing(_Talk()) as talk:
+    with stop_on_signals(stop, SAVING), closing(_Talk()) as talk:
         tools = ChainTools(
             train_step, device, stop, talk.report, partial(talk.view, CaptionView), partial(talk.view, AnswerView)
         )
@@ -124,10 +124,6 @@ class _Talk:
         if self._bars is not None:
             self._bars.close()
         self._bars = self._report = None
-
-
-def _say_stopping() -> None:
-    tell("saving; once more to stop at once")
 
 
 def _show(result: "ChainResult", as_json: bool) -> None:

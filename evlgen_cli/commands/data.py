@@ -12,7 +12,7 @@ from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_bytes, human_seconds
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
-from evlgen_cli.signals import stop_on_signals, tell
+from evlgen_cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from evlgen.data.features import PreparedSource
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evlgen.data.recipe_check import SourceCheck
     from evlgen.data.shards.shard_facts import PreparedShards, ShardFacts
 
+_STOPPING = "stopping after this item; once more to stop at once"
 _RECIPE = typer.Option(
     "--recipe",
     help="A recipe's name (evlgen recipes ls) or a YAML file.",
@@ -107,7 +108,7 @@ def _check_set(name: str, root: Path | None, split: str | None, decode: bool, as
     if root is None:
         raise UsageError(f"where is {known.title}?", f"evlgen data check {known.name} --root DIR")
     stop = Event()
-    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+    with stop_on_signals(stop, _STOPPING), download_progress() as report:
         done = check_set(name, root, split=split, decode=decode, report=report, stop=stop.is_set)
     show_set_check(done, as_json)
     if stop.is_set():
@@ -122,7 +123,7 @@ def _check_recipe(recipe: str, overrides: list[str], decode: bool, as_json: bool
 
     loaded = load_recipe(recipe, overrides)
     stop = Event()
-    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+    with stop_on_signals(stop, _STOPPING), download_progress() as report:
         checks = check_data(loaded.data, decode=decode, report=report, stop=stop.is_set)
     if as_json:
         print_json([one.row() for one in checks])
@@ -156,7 +157,7 @@ def prepare(
     loaded = load_recipe(recipe, overrides or [])
     stop = Event()
     indexed: list[PreparedShards] = []
-    with stop_on_signals(stop, _say_stopping), download_progress() as report:
+    with stop_on_signals(stop, _STOPPING), download_progress() as report:
         if loaded.data.has_shards and not estimate:
             indexed, prepared = prepare_all_shards(loaded, report=report, stop=stop.is_set), []
         elif estimate:
@@ -177,10 +178,6 @@ def prepare(
     if stop.is_set():
         err.print("stopped; the same command goes on from here")
         raise typer.Exit(Exit.INTERRUPTED)
-
-
-def _say_stopping() -> None:
-    tell("stopping after this item; once more to stop at once")
 
 
 def _check_cells(one: "SourceCheck") -> list[str]:

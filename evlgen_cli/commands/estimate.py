@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from evlgen_cli.console import download_progress, out, print_json, table
-from evlgen_cli.human_numbers import human_bytes, human_seconds
+from evlgen_cli.human_numbers import human_bytes, human_count, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
@@ -60,8 +60,8 @@ def show_estimate(loaded: "Recipe | Chain", device: str, processes: int | None, 
 
 def _show(title: str, estimate: "RunEstimate") -> None:
     out.print(
-        f"{title} on {estimate.device} in {estimate.precision}: {_millions(estimate.frozen_parameters)} parameters "
-        f"frozen, {_millions(estimate.trained_parameters)} trained"
+        f"{title} on {estimate.device} in {estimate.precision}: {human_count(estimate.frozen_parameters)} parameters "
+        f"frozen, {human_count(estimate.trained_parameters)} trained"
     )
     rows = [
         [label, *(human_bytes(one.parts[part]) for one in estimate.memory)]
@@ -89,7 +89,3 @@ def _show(title: str, estimate: "RunEstimate") -> None:
 
 def _column(one: "ProcessMemory") -> str:
     return "one process" if one.processes == 1 else f"{one.sharding}, {one.processes} processes"
-
-
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 1e5 else str(count)

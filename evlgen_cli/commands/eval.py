@@ -7,9 +7,9 @@ import typer
 
 from evlgen.system.names import printable
 from evlgen_cli import completion
-from evlgen_cli.commands.eval_models import evaluate_models, show_published
+from evlgen_cli.commands.eval_models import evaluate_models, published_json, show_published
 from evlgen_cli.commands.predict import predict_first, prediction_request
-from evlgen_cli.console import err, out, print_json, table
+from evlgen_cli.console import err, first_names, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
     USUAL_METRICS,
@@ -40,8 +40,6 @@ from evlgen_cli.options import (
 
 if TYPE_CHECKING:
     from evlgen.metrics.file_evaluation import FileEvaluation
-
-_NAMES_SHOWN = 3
 
 
 def evaluate(
@@ -256,8 +254,6 @@ def _source(done: "FileEvaluation") -> str:
 
 
 def _print_json(done: "FileEvaluation", paper: bool) -> None:
-    from evlgen.metrics.paper_results import SOURCE
-
     value = {
         "predictions": str(done.predictions),
         "references": str(done.references),
@@ -266,7 +262,7 @@ def _print_json(done: "FileEvaluation", paper: bool) -> None:
         **done.result.as_dict(),
     }
     if paper:
-        value["published"] = {"source": SOURCE, "tables": [vars(one) for one in done.published]}
+        value["published"] = published_json(done.published)
     print_json(value)
 
 
@@ -330,20 +326,15 @@ def _warn(done: "FileEvaluation") -> None:
         absent = len(result.without_prediction)
         err.print(
             f"warning: {absent} of {absent + _present(done)} references have no prediction{failed}; {what}: "
-            f"{_some(result.without_prediction)}"
+            f"{first_names(result.without_prediction)}"
         )
     if result.without_references:
         err.print(
             f"warning: {len(result.without_references)} predictions have no references and were not scored: "
-            f"{_some(result.without_references)}"
+            f"{first_names(result.without_references)}"
         )
 
 
 def _present(done: "FileEvaluation") -> int:
     absent = len(done.result.without_prediction) if done.result.missing == "empty" else 0
     return len(done.result.items) - absent
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    rest = f" and {len(ids) - _NAMES_SHOWN} more" if len(ids) > _NAMES_SHOWN else ""
-    return printable(", ".join(ids[:_NAMES_SHOWN]) + rest)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evlgen.system.names import printable
-from evlgen_cli.commands.caption_report import STOP_SECONDS, CaptionView, say_stopping
+from evlgen_cli.commands.caption_report import STOP_SECONDS, STOPPING, CaptionView
 from evlgen_cli.console import err, out, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.human_numbers import human_bytes
@@ -88,7 +88,7 @@ def evaluate_models(
         with ExitStack() as stack:
             yield CaptionView(stack, None, quiet=False, rows_to_stdout=False)
 
-    with stop_on_signals(stop, say_stopping, STOP_SECONDS):
+    with stop_on_signals(stop, STOPPING, STOP_SECONDS):
         problems = caption_each(requests, data, listen_to, stop)
     if stop.is_set():
         err.print(f"interrupted; captions so far are in {folder}, run the same command again to go on")
@@ -164,14 +164,19 @@ def show_published(tables: "Iterable[PublishedTable]") -> None:
         )
 
 
-def _print_json(made: "ModelTable", plan: "TableRecipe | None", published: "Sequence[PublishedTable]") -> None:
+def published_json(tables: "Sequence[PublishedTable]") -> dict[str, Any]:
+    """The paper's rows as plain values."""
     from evlgen.metrics.paper_results import SOURCE
 
+    return {"source": SOURCE, "tables": [vars(one) for one in tables]}
+
+
+def _print_json(made: "ModelTable", plan: "TableRecipe | None", published: "Sequence[PublishedTable]") -> None:
     value = made.as_dict()
     if plan is not None:
         value["left_out"] = [vars(one) for one in plan.left_out]
     if published:
-        value["published"] = {"source": SOURCE, "tables": [vars(one) for one in published]}
+        value["published"] = published_json(published)
     print_json(value)
 
 

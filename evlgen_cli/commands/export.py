@@ -1,15 +1,13 @@
 """`evlgen export`: captions in another format; parses, calls `evlgen.exports.export_captions`, shows its report."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evlgen.system.names import printable
 from evlgen.system.remote_files import is_address
 from evlgen_cli import completion
-from evlgen_cli.console import err, print_json, progress, table
+from evlgen_cli.console import NAMES_SHOWN, download_progress, err, first_names, print_json, table
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import (
     CaptionsArgument,
@@ -22,8 +20,6 @@ from evlgen_cli.options import (
 
 if TYPE_CHECKING:
     from evlgen.exports import Report
-
-_NAMES_SHOWN = 3
 
 
 def export(
@@ -88,20 +84,12 @@ def export(
         posters=posters,
         shard_megabytes=shard_mb,
     )
-    with ExitStack() as stack:
-        bar = None
-
-        def tell(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = stack.enter_context(progress("exporting", total))
-            bar.update(done)
-
+    with download_progress() as bar:
         if output is not None and is_address(output):
-            report = export_elsewhere(captions, to, output, options, media=media, progress=tell)
+            report = export_elsewhere(captions, to, output, options, media=media, progress=bar)
         else:
             out = None if output is None else Path(output)
-            report = export_captions(captions, to, out, media=media, options=options, progress=tell)
+            report = export_captions(captions, to, out, media=media, options=options, progress=bar)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -128,13 +116,8 @@ def report_rows(report: "Report") -> list[tuple[str, str]]:
 def warn(report: "Report") -> None:
     """Name what was left out, on standard error."""
     if report.missing:
-        err.print(f"warning: files are not there (--media names their folder): {_some(report.missing)}")
+        err.print(f"warning: files are not there (--media names their folder): {first_names(report.missing)}")
     if report.clashes:
-        err.print(f"warning: these would share a file, and have none: {_some(report.clashes)}")
-    for name, reason in list(report.failed.items())[:_NAMES_SHOWN]:
+        err.print(f"warning: these would share a file, and have none: {first_names(report.clashes)}")
+    for name, reason in list(report.failed.items())[:NAMES_SHOWN]:
         err.print(f"error: {name}: {reason}")
-
-
-def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return printable(", ".join(names[:_NAMES_SHOWN]) + rest)

@@ -10,8 +10,8 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.serving.limits import Limits
 from evlgen.serving.server import ServeRequest
 from evlgen_cli.console import download_progress, err
-from evlgen_cli.options import DeviceOption, DtypeOption, ModelOption
-from evlgen_cli.signals import stop_on_signals, tell
+from evlgen_cli.options import DeviceOption, DtypeOption, FramesOption, ModelOption, NumBeamsOption, WorkersOption
+from evlgen_cli.signals import stop_on_signals
 
 
 def serve(
@@ -20,13 +20,11 @@ def serve(
         str, typer.Option(help="Address to listen on; other machines can reach any but a loopback address.")
     ] = ServeRequest.host,
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes one that is free.")] = ServeRequest.port,
-    num_beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = DecodingOptions.num_beams,
+    num_beams: NumBeamsOption = DecodingOptions.num_beams,
     max_new_tokens: Annotated[
         int, typer.Option(help="Most tokens of a caption, where a request does not say.")
     ] = DecodingOptions.max_new_tokens,
-    frames: Annotated[
-        int | None, typer.Option(show_default="the model's own", help="Frames taken from each video.")
-    ] = ServeRequest.frames,
+    frames: FramesOption = ServeRequest.frames,
     prompts: Annotated[
         bool | None,
         typer.Option(
@@ -39,9 +37,7 @@ def serve(
     batch_size: Annotated[
         int | None, typer.Option(show_default="the model's own", help="Most clips that go through the model together.")
     ] = ServeRequest.batch_size,
-    workers: Annotated[
-        int | None, typer.Option(show_default="by the CPUs", help="Decoding processes.")
-    ] = ServeRequest.workers,
+    workers: WorkersOption = ServeRequest.workers,
     most_body_mb: Annotated[int, typer.Option(help="MB of one request.")] = Limits.most_body_mb,
     most_megapixels: Annotated[
         float, typer.Option(help="Million pixels of a picture, or of a video's frames.")
@@ -88,5 +84,5 @@ def serve(
             downloads.close()
             err.print(f"{name} is at {url}/v1 (OpenAI) and {url}/api (Ollama); Ctrl-C ends it")
 
-        stack.enter_context(stop_on_signals(stop, lambda: tell("stopping after the requests under way")))
+        stack.enter_context(stop_on_signals(stop, "stopping after the requests under way"))
         run(request, stop, ready, err.print, report)

@@ -16,7 +16,7 @@ from evlgen_cli.commands.train_report import say_end, train_and_tell
 from evlgen_cli.console import download_progress, err
 from evlgen_cli.exits import Exit
 from evlgen_cli.options import DeviceOption, JsonOption, SetOption
-from evlgen_cli.signals import stop_on_signals
+from evlgen_cli.signals import SAVING, stop_on_signals
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
@@ -141,7 +141,7 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
     stop = Event()
     main = os.environ.get("RANK", "0") == "0"
     try:
-        with stop_on_signals(stop, _say_stopping if main else lambda: None), download_progress() as progress:
+        with stop_on_signals(stop, SAVING if main else ""), download_progress() as progress:
             report = train_and_tell(loaded, folder=folder, resume=resume, device=device, stop=stop, progress=progress)
     except Exception as error:
         leave_error(error)
@@ -154,8 +154,3 @@ def _run(loaded: Any, folder: Path, resume: bool, device: str, as_json: bool, ag
         return
     if main:
         say_end(loaded, folder, report, as_json)
-
-
-def _say_stopping() -> None:
-    """Runs inside a signal handler: nothing but a write."""
-    os.write(2, b"\nsaving; once more to stop at once\n")

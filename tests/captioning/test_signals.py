@@ -74,7 +74,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
     stop = threading.Event()
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with stop_on_signals(stop, lambda: None):
+        with stop_on_signals(stop):
             os.kill(os.getpid(), signal.SIGTERM)
             assert not stop.is_set()
             os.kill(os.getpid(), signal.SIGINT)
@@ -90,7 +90,7 @@ def test_another_thread_gets_no_signals_and_no_error() -> None:
 
     def run() -> None:
         try:
-            with stop_on_signals(threading.Event(), lambda: None):
+            with stop_on_signals(threading.Event()):
                 pass
         except BaseException as error:
             failures.append(error)
@@ -119,7 +119,7 @@ def test_a_batch_that_takes_too_long_is_given_up_and_what_is_written_is_kept(tmp
 
 def test_the_alarm_is_off_when_all_ended_in_time() -> None:
     stop, before, timer = threading.Event(), signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
-    with stop_on_signals(stop, lambda: None, within_seconds=600):
+    with stop_on_signals(stop, within_seconds=600):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1)
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 600

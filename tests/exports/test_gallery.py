@@ -91,12 +91,12 @@ def test_pictures_beside_the_page_are_kept(tmp_path: Path) -> None:
     captions = write(tmp_path / "c.jsonl", line("a.mp4", "x"), line("gone.mp4", "y"))
     options = ExportOptions(posters="beside")
     seen: list[tuple[int, int]] = []
-    export_captions(captions, "html", options=options, progress=lambda done, total: seen.append((done, total)))
+    export_captions(captions, "html", options=options, progress=lambda _, done, total, unit: seen.append((done, total)))
     [picture] = (tmp_path / "c-posters").iterdir()
     assert [one.get("poster") for one in items(tmp_path / "c.html")] == [f"c-posters/{picture.name}", None]
     assert seen == [(1, 1)]
     seen.clear()
-    export_captions(captions, "html", options=options, progress=lambda done, total: seen.append((done, total)))
+    export_captions(captions, "html", options=options, progress=lambda _, done, total, unit: seen.append((done, total)))
     assert seen == []
     write(captions, line("a.mp4", "x", fingerprint="another"))
     export_captions(captions, "html", options=options)

@@ -58,12 +58,13 @@ class Calibration:
         return {**vars(self), "config": self.config.model_dump()}
 
 
-def calibrate(files: Sequence[tuple[Path, Path]]) -> Calibration:
+def calibrate(files: Sequence[tuple[Path, Path]], split: str | None = None) -> Calibration:
     """Learn how likely captions are good.
 
     Args:
         files: pairs of a journal of `evlgen caption` or `evlgen eval` and the references of its videos; validation
             data, since what is fitted on a test split says nothing about it.
+        split: of the references, where they have splits.
 
     Raises:
         UsageError: a file is not what it must be, or there are too few captions with a probability.
@@ -72,7 +73,7 @@ def calibrate(files: Sequence[tuple[Path, Path]]) -> Calibration:
     for journal, references in files:
         rows = read_captions(journal)
         scoring, bootstrap = ScoringOptions(metrics=("cider",)), BootstrapOptions(samples=0)
-        request = EvaluationRequest(references, scoring=scoring, bootstrap=bootstrap)
+        request = EvaluationRequest(references, split=split, scoring=scoring, bootstrap=bootstrap)
         result = evaluate_files(journal, request).result
         if not isinstance(result, Evaluation):
             raise UsageError(f"{references} holds answers", "captions are calibrated on captions of people")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from evlgen.errors import UsageError
 from evlgen.exports import gallery, shards, sidecars, subtitles, tables
-from evlgen.exports.report import POSTERS, ExportOptions, Progress, Report
+from evlgen.exports.report import POSTERS, ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, is_caption_file, read_caption_file
 from evlgen.system.names import printable
+from evlgen.system.progress import ProgressCallback
 
-Write = Callable[[CaptionFile, Path, ExportOptions, Report, Progress], None]
+Write = Callable[[CaptionFile, Path, ExportOptions, Report, ProgressCallback], None]
 Table = Callable[[CaptionFile, Path, ExportOptions, Report], None]
 
 
@@ -64,7 +65,7 @@ def export_captions(
     media: Path | None = None,
     options: ExportOptions | None = None,
     names: Iterable[str] | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda *_: None,
 ) -> Report:
     """Write the captions of a file in another format; the file itself is only read.
 

@@ -12,14 +12,17 @@ from typing import Any
 from urllib.parse import quote
 
 from evlgen.exports.posters import make_posters
-from evlgen.exports.report import ExportOptions, Progress, Report
+from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow
 from evlgen.system.files import write_text
 from evlgen.system.names import printable
 from evlgen.system.pages import render_drawn
+from evlgen.system.progress import ProgressCallback
 
 
-def write_gallery(file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: Progress) -> None:
+def write_gallery(
+    file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: ProgressCallback
+) -> None:
     """Write the page, and its pictures.
 
     Args:

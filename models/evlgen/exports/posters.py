@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from evlgen.exports.report import Progress
 from evlgen.exports.rows import Clip
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.files import write_bytes
+from evlgen.system.progress import ProgressCallback
 from evlgen.video import ClipFrames, DecodePool, Sampler
 from evlgen.video.picture import as_jpeg, jpeg_url
 
@@ -23,7 +23,7 @@ _MOST_WORKERS = 8
 _OURS = re.compile(r"[0-9a-f]{20}\.jpg")
 
 
-def make_posters(clips: Sequence[Clip], where: str, page: Path, progress: Progress) -> dict[str, str]:
+def make_posters(clips: Sequence[Clip], where: str, page: Path, progress: ProgressCallback) -> dict[str, str]:
     """The address of each video's picture, by its name; videos that cannot be decoded have none.
 
     Pictures beside the page are kept from one export to the next, as long as the videos are the same.
@@ -59,7 +59,7 @@ def make_posters(clips: Sequence[Clip], where: str, page: Path, progress: Progre
                         made[name] = _address(files[name])
                     else:
                         made[name] = jpeg_url(picture)
-            progress(done, len(wanted))
+            progress("exporting", done, len(wanted), "videos")
     if where == "beside" and folder.is_dir():
         used = {file.name for file in files.values()}
         for old in folder.iterdir():

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.exports.rows import CaptionFile, Clip
 from evlgen.exports.words import Words
-
-Progress = Callable[[int, int], None]
-"""Told how many videos of how many are done, by exports that read or write videos."""
 
 POSTERS = ("auto", "inside", "beside", "none")
 
@@ -78,3 +75,11 @@ class Report:
             "kept": [str(path) for path in self.kept],
             "lacking": dict(sorted(self.lacking.items())),
         }
+
+
+def clips_there(file: CaptionFile, report: Report) -> list[Clip]:
+    """The captioned videos whose files are there, as trainers need them; the report says which others there are."""
+    report.lacking = file.lacking()
+    captioned = [clip for clip in file.clips if clip.captioned]
+    report.missing = [clip.name for clip in captioned if not clip.path.is_file()]
+    return [clip for clip in captioned if clip.path.is_file()]

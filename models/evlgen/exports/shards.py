@@ -15,15 +15,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from evlgen.errors import UsageError
-from evlgen.exports.report import ExportOptions, Progress, Report
+from evlgen.exports.report import ExportOptions, Report, clips_there
 from evlgen.exports.rows import CaptionFile, Clip
 from evlgen.exports.words import Words
 from evlgen.system.files import os_errors, replacing
+from evlgen.system.progress import ProgressCallback
 
 _SHARD = re.compile(r"\d{5,}\.tar")
 
 
-def write_shards(file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: Progress) -> None:
+def write_shards(
+    file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: ProgressCallback
+) -> None:
     """Write 00000.tar, 00001.tar and so on into a folder.
 
     Args:
@@ -40,10 +43,7 @@ def write_shards(file: CaptionFile, out: Path, options: ExportOptions, report: R
     before = sorted(one.name for one in out.glob("*.tar") if _SHARD.fullmatch(one.name)) if out.is_dir() else []
     if before and not options.overwrite:
         raise UsageError(f"{out} holds shards already, such as {before[0]}", "choose another --out, or --overwrite")
-    report.lacking = file.lacking()
-    clips = [clip for clip in file.clips if clip.captioned]
-    report.missing = [clip.name for clip in clips if not clip.path.is_file()]
-    clips = [clip for clip in clips if clip.path.is_file()]
+    clips = clips_there(file, report)
     keys = shard_keys([clip.name for clip in clips])
     done = 0
     for number, group in enumerate(_groups(clips, options.shard_megabytes * 1_000_000)):
@@ -52,7 +52,7 @@ def write_shards(file: CaptionFile, out: Path, options: ExportOptions, report: R
             for clip in group:
                 _add(tar, keys[clip.name], clip, options.words)
                 done += 1
-                progress(done, len(clips))
+                progress("exporting", done, len(clips), "videos")
         before = [one for one in before if one != name]
         report.written += 1
     for left in before:

@@ -16,11 +16,12 @@ from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.cues import as_srt, cues_of
-from evlgen.exports.report import ExportOptions, Progress, Report
+from evlgen.exports.report import ExportOptions, Report, clips_there
 from evlgen.exports.rows import CaptionFile, Clip
 from evlgen.exports.sidecars import clashing
 from evlgen.system.child_processes import die_with_parent
 from evlgen.system.files import replacing
+from evlgen.system.progress import ProgressCallback
 from evlgen.video.backends import find_ffmpeg
 from evlgen.video.container import OPENED_FORMATS
 
@@ -31,7 +32,9 @@ _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 _LONGEST_SECONDS = 4 * 3600.0  # for one video: against programs that hang
 
 
-def write_subtitled(file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: Progress) -> None:
+def write_subtitled(
+    file: CaptionFile, out: Path, options: ExportOptions, report: Report, progress: ProgressCallback
+) -> None:
     """Write a copy of each captioned video into a folder; one that cannot be written stops no other.
 
     Args:
@@ -49,10 +52,7 @@ def write_subtitled(file: CaptionFile, out: Path, options: ExportOptions, report
     if not hasattr(ffmpeg, "input"):
         raise EvlgenError("the package ffmpeg shadows ffmpeg-python", "uninstall both, then install ffmpeg-python")
     program = _program()
-    report.lacking = file.lacking()
-    clips = [clip for clip in file.clips if clip.captioned]
-    report.missing = [clip.name for clip in clips if not clip.path.is_file()]
-    clips = [clip for clip in clips if clip.path.is_file()]
+    clips = clips_there(file, report)
     places = {clip.name: _place(clip, out, options.burn) for clip in clips}
     shared = clashing(places.values())
     for done, clip in enumerate(clips, 1):
@@ -68,7 +68,7 @@ def write_subtitled(file: CaptionFile, out: Path, options: ExportOptions, report
         else:
             report.written += 1
             report.captions += len(clip.captioned)
-        progress(done, len(clips))
+        progress("exporting", done, len(clips), "videos")
 
 
 def _program() -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.exports.edited_exports import changed_by_hand
-from evlgen.exports.report import ExportOptions, Report
-from evlgen.exports.rows import CaptionFile, Clip, ExportRow
+from evlgen.exports.report import ExportOptions, Report, clips_there
+from evlgen.exports.rows import CaptionFile, ExportRow
 from evlgen.system.files import replacing, write_text
 from evlgen.system.jsons import write_json
 from evlgen.system.names import printable
@@ -93,7 +93,7 @@ def write_metadata(file: CaptionFile, out: Path, options: ExportOptions, report:
     folder = out.absolute().parent
     rows = [
         {"file_name": Path(name).as_posix(), "text": options.words.render(clip, clip.caption)}
-        for clip in _there(file, report)
+        for clip in clips_there(file, report)
         for name in [os.path.relpath(clip.path, folder)]
     ]
     if out.suffix.lower() == ".csv":
@@ -109,7 +109,7 @@ def write_musubi(file: CaptionFile, out: Path, options: ExportOptions, report: R
     Paths are absolute: older versions look for others in the working directory only.
     """
     kinds: dict[str, list[dict[str, str]]] = {"video_path": [], "image_path": []}
-    for clip in _there(file, report):
+    for clip in clips_there(file, report):
         kind = "image_path" if clip.is_picture else "video_path"
         kinds[kind].append({kind: str(clip.path), "caption": options.words.render(clip, clip.caption)})
     places = {"video_path": out, "image_path": out.with_stem(f"{out.stem}-images") if kinds["video_path"] else out}
@@ -173,14 +173,6 @@ def _flat(row: ExportRow) -> dict[str, Any]:
     model = row.values.get("model")
     values = {name: getattr(row, name) for name in CSV_COLUMNS if name != "model"}
     return {**values, "model": model if isinstance(model, str) else None}
-
-
-def _there(file: CaptionFile, report: Report) -> list[Clip]:
-    """The captioned videos whose files are there: a trainer falls over the others."""
-    report.lacking = file.lacking()
-    captioned = [clip for clip in file.clips if clip.captioned]
-    report.missing = [clip.name for clip in captioned if not clip.path.exists()]
-    return [clip for clip in captioned if clip.path.exists()]
 
 
 def _write_lines(out: Path, rows: Iterable[Mapping[str, Any]]) -> None:
