@@ -3,11 +3,14 @@
 The classes that are not marked wide stand for three of the four ways in which clips are given to models.
 """
 
+import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +21,14 @@ from safetensors.torch import load_file, save_file
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from typer.testing import CliRunner
 
+from evlgen.captioners import hub_loading
 from evlgen.captioners.hub_captioner import HubCaptioner, agreed, identify_model, load_captioner
 from evlgen.captioners.hub_generation import write
 from evlgen.captioners.hub_inputs import TICKS, fitted, metadata
 from evlgen.captioners.protocol import Caption, LoadOptions, PromptedClip
 from evlgen.captioning import read_captions
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError, WeightsError
+from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.recipes import load_table
 from evlgen_cli.main import app
 from tests.captioning.test_real_decoder import write_clip
@@ -303,6 +307,69 @@ def test_weights_that_are_missing_are_not_made_up(folder_of: Callable[[str], Pat
     save_file({key: value for key, value in weights.items() if key != name}, folder / "model.safetensors")
     with pytest.raises(WeightsError, match=f"lacking lacks 1 of its weights, such as {name}"):
         opened(folder)
+
+
+CODE = """
+from pathlib import Path
+
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+Path({mark!r}).touch()
+
+
+class TheirConfig(Qwen3VLConfig):
+    model_type = "theirs"
+
+
+class TheirModel(Qwen3VLForConditionalGeneration):
+    config_class = TheirConfig
+"""
+
+
+def test_code_that_comes_with_a_model_runs_only_where_it_is_trusted(
+    folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path])
+    folder = tmp_path / "theirs"
+    shutil.copytree(folder_of("qwen3_vl"), folder)
+    (folder / "code_of_theirs.py").write_text(CODE.format(mark=str(tmp_path / "ran")))
+    config = json.loads((folder / "config.json").read_text())
+    named = {"AutoConfig": "TheirConfig", "AutoModelForImageTextToText": "TheirModel"}
+    config |= {"model_type": "theirs", "auto_map": {key: f"code_of_theirs.{value}" for key, value in named.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    clips = clips_for(folder_of("qwen3_vl"))
+    with pytest.raises(UsageError, match=r"brings Python code .*\(read it, then give --trust-remote-code\)"):
+        opened(folder)
+    assert not (tmp_path / "ran").exists()
+    prompt = clips[0].prompt
+    trusting = load_captioner(f"hf:{folder}", LoadOptions("cpu", "float32", prompt, 20, trust_remote_code=True))
+    assert (tmp_path / "ran").exists()
+    assert type(trusting.model).__name__ == "TheirModel"
+    assert trusting.caption(clips, GREEDY) == opened(folder_of("qwen3_vl")).caption(clips, GREEDY)
+
+
+@pytest.mark.parametrize(
+    ("device", "placed"), [("auto", {"device_map": "auto"}), ("cuda:1", {"device_map": {"": torch.device("cuda:1")}})]
+)
+def test_where_weights_go_on_gpus(
+    device: str, placed: dict[str, Any], folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What transformers is told; a part that it leaves to the CPU is one line, since that would take days."""
+    given: dict[str, Any] = {}
+
+    def spread(source: str, **options: Any) -> Any:
+        given.update(options)
+        return SimpleNamespace(hf_device_map={"vision": 0, "text": "cpu"}), {"missing_keys": set()}
+
+    monkeypatch.setattr(hub_loading, "pick_device", lambda name: "cuda" if name == "auto" else name)
+    monkeypatch.setattr(hub_loading, "pick_dtype", lambda name, device: torch.bfloat16)
+    monkeypatch.setattr(hub_loading, "free_bytes", lambda device, every: None)
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", spread)
+    with pytest.raises(EvlgenError, match="does not fit into memory: a part of it would have to stay on cpu"):
+        load_captioner(f"hf:{folder_of('blip')}", LoadOptions(device, "bfloat16"))
+    assert given["dtype"] is torch.bfloat16
+    assert {key: value for key, value in given.items() if key in ("device_map", "quantization_config")} == placed
 
 
 def test_a_system_prompt_stands_in_front(folder_of: Callable[[str], Path]) -> None:

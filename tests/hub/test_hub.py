@@ -19,6 +19,9 @@ from evlgen.errors import UsageError
 from evlgen.hub.auto_classes import EVLGenModel
 from evlgen.hub.auto_config import EVLGenAutoConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.recipes import load_recipe
+from evlgen.training.run_folder import keep_recipe
+from tests.docs.collecting import ROOT
 from tests.hub.fake_hub import CLOSED, TOKEN, FakeHub, Repository
 from tests.video.video_clips import write_clip
 
@@ -117,6 +120,7 @@ def test_the_model_pushes_itself_as_the_command_does(
 
 def test_the_card_says_what_is_known(hub: FakeHub, cli: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
     best = run_of(folder, tmp_path / "tiny")
+    keep_recipe(load_recipe("mini-pretrain"), tmp_path / "tiny")
     scores = {"items": 7, "scores": {"CIDEr": {"value": 30.5, "interval": [20.0, 41.0]}, "SPICE": {"value": None}}}
     (tmp_path / "msvd-test.json").write_text(json.dumps(scores))
     done = cli("models", "push", best, "--to", "hf:me/tiny@next", "--scores", "msvd-test.json")
@@ -135,6 +139,17 @@ def test_the_card_says_what_is_known(hub: FakeHub, cli: Callable[..., Result], f
     assert "| msvd-test | CIDEr | 30.5 (20.0 to 41.0) | 7 |" in text
     assert "Validation while training (step 6 of 9, by cider)" in text
     assert "No licence has been stated." in text
+    written = yaml.safe_load((ROOT / "recipes" / "mini-pretrain.yaml").read_text())
+    for setting, value in {
+        "recipe": f"mini-pretrain: {written['summary']}",
+        "trained on": "flickr8k/captions.jsonl (train), msrvtt-frames/train.jsonl (train)",
+        "validated on": "flickr8k/captions.jsonl (val), msrvtt-frames/val.jsonl (val)",
+        "optimizer steps": written["train"]["steps"],
+        "items a step": written["data"]["items_per_step"],
+        "learning rate": written["optimizer"]["learning_rate"],
+        "seed": written["train"]["seed"],
+    }.items():
+        assert f"\n| {setting} | {value} |\n" in text
     assert str(tmp_path) not in text
     assert json.loads((repository.files("next") or {})["config.json"])["language"]["source"] == "language"
 

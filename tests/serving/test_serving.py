@@ -230,9 +230,15 @@ def test_errors_as_openais_client_knows_them(client: openai.OpenAI) -> None:
 
 
 def test_a_page_in_a_browser_cannot_call(grey: Running) -> None:
-    """Its name may lead here, but it stays in the Host header."""
+    """Its name may lead here, but it stays in the Host header; what it sends to our own name has an Origin."""
     assert httpx2.get(f"{grey.url}/v1/models", headers={"host": "evil.example"}).status_code == 400
     assert httpx2.get(f"{grey.url}/v1/models", headers={"host": "localhost"}).status_code == 200
+    captioned = len(grey.captioner.batches)
+    for path in ("/v1/chat/completions", "/api/generate"):  # as text, so that browsers ask nobody first
+        headers = {"origin": "http://evil.example", "content-type": "text/plain"}
+        answer = grey.post(path, {"model": "grey", "images": [base64_of(jpeg(90))]}, headers=headers)
+        assert (answer.status_code, "web pages may not call" in answer.text) == (403, True)
+    assert len(grey.captioner.batches) == captioned
 
 
 def test_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +250,8 @@ def test_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
             assert found.post(path, {}, headers={"authorization": "Bearer open"}).status_code == 401
         knows = openai.OpenAI(base_url=f"{found.url}/v1", api_key="open sesame", max_retries=0)
         assert ask(knows, image_block(jpeg(90))).choices[0].message.content == "grey 90"
+        page = knows.with_options(default_headers={"origin": "http://ours.example"})
+        assert ask(page, image_block(jpeg(90))).choices[0].message.content == "grey 90"
         with pytest.raises(openai.AuthenticationError, match="the token is missing or wrong"):
             ask(knows.with_options(api_key="wrong"), image_block(jpeg(90)))
 

@@ -151,11 +151,6 @@ class EndpointCaptioner:
         """What nobody tells of a model behind a server."""
         return ModelFacts()
 
-    def close(self) -> None:
-        """Close the connections and end the thread."""
-        self._submit(self._client.close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

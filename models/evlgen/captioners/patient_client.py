@@ -88,10 +88,6 @@ class PatientClient:
         limits = httpx2.Limits(max_connections=connections)
         self._http = httpx2.AsyncClient(headers=headers, timeout=None, follow_redirects=False, limits=limits)
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
-
     async def ask(self, path: str, body: bytes | None, read: Callable[[Any], Value]) -> Value:
         """Post `body`, or get without one, until there is an answer that can be read.
 

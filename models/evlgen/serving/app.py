@@ -129,8 +129,13 @@ class _Front:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="evlgen-media")
 
     def check_token(self, request: Request) -> None:
-        """Raise a RefusedError for who does not know the token."""
+        """Raise a RefusedError for who does not know the token; where there is none, for web pages.
+
+        A page of any site may send a request here, though it cannot read the answer; browsers say where it comes from.
+        """
         if not self._service.token:
+            if "origin" in request.headers:
+                raise RefusedError(403, "web pages may not call a server without a token (EVLGEN_SERVE_TOKEN)")
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._service.token.encode()):
