@@ -60,6 +60,9 @@ def test_a_pipeline_captions(folder: Path, opened: tuple[Any, Any]) -> None:
 
 def test_saved_again_it_is_the_same(folder: Path, opened: tuple[Any, Any], tmp_path: Path) -> None:
     model, processor = opened
+    with pytest.raises(UsageError, match="pushes nothing"):
+        model.save_pretrained(tmp_path, push_to_hub=True)
+    assert list(tmp_path.iterdir()) == []
     model.save_pretrained(tmp_path)
     again = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path)
     inputs = processor(PICTURES[0])

@@ -102,9 +102,15 @@ class EVLGenModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc, unuse
         return cls(config or EVLGenAutoConfig.from_pretrained(folder), captioner)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
-        """Write what `from_pretrained` needs, with the stub for trust_remote_code."""
+        """Write what `from_pretrained` needs, with the stub for trust_remote_code.
+
+        Raises:
+            UsageError: push_to_hub is wanted as well.
+        """
         from evlgen.hub.stub import add_stub
 
+        if options.get("push_to_hub"):
+            raise UsageError("save_pretrained writes a folder and pushes nothing", "call push_to_hub(OWNER/NAME)")
         self.captioner.save_pretrained(save_directory)
         add_stub(Path(save_directory))
 
