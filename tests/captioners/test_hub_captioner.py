@@ -478,6 +478,10 @@ def test_tokens_and_parameters_are_those_of_the_model(name: str, folder_of: Call
             ImportError("no torchvision\nmore"),
             r"needs a package that is missing: no torchvision \(pip install 'evlgen\[hub",
         ),
+        (  # as AutoVideoProcessor has it
+            ValueError("a/b requires `torchvision` to be installed. Please install `torchvision` and try again."),
+            r"needs a package that is missing: a/b requires `torchvision` .*\(pip install 'evlgen\[hub",
+        ),
         (torch.OutOfMemoryError("CUDA out of memory\nmore"), "does not fit into memory: CUDA out of memory"),
         (MemoryError("no room"), "does not fit into memory: no room"),
         (OSError("We couldn't connect\nmore"), "cannot be loaded: We couldn't connect .check the model, the network"),

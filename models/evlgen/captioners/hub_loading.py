@@ -150,6 +150,6 @@ def _explained(error: Exception, found: FoundModel) -> EvlgenError:
     first = next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__).strip()
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return _too_large(found, first)
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) or "to be installed" in first:  # of torchvision it is a ValueError
         return UsageError(f"{found.source} needs a package that is missing: {first}", "pip install 'evlgen[hub]'")
     return WeightsError(f"{found.source} cannot be loaded: {first}", "check the model, the network and transformers")
