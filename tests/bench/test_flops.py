@@ -7,7 +7,7 @@ from torch._subclasses import FakeTensorMode
 from evlgen.bench.connectors import Bridge, variants, with_r
 from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
 from evlgen.bench.parameters import parameters_by_part
-from evlgen.configuration import EVLGenConfig, VisionConfig
+from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, VisionConfig
 from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import load_recipe
 from tests.bench.closed_formulas import (
@@ -113,6 +113,30 @@ def test_lora_is_counted_and_in_the_formula(llm: dict[str, object], targets: lis
     assert language_caption_flops(sizes, 3, 4) == count_language_caption(language, 3, 4)
     parts = {one.part: one for one in parameters_by_part(build_skeleton(config))}
     assert (parts["LoRA"].trained, parts["LoRA"].frozen, parts["language model"].trained) == (sizes.trained, 0, 0)
+
+
+@pytest.mark.parametrize("llm", [TINY_LLAMA, TINY_OPT])
+def test_layers_that_look_at_soft_prompts_are_counted(llm: dict[str, object]) -> None:
+    """Soft prompts take no places then; each look maps queries and results, keys and values are mapped once."""
+    config, queries, text, width = tiny_config(llm=llm), 6, 5, 32
+    looking = config.language.model_copy(update={"cross_attention": CrossAttentionConfig(every=1, heads=4)})
+    language = build_skeleton(config.model_copy(update={"language": looking})).language
+    plain = build_skeleton(config).language
+    around = sum(plain._texts_around)
+    keys_values = 2 * queries * width * 2 * 2 * width  # two layers
+
+    def looks(tokens: int) -> int:
+        return 2 * (4 * tokens * width * width + 4 * tokens * queries * width)
+
+    step = count_language_step(language, queries + around, text)
+    assert step == count_language_step(plain, around, text) + 3 * (looks(around + text - 1) + keys_values)
+    for new in (1, 2, 3, 7):
+        caption = count_language_caption(language, queries + around, new)
+        assert caption == count_language_caption(plain, around, new) + looks(around + new - 1) + keys_values
+    parts = {
+        one.part: one for one in parameters_by_part(build_skeleton(config.model_copy(update={"language": looking})))
+    }
+    assert parts["cross-attention"].trained == 2 * (2 * width * width + width) + 4 * width * width
 
 
 def test_a_tower_without_a_formula_is_counted() -> None:

@@ -179,35 +179,31 @@ def count_language_step(language: LanguageModel, prefix: int, text_tokens: int) 
 def count_language_caption(language: LanguageModel, prefix: int, new_tokens: int) -> int:
     """Return the FLOPs of a greedy caption: the prefix, then a token a step with its cache; it knows log-probabilities.
 
-    The steps between the first and the last are not run: each costs as much more than the one before it.
+    The steps between the first and the last are not counted: each costs as much more than the one before it.
     """
+    soft = torch.empty(1, prefix, language.config.width, device="meta")
+    ids = torch.zeros(1, new_tokens, dtype=torch.int64, device="meta")
     with torch.no_grad():
-        total = count(lambda: _prefixed(language, prefix))
+        total = count(lambda: SharedPrefix(language, soft))
         if new_tokens > 1:
-            first, last = (_count_one_step(language, seen) for seen in (prefix, prefix + new_tokens - 2))
+            shared = SharedPrefix(language, soft)
+            first = last = count(lambda: shared.step(ids[:, :1]))
+            if new_tokens > 3:  # what is between them, at once
+                shared.step(ids[:, 3:])
+                shared.select(ids[:, :1])
+            if new_tokens > 2:
+                last = count(lambda: shared.step(ids[:, :1]))
             total += (new_tokens - 1) * (first + last) // 2
         head = language.head_weight
         return total + new_tokens * count(lambda: torch.empty(1, head.shape[1], device="meta") @ head.T)
 
 
-def _count_one_step(language: LanguageModel, seen: int) -> int:
-    shared = _prefixed(language, seen)
-    return count(lambda: shared.step(torch.empty(1, 1, dtype=torch.int64, device="meta")))
-
-
-def _prefixed(language: LanguageModel, prefix: int) -> SharedPrefix:
-    return SharedPrefix(language, _empty_prefix(language, prefix))
-
-
-def _empty_prefix(language: LanguageModel, prefix: int) -> Tensor:
-    return torch.empty(1, prefix, language.config.width, device="meta")
-
-
 def _score(language: LanguageModel, prefix_1PW: Tensor, text_tokens: int) -> Tensor:
     """Log-probabilities (T,) of one caption, whose end token is predicted and not read."""
     ids = torch.empty(1, text_tokens, dtype=torch.int64, device="meta")
-    inputs = torch.cat([prefix_1PW, language.embed(ids[:, :-1])], dim=1)
+    read_1PW, seen = language.split(prefix_1PW)
+    inputs = torch.cat([read_1PW, language.embed(ids[:, :-1])], dim=1)
     T = inputs.shape[1]
     mask = torch.ones(1, T, T, dtype=torch.bool, device="meta").tril()
-    hidden = language.hidden_states(inputs, mask, torch.arange(T, device="meta").unsqueeze(0))
+    hidden = language.hidden_states(inputs, mask, torch.arange(T, device="meta").unsqueeze(0), seen)
     return target_log_probabilities(hidden[0, -text_tokens:], language.head_weight, ids[0])

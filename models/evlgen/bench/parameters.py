@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
 
 FROZEN_BYTES = 2
@@ -46,6 +47,8 @@ def part_of(name: str) -> str:
         return "temporal modules"
     if MARK in name:
         return "LoRA"
+    if cross_attention.MARK in name:
+        return "cross-attention"
     parts = {
         "connector.": "connector",
         "vision.": "vision tower",
@@ -62,7 +65,7 @@ def parameters_by_part(model: nn.Module) -> list[PartParameters]:
         counts[part_of(name)][0 if parameter.requires_grad else 1] += parameter.numel()
     order = (
         "vision tower", "temporal modules", "LayerNorm and projections", "connector", "prompt embeddings",
-        "LoRA", "language model",
+        "cross-attention", "LoRA", "language model",
     )  # fmt: skip
     return [PartParameters(part, *counts[part]) for part in order if any(counts[part])]
 
