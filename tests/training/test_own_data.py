@@ -1,6 +1,5 @@
 """A recipe for one's own captions: what is held out, what is written, and that it runs."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -84,25 +83,3 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     table = write_table(tmp_path, [("a.png", "x", "one"), ("b.png", "y", "two")])
     with pytest.raises(UsageError, match="no items to train on: its splits are one, two"):
         look_at(table, tmp_path / "pics")
-
-
-def test_curves_are_drawn_from_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"step": n, "loss": 3.0 - n, "lr": 0.1} for n in range(2)]
-    rows += [{"step": 2, "validation": {"a": {"loss": 2.0, "gap": 0.5}, "b": {"loss": 4.0, "gap": 0.7}}, "score": 1.0}]  # type: ignore[dict-item]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    from evlgen.training.plot import curves
-
-    assert curves(tmp_path)["loss"] == ([1, 2], [3.0, 2.0])
-    assert curves(tmp_path)["validation loss"] == ([2], [3.0]), "the mean over sources"
-    with monkeypatch.context() as without:
-        without.setitem(__import__("sys").modules, "matplotlib.figure", None)
-        refused = runner.invoke(app, ["plot", str(tmp_path)])
-    assert refused.exit_code == Exit.FAILED
-    line = "error: drawing needs matplotlib, which is not installed (pip install 'evlgen[plot]')\n"
-    assert refused.stderr == line
-    pytest.importorskip("matplotlib")
-    drawn = runner.invoke(app, ["plot", str(tmp_path), "--out", str(tmp_path / "c.png")])
-    assert drawn.exit_code == Exit.OK, drawn.stderr
-    assert Image.open(tmp_path / "c.png").width > 500
-    assert runner.invoke(app, ["plot", str(tmp_path), "--out", "x.docx"]).exit_code == Exit.USAGE
-    assert runner.invoke(app, ["plot", str(tmp_path / "none")]).exit_code == Exit.USAGE
