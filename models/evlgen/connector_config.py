@@ -17,7 +17,7 @@ _DEFAULT = "tomeformer"
 
 
 class _Section(Strict):
-    """Of any kind.
+    """What the sections of all kinds have.
 
     Attributes:
         title: what people call it.
@@ -187,7 +187,7 @@ class PerceiverConfig(_Transformer):
 
 
 class _Pooling(_Section):
-    """Of a kind that may average neighbouring tokens."""
+    """The section of a kind that may average neighbouring tokens."""
 
     pool_to: Tokens | None = Field(
         None,

@@ -22,6 +22,10 @@ class EvlgenError(Exception):
     def __str__(self) -> str:
         return f"{self.what} ({self.hint})" if self.hint else self.what
 
+    def plain(self) -> "EvlgenError":
+        """The same as a UsageError or an EvlgenError, which can go from process to process."""
+        return (UsageError if isinstance(self, UsageError) else EvlgenError)(self.what, self.hint)
+
 
 class UsageError(EvlgenError):
     """What was asked for cannot be done as it was spelled: a wrong argument, recipe key or value (exit code 2)."""

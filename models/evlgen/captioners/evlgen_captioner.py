@@ -178,6 +178,8 @@ class EVLGenCaptioner:
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""
+        from evlgen.modeling.hardware import release_memory
+
         release_memory()
 
     def facts(self) -> ModelFacts:
@@ -186,17 +188,6 @@ class EVLGenCaptioner:
         language = sum(count for name, count in counts.items() if name.startswith("language."))
         memory = peak_memory_bytes(self.model.device)
         return ModelFacts(sum(counts.values()), language, self._trained, self._visual_tokens, memory)
-
-
-def release_memory() -> None:
-    """Give cached blocks of an accelerator back."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def peak_memory_bytes(device: Any) -> int | None:

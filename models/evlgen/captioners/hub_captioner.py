@@ -163,7 +163,7 @@ class HubCaptioner:
 
     def release_memory(self) -> None:
         """Give cached blocks of an accelerator back."""
-        from evlgen.captioners.evlgen_captioner import release_memory
+        from evlgen.modeling.hardware import release_memory
 
         release_memory()
 

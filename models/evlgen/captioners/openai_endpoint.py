@@ -39,7 +39,7 @@ from evlgen.system.progress import ProgressCallback
 
 FRAMES = 8
 LONGEST_SIDE_PIXELS = 768
-"""Of frames: servers make larger ones smaller themselves, or count every tile of them."""
+"""The longest side of frames: servers make larger ones smaller themselves, or count every tile of them."""
 CONCURRENCY = 16
 DEADLINE_SECONDS = 120.0
 _NAMES_SHOWN = 5

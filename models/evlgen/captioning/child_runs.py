@@ -17,7 +17,7 @@ from typing import Any
 
 from evlgen.captioning.caption_plan import Plan
 from evlgen.captioning.run_report import Listener, Summary
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError
 from evlgen.system.child_processes import die_with_parent
 
 STOP_SECONDS = 5.0
@@ -34,13 +34,13 @@ class ChildRun:
         process: it.
         connection: our end of the pipe.
         summary: of its run, once that is over.
-        error: what it raised: whether it is a UsageError, what, and a hint.
+        error: what it raised.
     """
 
     process: Any
     connection: Connection
     summary: Summary | None = None
-    error: tuple[bool, str, str] | None = None
+    error: EvlgenError | None = None
 
     def result(self, name: str) -> Summary:
         """The summary.
@@ -52,8 +52,7 @@ class ChildRun:
             EvlgenError: what the process raised, or that it ended without a word.
         """
         if self.error is not None:
-            usage, what, hint = self.error
-            raise (UsageError if usage else EvlgenError)(what, hint)
+            raise self.error
         if self.summary is None:
             raise EvlgenError(
                 f"{name} ended with exit code {self.process.exitcode}",
@@ -168,12 +167,6 @@ def tell_parent(work: Work, connection: Connection, *, whole: bool = False) -> N
     threading.Thread(target=pass_on, daemon=True).start()
     sender = (_WholeSender if whole else _Sender)(connection)
     try:
-        summary = work(sender, stop)
-        summary.clock.on_count = _nothing  # what was there cannot go from process to process
-        sender.send("summary", summary)
+        sender.send("summary", work(sender, stop))
     except EvlgenError as error:
-        sender.send("error", (isinstance(error, UsageError), error.what, error.hint))
-
-
-def _nothing() -> None:
-    """Count nothing."""
+        sender.send("error", error.plain())

@@ -39,6 +39,10 @@ class Outcome:
     seconds: float
 
 
+def _nothing() -> None:
+    """Nobody is called."""
+
+
 @dataclass
 class Clock:
     """Where the time of the loop went, in seconds, and how far it is, in what moves before a batch is done.
@@ -55,7 +59,11 @@ class Clock:
     model_seconds: float = 0.0
     frames: int = 0
     tokens: int = 0
-    on_count: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+    on_count: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without whom it calls, who cannot go from process to process."""
+        return {**vars(self), "on_count": _nothing}
 
     def count(self, frames: int = 0, tokens: int = 0) -> None:
         """Add to what is done."""

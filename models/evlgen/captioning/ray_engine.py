@@ -108,8 +108,7 @@ def _work_on_ray(
                     value.seconds = 0.0  # the run's own are not known before its end
                     summary.include(value)
                 elif kind == "error":
-                    usage, what, hint = value
-                    raise (UsageError if usage else EvlgenError)(what, hint)
+                    raise value
             if stop.is_set() or not left:
                 break
             if len(left) == len(items) > _DEATHS:
@@ -255,11 +254,10 @@ class Worker:
             for item, row in rows:
                 yield "row", numbers[item], row
         except EvlgenError as error:
-            yield "error", 0, (isinstance(error, UsageError), error.what, error.hint)
+            yield "error", 0, error.plain()
         except Exception as error:
-            yield "error", 0, (False, f"bug in a worker: {type(error).__name__}: {error}", "")
+            yield "error", 0, EvlgenError(f"bug in a worker: {type(error).__name__}: {error}")
         yield from (("note", 0, text) for text in notes.texts)
-        summary.clock.on_count = _nothing  # what was there cannot go from process to process
         yield "times", 0, summary
 
 
@@ -271,7 +269,3 @@ class _Notes(Listener):
 
     def on_note(self, text: str) -> None:
         self.texts.append(text)
-
-
-def _nothing() -> None:
-    """Count nothing."""

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import LinearConfig, MlpConfig, PerceiverConfig, QFormerConfig, TomeFormerConfig
-from evlgen.modeling.tomeformer import Connector, ConnectorOutput, TomeFormer, bert_names_of_today, load_bert
+from evlgen.modeling.tomeformer import Connector, ConnectorOutput, TomeFormer, bert_tensors, load_bert
 
 _QUERY_STD = 0.02
 
@@ -173,7 +173,7 @@ def start_from_bert(connector: Connector, tensors: dict[str, Tensor]) -> list[st
 
 
 def _load_bert_into_qformer(connector: QFormer, tensors: dict[str, Tensor]) -> list[str]:
-    tensors, missing = bert_names_of_today(tensors), []
+    tensors, missing = bert_tensors(tensors), []
     for name, value in connector.qformer.state_dict().items():
         theirs = name.replace(".attention.attention.", ".attention.self.").replace("_query.", ".")
         given = tensors.get(

@@ -15,7 +15,7 @@ from evlgen.modeling.opening import check_sizes
 
 _MAGIC = b"GGUF"
 _BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Of a value, by its type."""
+"""The bytes of a value, by its type."""
 _INTEGERS = {0: "<B", 2: "<H", 4: "<I", 5: "<i", 10: "<Q", 11: "<q"}
 _STRING, _ARRAY = 8, 9
 _SMALLEST_TENSOR_BYTES = 8 + 4 + 4 + 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import platform
 import sys
 import time
@@ -123,6 +124,13 @@ def machine_facts(device: torch.device) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(device)
         facts |= {"gpu": properties.name, "gpu_bytes": properties.total_memory}
     return facts
+
+
+def release_memory() -> None:
+    """Give the memory of models that are gone back, and cached blocks of an accelerator."""
+    gc.collect()  # models lie in cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # does nothing where this process has not used the GPU
 
 
 def memory_bytes(device: torch.device) -> dict[str, int]:

@@ -46,7 +46,7 @@ _DINOV2 = (
 
 
 def from_clip(tensors: Tensors) -> Tensors:
-    """Of CLIPVisionModel or SiglipVisionModel, or of a whole CLIP or SigLIP; the pooling head is left out."""
+    """Tensors of CLIPVisionModel or SiglipVisionModel, or of a whole CLIP or SigLIP, without the pooling head."""
     inner = _inside(tensors, "vision_model.")
     out = _joined(_renamed(inner, _CLIP))
     if "embeddings.class_embedding" in inner:
@@ -57,7 +57,7 @@ def from_clip(tensors: Tensors) -> Tensors:
 
 
 def from_dinov2(tensors: Tensors) -> Tensors:
-    """Of Dinov2Model or Dinov2WithRegistersModel; the mask token is left out.
+    """Tensors of Dinov2Model or Dinov2WithRegistersModel without the mask token.
 
     With registers, timm's model adds positions to patches only: the class token's is added to it here.
     """

@@ -16,7 +16,7 @@ from evlgen.system.jsons import read_json
 from evlgen.system.names import printable
 
 MOST_PARAMETERS = 4e12
-"""Of a language model; the largest that are published have a quarter of it."""
+"""No language model has more; the largest that are published have a quarter of it."""
 
 _MOST_LETTERS = 300
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "decoder_layers", "block_count")

@@ -71,6 +71,6 @@ def saved_bytes(kind: str, layers: nn.Module, weight_bytes: int) -> int:
 
 
 def matrix_bytes(kind: str, rows: int, columns: int) -> int:
-    """Of one quantized matrix with its scales: one a row, or one a block of `NF4_BLOCK` weights."""
+    """Bytes of one quantized matrix with its scales: one a row, or one a block of `NF4_BLOCK` weights."""
     count = rows * columns
     return count + 4 * rows if kind == "int8" else -(-count // 2) + 4 * -(-count // NF4_BLOCK)

@@ -31,10 +31,8 @@ def recorded_attention(model: nn.Module) -> Iterator[list[Tensor]]:
         if inputs[0].shape[1] > 1:
             heard.append(module.attention(inputs[0]).float().mean(dim=(0, 1, 2)).cpu())
 
-    modules = [m for m in model.modules() if isinstance(m, TemporalContextualization)]
-    handles = [m.register_forward_pre_hook(note) for m in modules]
-    try:
+    with contextlib.ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, TemporalContextualization):
+                stack.enter_context(module.register_forward_pre_hook(note))
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEY = "checksum"
-"""Of the header's metadata. Files of others, and those from before there was one, are taken as they are."""
+"""Its key in the header's metadata. Files of others, and those from before there was one, are taken as they are."""
 
 
 def checksum_of(tensors: Mapping[str, Tensor]) -> str:

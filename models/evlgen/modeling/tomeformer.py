@@ -9,6 +9,7 @@ Shapes: B batch, N tokens, D width, H heads, M tokens that remain.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -209,7 +210,7 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
     pre-norm connector sit elsewhere than BERT's, so they keep their identity start. LayerNorms have either spelling:
     the files of bert-base-uncased still say gamma and beta.
     """
-    tensors = bert_names_of_today(tensors)
+    tensors = bert_tensors(tensors)
     own = connector.state_dict()
     missing: list[str] = []
     for name, value in own.items():
@@ -225,12 +226,10 @@ def load_bert(connector: TomeFormer, tensors: dict[str, Tensor]) -> list[str]:
     return missing
 
 
-def bert_names_of_today(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a BERT checkpoint under the names that transformers' BertModel has today."""
-    return {_today(name.removeprefix("bert.")): tensor for name, tensor in tensors.items()}
-
-
-def _today(name: str) -> str:
-    for old, new in ((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")):
-        name = name.removesuffix(old) + new if name.endswith(old) else name
-    return name
+def bert_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a BERT checkpoint under the names of transformers' BertModel, whatever its LayerNorms are called."""
+    found = {}
+    for name, tensor in tensors.items():
+        name = re.sub(r"(?<=\.LayerNorm\.)gamma$", "weight", name.removeprefix("bert."))
+        found[re.sub(r"(?<=\.LayerNorm\.)beta$", "bias", name)] = tensor
+    return found

@@ -134,12 +134,9 @@ def trace_clip(
     model.config.merging("what merged")
     decoding = decoding or DecodingOptions()
     seen: list[TomeFormerOutput] = []
-    handle = model.connector.register_forward_hook(lambda module, given, out: seen.append(out))
-    try:
-        with recorded_attention(model) as heard:
-            soft_prompts, tags = model.look(model.encode(model.processor([frames_FHWC])))
-    finally:
-        handle.remove()
+    hook = model.connector.register_forward_hook(lambda module, given, out: seen.append(out))
+    with hook, recorded_attention(model) as heard:
+        soft_prompts, tags = model.look(model.encode(model.processor([frames_FHWC])))
     output = model.generate_from(
         soft_prompts,
         tags=tags,

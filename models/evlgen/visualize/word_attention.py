@@ -11,7 +11,7 @@ Shapes: H heads, T tokens of prefix and caption, M predicted tokens, Q soft prom
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -85,13 +85,11 @@ def recorded_layers(model: EVLGenForConditionalGeneration) -> Iterator[list[Tens
     before = getattr(getattr(language, "model", None), "config", None)
     usual = getattr(before, "_attn_implementation", "sdpa")
     language.use_attention("eager")  # the others do not say what they looked at
-    handles = [layer.self_attn.register_forward_hook(note) for layer in language.layers]
-    try:
+    with ExitStack() as stack:
+        stack.callback(language.use_attention, usual)
+        for layer in language.layers:
+            stack.enter_context(layer.self_attn.register_forward_hook(note))
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
-        language.use_attention(usual)
 
 
 @contextmanager
@@ -103,12 +101,10 @@ def recorded_looks(model: EVLGenForConditionalGeneration) -> Iterator[list[Tenso
         heard.append(module.attention(inputs[0], inputs[1])[0].mean(0).cpu())
 
     looks: Any = model.language.cross_attention
-    handles = [look.register_forward_pre_hook(note) for look in looks.looks]
-    try:
+    with ExitStack() as stack:
+        for look in looks.looks:
+            stack.enter_context(look.register_forward_pre_hook(note))
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def group_tokens(tokenizer: Any, ids: Sequence[int]) -> list[tuple[str, list[int]]]:

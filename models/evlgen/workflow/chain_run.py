@@ -6,7 +6,6 @@ goes on where it stopped; one whose settings changed is done again, and what it 
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 import yaml
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.modeling.hardware import release_memory
 from evlgen.recipes import Chain, Recipe, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.system.files import write_text
@@ -122,9 +122,7 @@ def run_chain(
             reports.append(run.step(step, position))
             if not reports[-1].skipped and isinstance(step, TrainStep | EvalStep | CaptionStep):
                 torch.set_num_threads(threads)  # captioning takes fewer, the next training run must not
-                gc.collect()  # models lie in cycles
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()  # does nothing where this process has not used the GPU
+                release_memory()
             if reports[-1].record.status == "interrupted":
                 return ChainResult(folder, tuple(reports), True)
         return ChainResult(folder, tuple(reports), False)
