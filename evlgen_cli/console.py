@@ -122,7 +122,7 @@ def progress(label: str, total: int | None, *, unit: str = "videos", in_bytes: b
         yield _RichBar(shown, shown.add_task(label, total=total, detail=""), pace)
 
 
-class Steps:
+class StepBars:
     """Shows the progress of downloads and other steps, one after the other: `steps(name, done, total, unit)`."""
 
     def __init__(self) -> None:
@@ -146,9 +146,9 @@ class Steps:
 
 
 @contextmanager
-def download_progress() -> Iterator[Steps]:
+def download_progress() -> Iterator[StepBars]:
     """Show the progress of steps while the block runs."""
-    steps = Steps()
+    steps = StepBars()
     try:
         yield steps
     finally:

@@ -14,7 +14,7 @@ import typer
 
 from evlgen.captioning import CaptionRequest, Listener, Summary
 from evlgen.captioning.segmenting import Segments
-from evlgen.captioning.shards import Shard
+from evlgen.captioning.video_shards import VideoShard
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen_cli.commands.caption_report import (
@@ -225,9 +225,9 @@ def caption(
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
     from evlgen.captioning import plan_captions
-    from evlgen.exports import Outputs, Words, caption_and_export
+    from evlgen.exports import CaptionTemplate, Outputs, caption_and_export
 
-    outputs = Outputs.of(output, sidecar, Words(prefix, suffix, template), merge_equal)
+    outputs = Outputs.of(output, sidecar, CaptionTemplate(prefix, suffix, template), merge_equal)
     request = CaptionRequest(
         sources=paths,
         out=outputs.journal,
@@ -262,7 +262,7 @@ def caption(
         request_timeout_seconds=request_timeout,
         retry_failed=retry_failed,
         min_confidence=min_confidence,
-        shard=None if shard is None else Shard.parse(shard),
+        shard=None if shard is None else VideoShard.parse(shard),
         segments=None if segments is None else Segments.parse(segments),
     )
     captioning = _engine(engine, processes)

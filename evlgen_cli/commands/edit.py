@@ -44,7 +44,7 @@ def edit(
     are no edits; give the --prefix, --suffix and --template of the export.
     Exit code 3: some names in --from are none of CAPTIONS.
     """
-    from evlgen.exports import Words, edit_caption, edit_from
+    from evlgen.exports import CaptionTemplate, edit_caption, edit_from
 
     if (source is None) != (video is not None) or (source is None and undo == (text is not None)):
         raise UsageError(
@@ -52,7 +52,7 @@ def edit(
             'evlgen edit captions.jsonl a.mp4 "a dog"',
         )
     if source is not None:
-        report = edit_from(captions, source, Words(prefix, suffix, template))
+        report = edit_from(captions, source, CaptionTemplate(prefix, suffix, template))
     else:
         assert video is not None
         report = edit_caption(captions, video, text, start)

@@ -174,8 +174,8 @@ def evaluate(
     were left out, or a score had to be skipped; the report says which.
     """
     from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, parse_missing
+    from evlgen.metrics.evaluation_page import write_page
     from evlgen.metrics.file_evaluation import EvaluationRequest, evaluate_files, write_items
-    from evlgen.metrics.page import write_page
     from evlgen.metrics.scoring import ScoringOptions, parse_metrics
 
     scoring = ScoringOptions(metrics=parse_metrics(metrics or USUAL_METRICS), deadline_seconds=deadline)

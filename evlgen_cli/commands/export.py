@@ -74,10 +74,10 @@ def export(
     Files beside videos are left alone where they hold what no line of the caption file ever said.
     Exit code 3: some videos have no caption, or their files are missing; the others are written.
     """
-    from evlgen.exports import ExportOptions, Words, export_captions, export_elsewhere
+    from evlgen.exports import CaptionTemplate, ExportOptions, export_captions, export_elsewhere
 
     options = ExportOptions(
-        words=Words(prefix, suffix, template),
+        template=CaptionTemplate(prefix, suffix, template),
         overwrite=overwrite,
         merge_equal=merge_equal,
         burn=burn,

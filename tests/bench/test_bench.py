@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from evlgen.bench import BenchRequest, benchmark, parse_r
 from evlgen.bench.parameters import MemoryBytes
-from evlgen.bench.timing import Limits, Times, in_turn, time_captions
+from evlgen.bench.timing import TimeLimits, Times, in_turn, time_captions
 from evlgen.errors import UsageError
 from evlgen_cli.commands.bench import _row, _show
 from evlgen_cli.exits import Exit
@@ -42,7 +42,7 @@ def test_variants_take_turns_and_ratios_are_of_a_round() -> None:
         return run
 
     told: list[tuple[int, int]] = []
-    times = in_turn({"a": variant("a", 6.0), "b": variant("b", 2.0)}, Limits(3), lambda *done: told.append(done))
+    times = in_turn({"a": variant("a", 6.0), "b": variant("b", 2.0)}, TimeLimits(3), lambda *done: told.append(done))
     assert order == ["b", "a", "a", "b", "b", "a", "a", "b"]
     assert times["a"] == [Times(6.0, 6.0, 24.0, 1.0, 3)]
     assert times["b"] == [Times(2.0, 2.0, 8.0, 3.0, 3)]
@@ -60,7 +60,7 @@ def test_no_round_begins_when_the_time_is_over() -> None:
     for seconds, rounds in ((5, 1), (20, 1), (25, 2), (1000, 5)):
         told: list[tuple[int, int]] = []
         now[0] = 0.0
-        limits = Limits(5, seconds)
+        limits = TimeLimits(5, seconds)
         times = in_turn({"a": once}, limits, lambda *done, told=told: told.append(done), lambda: now[0])
         assert times["a"][0].rounds == rounds
         assert told[-1] == (rounds + 1, rounds + 1)
@@ -78,7 +78,7 @@ def test_captions_are_timed_at_every_r_and_the_model_stays_as_it_was() -> None:
         return output
 
     model.generate = watched  # type: ignore[method-assign]
-    found = time_captions(model, (0, 1), batch=2, new_tokens=3, limits=Limits(1), tell=lambda *told: None)
+    found = time_captions(model, (0, 1), batch=2, new_tokens=3, limits=TimeLimits(1), tell=lambda *told: None)
     assert seen == [(2, 1), (2, 0), (2, 0), (2, 1)]
     assert [(one.name, one.batch) for one in found] == [("r=0", 2), ("r=1", 2)]
     assert [layer.r for layer in model.connector.encoder.layers] == [2, 2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from evlgen.bench.connectors import Bridge, variants, with_r
+from evlgen.bench.compared_connectors import Bridge, variants, with_r
 from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
 from evlgen.bench.parameters import parameters_by_part
 from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, VisionConfig

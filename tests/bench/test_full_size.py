@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from benchmarks import full_size
-from evlgen.bench.connectors import Bridge, with_qformer
+from evlgen.bench.compared_connectors import Bridge, with_qformer
 from evlgen.bench.models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
 from evlgen.configuration import EVLGenConfig, LanguageConfig

@@ -27,7 +27,7 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.system.remote_files import RemoteFile
 from evlgen.video import ClipFrames, DecodeFailure, Parts, VideoInfo
 from evlgen.video.content_fingerprint import content_fingerprint_or_none
-from evlgen.video.fetching import fetch
+from evlgen.video.remote_videos import fetch
 
 INFO = VideoInfo("mp4", "h264", 64, 48, 0, Fraction(2), 50, Fraction(25), 1, False)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from evlgen.captioning import CaptionRequest, Listener, caption_videos, several_processes
-from evlgen.captioning.shards import Shard
+from evlgen.captioning.video_shards import VideoShard
 from evlgen.errors import EvlgenError, UsageError
 from tests.captioning import fakes
 
@@ -34,7 +34,7 @@ def test_two_processes_make_what_one_makes(
 
     # what a killed run of three processes left in the file of a part is not made again
     (left,) = (row for row in fakes.rows_of(whole) if row["video"] == "clip2.mp4")
-    part = next(shard for shard in (Shard(index, 3) for index in range(3)) if shard.holds("clip2.mp4"))
+    part = next(shard for shard in (VideoShard(index, 3) for index in range(3)) if shard.holds("clip2.mp4"))
     part.path_of(out).write_text(json.dumps({**left, "caption": "made before the kill"}) + "\n")
 
     heard: list[str] = []
@@ -59,12 +59,12 @@ def test_what_others_wrote_is_kept_when_one_is_killed(
     request = CaptionRequest([str(tmp_path / "videos")], tmp_path / "out.jsonl")
     with pytest.raises(EvlgenError, match="process 1 of 2 ended with exit code 7"):
         several_processes.caption_in_parts(request, Listener(), processes=2)
-    assert set(captions(tmp_path / "out.jsonl")) == {name for name in names if Shard(0, 2).holds(name)}
+    assert set(captions(tmp_path / "out.jsonl")) == {name for name in names if VideoShard(0, 2).holds(name)}
 
 
 def die_or_work(request: CaptionRequest, *arguments: Any) -> None:
     """The second process ends at once."""
-    if request.shard == Shard(1, 2):
+    if request.shard == VideoShard(1, 2):
         raise SystemExit(7)
     work_with_fakes(request, *arguments)
 

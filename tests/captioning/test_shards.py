@@ -7,7 +7,7 @@ import pytest
 
 from evlgen.captioning import CaptionRequest, caption_videos, plan_captions
 from evlgen.captioning.joining import join_journals
-from evlgen.captioning.shards import Shard
+from evlgen.captioning.video_shards import VideoShard
 from evlgen.errors import UsageError
 from evlgen.exports import Outputs, caption_and_export
 from tests.captioning import fakes
@@ -31,7 +31,7 @@ ENVIRONMENTS = {
 @pytest.mark.parametrize("case", ENVIRONMENTS)
 def test_who_numbers_this_process(case: str) -> None:
     environment, text = ENVIRONMENTS[case]
-    assert Shard.parse(text, environment) == Shard(2, 4)
+    assert VideoShard.parse(text, environment) == VideoShard(2, 4)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_who_numbers_this_process(case: str) -> None:
 )
 def test_what_is_no_part(text: str, environment: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Shard.parse(text, environment)
+        VideoShard.parse(text, environment)
 
 
 def test_every_video_is_in_one_part_and_parts_are_even() -> None:
     names = [f"folder {number % 7}/clip{number}.mp4" for number in range(7000)] + ["\udcff.mp4"]
-    held = [[name for name in names if Shard(index, 7).holds(name)] for index in range(7)]
+    held = [[name for name in names if VideoShard(index, 7).holds(name)] for index in range(7)]
     assert sorted(name for one in held for name in one) == sorted(names)
     assert all(900 < len(one) < 1100 for one in held)  # 1000 with a deviation of 29
 
@@ -66,7 +66,7 @@ def _run(videos: Path, out: Path, **options: object) -> None:
 
 
 def test_merged_parts_are_the_run_of_one(tmp_path: Path, videos: Path, captioner: fakes.FakeCaptioner) -> None:
-    parts = [Shard(index, 3) for index in range(3)]
+    parts = [VideoShard(index, 3) for index in range(3)]
     whole, out = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     _run(videos, whole)
     for part in parts:
@@ -78,9 +78,9 @@ def test_merged_parts_are_the_run_of_one(tmp_path: Path, videos: Path, captioner
     assert names == ["clip1.mp4", "clip2.mp4", "clip10.mp4", "sub/clip1.mp4", "sub/clip3.mkv", "sub/deep/clip1.webm"]
 
     # what the whole holds is done for every part, however many there are now
-    assert not plan_captions(CaptionRequest([str(videos)], out, shard=Shard(0, 2))).work
+    assert not plan_captions(CaptionRequest([str(videos)], out, shard=VideoShard(0, 2))).work
     fakes.write_video(videos / "new.mp4", "new")
-    (part,) = (one for one in (Shard(0, 2), Shard(1, 2)) if one.holds("new.mp4"))
+    (part,) = (one for one in (VideoShard(0, 2), VideoShard(1, 2)) if one.holds("new.mp4"))
     assert [item.name for item in plan_captions(CaptionRequest([str(videos)], out, shard=part)).work] == ["new.mp4"]
 
 
@@ -116,9 +116,9 @@ def test_folders_are_told_as_seen_from_the_new_file(
 
 
 def test_a_part_has_sidecars_and_no_table(tmp_path: Path, videos: Path, captioner: fakes.FakeCaptioner) -> None:
-    request = CaptionRequest([str(videos)], shard=Shard(0, 2), out=tmp_path / "out.jsonl")
+    request = CaptionRequest([str(videos)], shard=VideoShard(0, 2), out=tmp_path / "out.jsonl")
     caption_and_export(request, Outputs.of(tmp_path / "out.jsonl", "txt"))
-    names = [row["video"] for row in fakes.rows_of(Shard(0, 2).path_of(tmp_path / "out.jsonl"))]
+    names = [row["video"] for row in fakes.rows_of(VideoShard(0, 2).path_of(tmp_path / "out.jsonl"))]
     assert sorted(path.relative_to(videos).with_suffix("").as_posix() for path in videos.rglob("*.txt")) == sorted(
         name.rpartition(".")[0] for name in names
     )

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from evlgen.captioning import shards
+from evlgen.captioning import video_shards
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*(ROOT / "models").rglob("*.py"), *(ROOT / "evlgen_cli").rglob("*.py")]
@@ -59,5 +59,5 @@ def test_the_table_names_what_the_source_reads() -> None:
         for name in re.findall(r"\$\{?(EVLGEN_\w+)", path.read_text())
     }
     assert len(told) == len(set(told))
-    parts = {name for _, *names in shards._VARIABLES for name in names if name}
+    parts = {name for _, *names in video_shards._VARIABLES for name in names if name}
     assert set(told) == read | in_recipes | SET_ALONE | parts

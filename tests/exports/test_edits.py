@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, edit_caption, edit_from, export_captions
+from evlgen.exports import CaptionTemplate, ExportOptions, edit_caption, edit_from, export_captions
 from tests.cli.conftest import cli  # noqa: F401 - the fixture
 
 from .caption_files import line, touch, write
@@ -113,13 +113,13 @@ def test_a_changed_table_is_not_overwritten(captions: Path) -> None:
     assert list(pandas.read_csv(table)["caption"]) == ["my dog", "a cat"]
 
 
-WORDS = Words("ohwx, ", ".", "{folder}: {caption}")
+WORDS = CaptionTemplate("ohwx, ", ".", "{folder}: {caption}")
 
 
 @pytest.mark.parametrize("folder", ["videos", "texts"])
 def test_sidecars_with_words_around_captions(captions: Path, tmp_path: Path, folder: str) -> None:
     out = None if folder == "videos" else tmp_path / folder
-    export_captions(captions, "txt", out, options=ExportOptions(Words(prefix="ohwx: ")))
+    export_captions(captions, "txt", out, options=ExportOptions(CaptionTemplate(prefix="ohwx: ")))
     before = captions.read_bytes()
     with pytest.raises(
         UsageError, match=r"2 texts of .* are captions with 'ohwx: ' in front and '' behind .*nothing was"

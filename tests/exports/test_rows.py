@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, export_captions, read_caption_file
+from evlgen.exports import CaptionTemplate, ExportOptions, export_captions, read_caption_file
 
 from .caption_files import line, touch, write
 
@@ -46,7 +46,11 @@ def test_where_the_files_are(tmp_path: Path) -> None:
     ("to", "options", "says"),
     [
         ("scv", ExportOptions(), "--to scv is no format (did you mean csv?)"),
-        ("csv", ExportOptions(Words(prefix="x")), "--to csv holds captions as they are; --prefix, --suffix and"),
+        (
+            "csv",
+            ExportOptions(CaptionTemplate(prefix="x")),
+            "--to csv holds captions as they are; --prefix, --suffix and",
+        ),
         ("txt", ExportOptions(burn=True, shard_megabytes=5), "--burn is for --to subtitles; --shard-mb is for"),
         ("webdataset", ExportOptions(shard_megabytes=0), "--shard-mb 0 is not between 1 and 1000000"),
     ],
@@ -83,4 +87,4 @@ def test_a_caption_file_is_never_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("template", ["{captoin}", "no place", "{caption} {caption}"])
 def test_templates_that_are_none(template: str) -> None:
     with pytest.raises(UsageError, match="--template"):
-        Words(template=template)
+        CaptionTemplate(template=template)

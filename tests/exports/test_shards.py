@@ -8,7 +8,7 @@ import pytest
 import webdataset
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, export_captions
+from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 
 from .caption_files import line, touch, write
 
@@ -22,7 +22,7 @@ def test_webdataset_reads_videos_with_captions(tmp_path: Path) -> None:
     names = ["a.1.mp4", "a.1.webm", "sub.x/a.1.mp4", "漢.mp4"]
     touch(tmp_path / "videos", *names)
     captions = write(tmp_path / "c.jsonl", *(line(name, f"a caption of {name} é") for name in names), line("bad.mp4"))
-    report = export_captions(captions, "webdataset", options=ExportOptions(Words(prefix="TOK ")))
+    report = export_captions(captions, "webdataset", options=ExportOptions(CaptionTemplate(prefix="TOK ")))
     read = samples(tmp_path / "c-shards")
     assert [one["__key__"] for one in read] == ["a_1", "a_1-2", "sub_x/a_1", "漢"]
     for name, one in zip(names, read, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, export_captions
+from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 
 from .caption_files import line, touch, write
 
@@ -36,7 +36,7 @@ def test_a_trainer_reads_them(captions: Path, tmp_path: Path) -> None:
 
 def test_words_around_captions(captions: Path, tmp_path: Path) -> None:
     write(captions, line("sub/b.webm", "a cat", tags=[{"name": "tabby", "probability": 0.9}]))
-    words = Words("ohwx {x}, ", ".", "{folder}: {caption}, {tags} ({name})")
+    words = CaptionTemplate("ohwx {x}, ", ".", "{folder}: {caption}, {tags} ({name})")
     export_captions(captions, "txt", options=ExportOptions(words))
     assert load(tmp_path / "videos", ".txt") == {"sub/b.webm": "ohwx {x}, sub: a cat, tabby (b)."}
 
@@ -54,7 +54,7 @@ def test_what_is_empty_takes_its_comma_along(tmp_path: Path, template: str, with
     touch(tmp_path / "videos", "a.mp4", "b.mp4")
     tags = [{"name": name, "probability": 0.5} for name in ("tabby", "sofa")]
     captions = write(tmp_path / "c.jsonl", line("a.mp4", "a cat", tags=tags), line("b.mp4", "a cat"))
-    export_captions(captions, "txt", options=ExportOptions(Words(template=template)))
+    export_captions(captions, "txt", options=ExportOptions(CaptionTemplate(template=template)))
     assert load(tmp_path / "videos", ".txt") == {"a.mp4": with_tags, "b.mp4": without}
 
 
@@ -67,7 +67,7 @@ def test_ours_are_brought_up_to_date_and_others_left_alone(captions: Path, tmp_p
     report = export_captions(captions, "txt")
     assert load(tmp_path / "videos", ".txt") == {"a.1.mp4": "two dogs runs", "sub/b.webm": "a tabby cat, by me"}
     assert (report.written, report.kept) == (1, [own])
-    words = ExportOptions(Words(prefix="TOK "))
+    words = ExportOptions(CaptionTemplate(prefix="TOK "))
     assert export_captions(captions, "txt", options=words).kept == [own]  # what we wrote without the prefix is ours
     assert load(tmp_path / "videos", ".txt")["a.1.mp4"] == "TOK two dogs runs"
     export_captions(captions, "txt", options=ExportOptions(overwrite=True))

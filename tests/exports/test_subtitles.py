@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, export_captions
+from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 from tests.video.video_clips import read_barcode, write_clip
 
 from .caption_files import line, touch, write
@@ -82,7 +82,7 @@ def test_a_track(tmp_path: Path, name: str, codec: str) -> None:
     (tmp_path / "videos").mkdir()
     write_clip(tmp_path / "videos" / name, "mpeg4" if name.endswith("avi") else "libx264", options={}, count=25)
     captions = write(tmp_path / "c.jsonl", line(name, "a dog", duration_seconds=1.0), line("gone.mp4", "x"))
-    report = export_captions(captions, "subtitles", options=ExportOptions(Words(prefix="TOK ")))
+    report = export_captions(captions, "subtitles", options=ExportOptions(CaptionTemplate(prefix="TOK ")))
     copy = tmp_path / "c-subtitles" / Path(name).with_suffix(".mkv" if name.endswith("avi") else Path(name).suffix)
     with av.open(str(copy)) as container:
         assert container.streams.subtitles[0].codec_context.name in (codec, "srt")

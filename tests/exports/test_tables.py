@@ -10,7 +10,7 @@ from pyarrow import parquet
 from pycocotools.coco import COCO
 
 from evlgen.errors import UsageError
-from evlgen.exports import ExportOptions, Words, export_captions
+from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 from evlgen.exports.tables import coco_ids
 
 from .caption_files import line, touch, write
@@ -111,7 +111,7 @@ def read_musubi(path: Path, key: str) -> dict[str, str]:
 def test_musubi_lists_have_videos_and_pictures_apart(tmp_path: Path) -> None:
     touch(tmp_path / "videos", "a.mp4", "p.jpg")
     captions = write(tmp_path / "c.jsonl", line("a.mp4", ODD), line("p.jpg", "a picture"), line("gone.mp4", "x"))
-    report = export_captions(captions, "musubi", options=ExportOptions(Words(prefix="ohwx, ")))
+    report = export_captions(captions, "musubi", options=ExportOptions(CaptionTemplate(prefix="ohwx, ")))
     assert read_musubi(tmp_path / "c.musubi.jsonl", "video_path") == {"a.mp4": f"ohwx, {' '.join(ODD.split())}"}
     assert read_musubi(tmp_path / "c.musubi-images.jsonl", "image_path") == {"p.jpg": "ohwx, a picture"}
     assert (report.written, report.missing, report.complete) == (2, ["gone.mp4"], False)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from evlgen.captioning import CaptionRequest, Row
-from evlgen.exports import Outputs, Words, caption_and_export
+from evlgen.exports import CaptionTemplate, Outputs, caption_and_export
 from evlgen_cli.main import app
 from tests.captioning import fakes
 
@@ -36,7 +36,7 @@ def test_sidecars_are_written_as_it_goes(videos: Path) -> None:
         def on_row(self, row: Row) -> None:
             seen.append(len(texts()))
 
-    outputs = Outputs.of(Path("out.jsonl"), "txt", Words(prefix="TOK "))
+    outputs = Outputs.of(Path("out.jsonl"), "txt", CaptionTemplate(prefix="TOK "))
     request = CaptionRequest([str(videos)], batch_size=1)
     summary, [report] = caption_and_export(request, outputs, Watching())
     assert seen == [0, 1, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ import pytest
 from evlgen.errors import EvlgenError
 from evlgen.metrics.diagnostics import diagnose
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation, Group, Score, ScoredCaption
-from evlgen.metrics.page import EXTREMES, render_page, write_page
+from evlgen.metrics.evaluation_page import EXTREMES, render_page, write_page
 from evlgen.metrics.paper_results import PUBLISHED
 
 VOID = {"meta"}

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from evlgen.configuration import LanguageConfig
-from evlgen.modeling import opening
+from evlgen.modeling import transformers_opening
 from evlgen.modeling.language import _byte_tokenizer, load_config, load_language_model, load_tokenizer
 from tests.modeling.conftest import TINY_LLAMA, TINY_OPT
 
@@ -71,7 +71,7 @@ def test_hub_sources_go_to_transformers_with_their_revision(
             return own(tmp_path, **options)
 
         monkeypatch.setattr(factory, "from_pretrained", read)
-    monkeypatch.setattr(opening, "_plain_config", lambda **where: {})
+    monkeypatch.setattr(transformers_opening, "_plain_config", lambda **where: {})
     config = LanguageConfig(source=source, width=32)
     assert load_language_model(config, dtype=torch.bfloat16).head_weight.dtype == torch.bfloat16
     assert load_config(config).model_type == "opt"

@@ -14,7 +14,7 @@ import pytest
 
 from evlgen.system.remote_files import RemoteFile, public_name, without_secrets
 from evlgen.video import ClipFrames, DecodeFailure, DecodePool, Parts, Sampler
-from evlgen.video.fetching import folder_for_child
+from evlgen.video.remote_videos import folder_for_child
 
 from .video_clips import write_clip
 from .web_server import WebServer, serving

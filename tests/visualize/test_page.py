@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from evlgen.visualize import Panel, trace_clip
-from evlgen.visualize.page import render_page, write_page
+from evlgen.visualize.merging_page import render_page, write_page
 from evlgen.visualize.word_attention import Word
 from tests.exports.browser import chromium, show
 

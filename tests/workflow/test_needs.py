@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 from evlgen.recipes import load_any, load_recipe
 from evlgen.recipes.chain import EvalStep
+from evlgen.workflow.chain_steps import prediction_of
 from evlgen.workflow.fingerprints import settings_of
 from evlgen.workflow.needs import check_needs, guide
-from evlgen.workflow.steps import prediction_of
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
 from tests.training.conftest import make_recipe, pictures  # noqa: F401 - a fixture

@@ -14,8 +14,8 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.recipes.chain import EvalStep
 from evlgen.workflow import ChainTools
+from evlgen.workflow.chain_steps import prediction_of
 from evlgen.workflow.fingerprints import changes, settings_of
-from evlgen.workflow.steps import prediction_of
 from tests.captioning import fakes
 from tests.data.published_sets import SETS
 from tests.workflow.conftest import Run

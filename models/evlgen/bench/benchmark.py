@@ -12,7 +12,7 @@ from evlgen import __version__
 from evlgen.bench.flops import ConnectorReport, count_model
 from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
-from evlgen.bench.timing import CaptionTimes, ConnectorTimes, Limits, time_captions, time_connectors
+from evlgen.bench.timing import CaptionTimes, ConnectorTimes, TimeLimits, time_captions, time_connectors
 from evlgen.errors import UsageError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, machine_facts, pick_device, pick_dtype
@@ -193,7 +193,7 @@ def bench_model(
 
     connector_times: list[ConnectorTimes] = []
     caption_times: list[CaptionTimes] = []
-    limits = Limits(request.rounds, request.seconds)
+    limits = TimeLimits(request.rounds, request.seconds)
     if request.timed:
         connector_times = time_connectors(
             config, rs, batch=request.batch, limits=limits, device=device, dtype=dtype, tell=tell

@@ -23,7 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evlgen.bench.connectors import Bridge, variants
+from evlgen.bench.compared_connectors import Bridge, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language_model import LanguageModel

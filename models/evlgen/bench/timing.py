@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from evlgen.bench.connectors import Bridge, variants
+from evlgen.bench.compared_connectors import Bridge, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import device_seconds
@@ -25,7 +25,7 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class TimeLimits:
     """How long one measurement may go on.
 
     Attributes:
@@ -56,7 +56,7 @@ class Times:
 
 def in_turn(
     variants: Mapping[str, Callable[[], Sequence[float]]],
-    limits: Limits,
+    limits: TimeLimits,
     tell: Callable[[int, int], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, list[Times]]:
@@ -112,7 +112,7 @@ class ConnectorTimes:
 
 
 def time_connectors(
-    config: EVLGenConfig, rs: Sequence[int], *, batch: int, limits: Limits, device: torch.device,
+    config: EVLGenConfig, rs: Sequence[int], *, batch: int, limits: TimeLimits, device: torch.device,
     dtype: torch.dtype, tell: Tell,
 ) -> list[ConnectorTimes]:  # fmt: skip
     """Time what `variants` compares, with random weights and input.
@@ -157,7 +157,7 @@ class CaptionTimes:
 
 
 def time_captions(
-    model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batch: int, new_tokens: int, limits: Limits,
+    model: EVLGenForConditionalGeneration, rs: Sequence[int], *, batch: int, new_tokens: int, limits: TimeLimits,
     tell: Tell,
 ) -> list[CaptionTimes]:  # fmt: skip
     """Time greedy captions of noise at every r, or as the model is if it merges nothing; all have as many tokens.

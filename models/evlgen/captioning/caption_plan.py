@@ -18,7 +18,7 @@ from evlgen.arithmetic import DTYPES
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, describe_difference
 from evlgen.captioning.discover import Unreadable
 from evlgen.captioning.items import Item, question_of, root_of, source_of
-from evlgen.captioning.journal import Entry, JournalState
+from evlgen.captioning.journal import JournalEntry, JournalState
 from evlgen.captioning.remote import remote_fingerprints
 from evlgen.errors import UsageError
 from evlgen.system.names import printable
@@ -138,7 +138,7 @@ def make_plan(
 
 
 def _decide(
-    item: Item, entry: Entry | None, settings_hash: str, fingerprint: str | None, retry_failed: bool
+    item: Item, entry: JournalEntry | None, settings_hash: str, fingerprint: str | None, retry_failed: bool
 ) -> Decision:
     if entry is None:
         return Decision.NEW

@@ -19,7 +19,7 @@ from evlgen.captioners.evlgen_captioner import resolve_r
 from evlgen.captioners.opening import CaptionerKind, kind_of
 from evlgen.captioners.protocol import LoadOptions, ModelIdentity
 from evlgen.captioning.segmenting import Segments
-from evlgen.captioning.shards import Shard
+from evlgen.captioning.video_shards import VideoShard
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
 from evlgen.errors import UsageError
 from evlgen.video.pool import FETCH_SECONDS, MOST_FETCHED_BYTES, MOST_SECONDS, MOST_WORKERS
@@ -106,7 +106,7 @@ class CaptionRequest:
     retry_failed: bool = False
     min_confidence: float | None = None
     root: Path | None = None
-    shard: Shard | None = None
+    shard: VideoShard | None = None
     segments: Segments | None = None
 
     def __post_init__(self) -> None:

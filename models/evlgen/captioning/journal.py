@@ -48,7 +48,7 @@ ANSWERS = JournalKind("question_id", "a file of answers", "evlgen eval --questio
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """What is known about one item.
 
     Attributes:
@@ -84,7 +84,7 @@ class JournalState:
         lacks_newline: the last line is whole, only its newline is missing.
     """
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, JournalEntry] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: int = 0
     bad_lines: int = 0
@@ -210,7 +210,7 @@ def _refuse_newer(values: dict[str, Any], path: Path) -> None:
 def _take(state: JournalState, values: dict[str, Any], kind: JournalKind) -> None:
     error = values.get("error")
     state.lines += 1
-    state.entries[key_in(values, kind)] = Entry(
+    state.entries[key_in(values, kind)] = JournalEntry(
         fingerprint=values.get("fingerprint"),
         settings_hash=values["settings_hash"],
         status=values["status"],

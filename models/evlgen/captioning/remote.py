@@ -27,7 +27,7 @@ from evlgen.system.remote_files import (
     public_name,
     said_by,
 )
-from evlgen.video.fetching import current_fingerprint
+from evlgen.video.remote_videos import current_fingerprint
 
 _AT_ONCE = 16  # questions to a file system at a time
 _MAGIC = frozenset("*?[")

@@ -1,7 +1,7 @@
 """One run by several processes on one machine: one for each GPU, or for some CPU cores each.
 
-Every process captions its part (shards.py) into a file of its own; at the end, and before the next run after a kill,
-the files of the parts become one with the output (joining.py) and are removed.
+Every process captions its part (video_shards.py) into a file of its own; at the end, and before the next run after a
+kill, the files of the parts become one with the output (joining.py) and are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from evlgen.captioning.child_runs import ChildRun, hand_on, listen, start, tell_
 from evlgen.captioning.joining import join_journals
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.run_report import Listener, Summary
-from evlgen.captioning.shards import Shard
+from evlgen.captioning.video_shards import VideoShard
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
 
@@ -72,7 +72,7 @@ def caption_in_parts(
         for index in range(processes):
             part = replace(
                 request,
-                shard=Shard(index, processes),
+                shard=VideoShard(index, processes),
                 device=devices[index],
                 workers=request.workers or max(1, usable_cpus() // processes),
             )

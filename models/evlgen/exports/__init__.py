@@ -8,17 +8,18 @@ thing each. edits.py takes in what people change.
     'subtitles beside each video'
 """
 
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.edits import EditReport, edit_caption, edit_from
 from evlgen.exports.elsewhere import export_elsewhere
 from evlgen.exports.formats import FORMATS, Format, export_captions
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow, read_caption_file
 from evlgen.exports.while_captioning import Outputs, caption_and_export
-from evlgen.exports.words import Words
 
 __all__ = [
     "FORMATS",
     "CaptionFile",
+    "CaptionTemplate",
     "Clip",
     "EditReport",
     "ExportOptions",
@@ -26,7 +27,6 @@ __all__ = [
     "Format",
     "Outputs",
     "Report",
-    "Words",
     "caption_and_export",
     "edit_caption",
     "edit_from",

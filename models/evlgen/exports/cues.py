@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.rows import Clip, ExportRow
-from evlgen.exports.words import Words
 
 _SHORTEST_SECONDS = 0.1  # players drop cues of no length
 _TAG = re.compile(r"<(/?[A-Za-z!][^<>]*)>")
@@ -26,7 +26,7 @@ class Cue:
     text: str
 
 
-def cues_of(clip: Clip, words: Words) -> list[Cue]:
+def cues_of(clip: Clip, template: CaptionTemplate) -> list[Cue]:
     """The captions of a video with their times, in order; none for a picture."""
     if clip.is_picture:
         return []
@@ -34,7 +34,7 @@ def cues_of(clip: Clip, words: Words) -> list[Cue]:
     for row in clip.captioned:
         start = max(row.start_seconds or 0.0, 0.0)
         end = max(row.end_seconds if row.end_seconds is not None else _end(row), start + _SHORTEST_SECONDS)
-        found.append(Cue(start, end, words.render(clip, row.caption or "")))
+        found.append(Cue(start, end, template.render(clip, row.caption or "")))
     return found
 
 

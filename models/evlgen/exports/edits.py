@@ -17,9 +17,9 @@ from typing import Any
 from evlgen.captioning.caption_rows import EditedRow
 from evlgen.captioning.journal import Journal
 from evlgen.errors import UsageError
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.edited_exports import clean, known_texts, row_of, texts_of_folder, texts_of_table
 from evlgen.exports.rows import CaptionFile, Clip, ExportRow, read_caption_file
-from evlgen.exports.words import Words
 from evlgen.system.names import printable
 
 
@@ -72,13 +72,13 @@ def edit_caption(captions: Path, video: str, text: str | None, start_seconds: fl
     return EditReport(edited=[clip.name])
 
 
-def edit_from(captions: Path, source: Path, words: Words | None = None) -> EditReport:
+def edit_from(captions: Path, source: Path, template: CaptionTemplate | None = None) -> EditReport:
     """Take in what a person has changed in an export.
 
     Args:
         captions: what `evlgen caption` has written; a line is added for each caption that is new.
         source: CSV or JSON lines with a column of names and one of captions, or a folder of .txt files.
-        words: what was put around captions when they were exported, which is taken away again.
+        template: what was put around captions when they were exported, which is taken away again.
 
     Raises:
         UsageError: nothing in the source is about these videos, or its captions have words around them that were not
@@ -86,7 +86,7 @@ def edit_from(captions: Path, source: Path, words: Words | None = None) -> EditR
         EvlgenError: the file is being written by another run, or cannot be written; or the source cannot be read.
     """
     report = EditReport()
-    words = words or Words()
+    template = template or CaptionTemplate()
     with _opened(captions) as (file, journal):
         clips = {clip.name: clip for clip in file.clips}
         if source.is_dir():
@@ -102,7 +102,7 @@ def edit_from(captions: Path, source: Path, words: Words | None = None) -> EditR
             if clip is None or row is None:
                 report.unknown.append(one.name)
                 continue
-            text = clean(words.caption_in(one.text, clip))
+            text = clean(template.caption_in(one.text, clip))
             if not text:
                 report.empty += 1
             elif text in known_texts(clip):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evlgen.errors import UsageError
-from evlgen.exports import gallery, shards, sidecars, subtitles, tables
+from evlgen.exports import gallery, sidecars, subtitles, tables, webdataset
 from evlgen.exports.report import POSTERS, ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, is_caption_file, read_caption_file
 from evlgen.system.names import printable
@@ -52,7 +52,7 @@ FORMATS: dict[str, Format] = {
     "metadata-jsonl": Format("the same as JSON lines", "metadata.jsonl", _table(tables.write_metadata)),
     "coco": Format("COCO results", ".coco.json", _table(tables.write_coco), worded=False),
     "parquet": Format("a typed table", ".parquet", _table(tables.write_parquet), worded=False),
-    "webdataset": Format("tar shards with videos and captions", "-shards", shards.write_shards),
+    "webdataset": Format("tar shards with videos and captions", "-shards", webdataset.write_shards),
     "subtitles": Format("copies of the videos with subtitles", "-subtitles", subtitles.write_subtitled),
 }
 
@@ -74,7 +74,7 @@ def export_captions(
         to: one of `FORMATS`.
         out: file or folder to write; None: beside the videos, or beside the caption file and named after it.
         media: folder of the videos, where it is not the one that the file names.
-        options: words around captions, and what single formats can do.
+        options: template around captions, and what single formats can do.
         names: only these videos.
         progress: told of every video, by formats that read or write videos.
 
@@ -119,7 +119,7 @@ def check_options(to: str, options: ExportOptions) -> None:
         UsageError: they do not; all of them are named.
     """
     problems = []
-    if not FORMATS[to].worded and not options.words.plain:
+    if not FORMATS[to].worded and not options.template.plain:
         worded = ", ".join(name for name, one in FORMATS.items() if one.worded)
         problems.append(f"--to {to} holds captions as they are; --prefix, --suffix and --template are for {worded}")
     if options.burn and to != "subtitles":

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.rows import CaptionFile, Clip
-from evlgen.exports.words import Words
 
 POSTERS = ("auto", "inside", "beside", "none")
 
@@ -18,7 +18,7 @@ class ExportOptions:
     """How to export; the defaults suit every format.
 
     Attributes:
-        words: what stands around captions.
+        template: what stands around captions.
         overwrite: replace what is there already, also where a person may have changed it.
         merge_equal: parts of a video that follow each other and have the same caption become one.
         burn: draw subtitles into the pictures instead of adding a track.
@@ -26,7 +26,7 @@ class ExportOptions:
         shard_megabytes: about how large a shard of a WebDataset becomes.
     """
 
-    words: Words = Words()  # noqa: RUF009 - frozen
+    template: CaptionTemplate = CaptionTemplate()  # noqa: RUF009 - frozen
     overwrite: bool = False
     merge_equal: bool = False
     burn: bool = False

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.cues import as_srt, as_vtt, cues_of
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, Clip
-from evlgen.exports.words import Words
 from evlgen.system.files import os_errors, write_text
 
-Texts = Callable[[Clip, Words], str]
+Texts = Callable[[Clip, CaptionTemplate], str]
 """What the file of a video says; empty: it has none."""
 
 SIDECARS: dict[str, Texts] = {
-    "txt": lambda clip, words: words.render(clip, clip.caption) if clip.captioned else "",
-    "srt": lambda clip, words: as_srt(cues_of(clip, words)),
-    "vtt": lambda clip, words: as_vtt(cues) if (cues := cues_of(clip, words)) else "",
+    "txt": lambda clip, template: template.render(clip, clip.caption) if clip.captioned else "",
+    "srt": lambda clip, template: as_srt(cues_of(clip, template)),
+    "vtt": lambda clip, template: as_vtt(cues) if (cues := cues_of(clip, template)) else "",
 }
 """What is written by suffix."""
 
@@ -38,7 +38,7 @@ def write_sidecars(file: CaptionFile, to: str, out: Path | None, options: Export
         to: which of `SIDECARS`.
         out: folder for them, in which they lie as the videos do in theirs; None: beside the videos. A file with the
             suffix itself takes the captions of the only video.
-        options: words, and whether files that are there are replaced.
+        options: template, and whether files that are there are replaced.
         report: is filled in.
 
     Raises:
@@ -93,7 +93,7 @@ def put_sidecar(clip: Clip, place: Path, texts: Texts, options: ExportOptions, r
     Raises:
         EvlgenError: it cannot be read or written.
     """
-    text = texts(clip, options.words)
+    text = texts(clip, options.template)
     if not text:
         report.lacking["picture"] += 1
         return
@@ -103,7 +103,8 @@ def put_sidecar(clip: Clip, place: Path, texts: Texts, options: ExportOptions, r
     if there is not None and there.strip() == text.strip():
         report.unchanged += 1
         return
-    if there is not None and there.strip() and not options.overwrite and not _ours(there, clip, texts, options.words):
+    another = there is not None and there.strip() and not _ours(there, clip, texts, options.template)
+    if another and not options.overwrite:
         report.kept.append(place)
         return
     write_text(place, text)
@@ -117,7 +118,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _ours(there: str, clip: Clip, texts: Texts, words: Words) -> bool:
+def _ours(there: str, clip: Clip, texts: Texts, template: CaptionTemplate) -> bool:
     states = [as_shown for state in clip.states() for as_shown in (state, state.with_equal_merged())]
-    said = {texts(state, how).strip() for state in states for how in (words, Words())}
+    said = {texts(state, how).strip() for state in states for how in (template, CaptionTemplate())}
     return there.strip() in said

@@ -40,7 +40,7 @@ def write_subtitled(
     Args:
         file: the captions.
         out: the folder, in which copies lie as the videos do in theirs.
-        options: words, track or pictures, and whether copies that are there are replaced.
+        options: template, track or pictures, and whether copies that are there are replaced.
         report: is filled in.
         progress: told of every video.
 
@@ -90,7 +90,7 @@ def _write(ffmpeg: Any, program: str, clip: Clip, place: Path, options: ExportOp
     """Write one copy; gives the reason where that failed."""
     try:
         with tempfile.TemporaryDirectory(prefix="evlgen-") as folder, replacing(place) as aside:
-            (Path(folder) / "captions.srt").write_text(as_srt(cues_of(clip, options.words)), encoding="utf-8")
+            (Path(folder) / "captions.srt").write_text(as_srt(cues_of(clip, options.template)), encoding="utf-8")
             graph = _graph(ffmpeg, clip, place.suffix, aside, options.burn)
             _run(ffmpeg.compile(graph, cmd=program, overwrite_output=True), folder)
     except _FailedError as error:

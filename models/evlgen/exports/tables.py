@@ -92,7 +92,7 @@ def write_metadata(file: CaptionFile, out: Path, options: ExportOptions, report:
     """
     folder = out.absolute().parent
     rows = [
-        {"file_name": Path(name).as_posix(), "text": options.words.render(clip, clip.caption)}
+        {"file_name": Path(name).as_posix(), "text": options.template.render(clip, clip.caption)}
         for clip in clips_there(file, report)
         for name in [os.path.relpath(clip.path, folder)]
     ]
@@ -111,7 +111,7 @@ def write_musubi(file: CaptionFile, out: Path, options: ExportOptions, report: R
     kinds: dict[str, list[dict[str, str]]] = {"video_path": [], "image_path": []}
     for clip in clips_there(file, report):
         kind = "image_path" if clip.is_picture else "video_path"
-        kinds[kind].append({kind: str(clip.path), "caption": options.words.render(clip, clip.caption)})
+        kinds[kind].append({kind: str(clip.path), "caption": options.template.render(clip, clip.caption)})
     places = {"video_path": out, "image_path": out.with_stem(f"{out.stem}-images") if kinds["video_path"] else out}
     for kind, rows in kinds.items():
         if rows or (kind == "video_path" and not kinds["image_path"]):

@@ -15,12 +15,12 @@ from evlgen.captioning.caption_run import Captioning
 from evlgen.captioning.items import source_of
 from evlgen.captioning.run_report import Forwarding
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.formats import check_options, export_captions
 from evlgen.exports.report import ExportOptions, Report
 from evlgen.exports.rows import CaptionFile, ExportRow, clip_of, is_caption_file, lines_by_video, read_caption_file
 from evlgen.exports.sidecars import SIDECARS, clashing, put_sidecar, sidecar_path, write_sidecars
 from evlgen.exports.tables import refuse_changed_table
-from evlgen.exports.words import Words
 from evlgen.system.names import printable
 
 BY_SUFFIX = {".csv": "csv", ".srt": "srt", ".vtt": "vtt", ".parquet": "parquet", ".html": "html"}
@@ -35,7 +35,7 @@ class Outputs:
         journal: the output itself; None: nothing is remembered.
         export: a file that is made of the journal at the end.
         sidecar: the kind of file that is written beside each video, if any.
-        options: words around captions.
+        options: template around captions.
     """
 
     journal: Path | None
@@ -45,20 +45,24 @@ class Outputs:
 
     @classmethod
     def of(
-        cls, out: Path | None, sidecar: str | None = None, words: Words | None = None, merge_equal: bool = False
+        cls,
+        out: Path | None,
+        sidecar: str | None = None,
+        template: CaptionTemplate | None = None,
+        merge_equal: bool = False,
     ) -> Outputs:
         """What `--out`, `--sidecar` and what goes with them mean.
 
         Raises:
             UsageError: they contradict each other, or mean nothing.
         """
-        options = ExportOptions(words or Words(), merge_equal=merge_equal)
+        options = ExportOptions(template or CaptionTemplate(), merge_equal=merge_equal)
         if sidecar is not None and sidecar not in SIDECARS:
             raise UsageError(f"--sidecar {sidecar} is unknown: there is {', '.join(SIDECARS)}")
         if sidecar is not None and out is None:
             raise UsageError("--sidecar needs --out: the file that says what is done", "--out captions.jsonl")
         to = BY_SUFFIX.get(out.suffix.lower()) if out is not None and not is_caption_file(out) else None
-        if not options.words.plain and sidecar is None and to is None:
+        if not options.template.plain and sidecar is None and to is None:
             raise UsageError("--prefix, --suffix and --template are for --sidecar", "evlgen export has them too")
         if merge_equal and sidecar is None and to is None:
             raise UsageError(

@@ -3,7 +3,8 @@
 predictions.py and references.py take what files hold (`evlgen.annotations` reads them), pairing.py brings ids together;
 tokenizer/, then bleu.py, rouge.py, cider.py (on ngrams.py and frequencies.py), meteor.py and spice.py (through
 java.py), vqa.py are the scores themselves; scoring.py names them; bootstrap.py makes intervals; evaluation.py,
-answer_evaluation.py and comparison.py put it together, page.py draws it; file_evaluation.py is what the commands call.
+answer_evaluation.py and comparison.py put it together, evaluation_page.py draws it; file_evaluation.py is what the
+commands call.
 
     >>> from evlgen.metrics.scoring import ScoringOptions, score_captions, tokenize_sets
     >>> from evlgen.metrics.tokenizer import tokenize_captions

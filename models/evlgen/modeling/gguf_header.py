@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evlgen.errors import WeightsError
-from evlgen.modeling.opening import check_sizes
+from evlgen.modeling.transformers_opening import check_sizes
 
 _MAGIC = b"GGUF"
 _BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}

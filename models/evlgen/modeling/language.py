@@ -23,9 +23,9 @@ from evlgen.errors import UsageError
 from evlgen.modeling.adapters import add_lora, set_dropout
 from evlgen.modeling.language_files import language_files
 from evlgen.modeling.language_model import LanguageModel
-from evlgen.modeling.opening import check_sizes, open_pretrained, reason_of, with_all_weights
 from evlgen.modeling.quantization import loading_options
 from evlgen.modeling.recomputing import recomputed
+from evlgen.modeling.transformers_opening import check_sizes, open_pretrained, reason_of, with_all_weights
 
 
 class _ContiguousHead(nn.Module):

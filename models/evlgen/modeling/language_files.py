@@ -16,7 +16,7 @@ import torch
 from evlgen.configuration import LanguageConfig
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling.gguf_header import check_gguf
-from evlgen.modeling.opening import quiet_transformers, reason_of, with_all_weights
+from evlgen.modeling.transformers_opening import quiet_transformers, reason_of, with_all_weights
 from evlgen.system.hashes import sha256_of
 from evlgen.weights import FileSource, derived, fetch
 

@@ -26,9 +26,9 @@ from evlgen.modeling.connectors import start_from_bert
 from evlgen.modeling.language_files import language_files
 from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.lean_language import load_lean_language
-from evlgen.modeling.opening import reason_of
 from evlgen.modeling.tensor_checksums import KEY as CHECKSUM
 from evlgen.modeling.tensor_checksums import check_sum, checksum_of
+from evlgen.modeling.transformers_opening import reason_of
 from evlgen.system.files import replacing
 from evlgen.system.hashes import sha256_of
 from evlgen.system.jsons import parse_json

@@ -30,9 +30,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.modeling.layouts import LAYOUTS, resample_positions
-from evlgen.modeling.opening import reason_of
 from evlgen.modeling.recomputing import recomputed
 from evlgen.modeling.temporal import TemporalContextualization
+from evlgen.modeling.transformers_opening import reason_of
 from evlgen.tower_sizes import as_tokens
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from evlgen.errors import UsageError
 from evlgen.modeling.connectors import QFormer
-from evlgen.modeling.tomeformer import bert_names_of_today
+from evlgen.modeling.tomeformer import bert_tensors
 from evlgen.recipes.schema import RepresentationConfig
 
 REPRESENTATION_LOSSES = ("contrast", "matching", "generation")
@@ -79,7 +79,7 @@ class RepresentationObjective(nn.Module):
             if isinstance(part, nn.Linear | nn.Embedding):
                 nn.init.normal_(part.weight, std=0.02)
         if bert is not None:
-            self._start_from(bert_names_of_today(bert))
+            self._start_from(bert_tensors(bert))
 
     @torch.no_grad()
     def _start_from(self, bert: dict[str, Tensor]) -> None:

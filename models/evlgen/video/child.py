@@ -18,7 +18,7 @@ from evlgen.system.child_processes import die_with_parent
 from evlgen.video import backends, bounds, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
 from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none
-from evlgen.video.fetching import fetch
+from evlgen.video.remote_videos import fetch
 
 
 def main() -> None:

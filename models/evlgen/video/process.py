@@ -20,7 +20,7 @@ from evlgen.errors import EvlgenError
 from evlgen.system.child_processes import kill_group
 from evlgen.video import wire
 from evlgen.video.clip import ClipFrames, DecodeFailure
-from evlgen.video.fetching import Fetched, folder_for_child
+from evlgen.video.remote_videos import Fetched, folder_for_child
 
 START_TIMEOUT_SECONDS = 120.0
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from evlgen.video.child import main; main()"

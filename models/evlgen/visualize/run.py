@@ -116,7 +116,7 @@ def _writer(out: Path) -> Writer:
     """What draws into a file, by its suffix."""
     suffix = out.suffix.lower()
     if suffix in (".html", ".htm"):
-        from evlgen.visualize.page import write_page
+        from evlgen.visualize.merging_page import write_page
 
         return write_page
     if suffix == ".png":

@@ -23,10 +23,10 @@ from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, Tr
 from evlgen.system.files import write_text
 from evlgen.training.launch import joined
 from evlgen.training.run_folder import RECIPE_FILE, alone_in, may_go_on
+from evlgen.workflow.chain_steps import BEST, PREDICTIONS, ChainTools, Place, StepOutcome, run_step
 from evlgen.workflow.fingerprints import changes, dependencies_of, file_hash, settings_of
 from evlgen.workflow.needs import check_chain_inputs
 from evlgen.workflow.state import ChainState, StepRecord
-from evlgen.workflow.steps import BEST, PREDICTIONS, ChainTools, Outcome, Place, run_step
 
 What = Literal["started", "resumed", "skipped", "done", "failed", "interrupted"]
 
@@ -210,7 +210,7 @@ class _Run:
         self.state.steps[name] = record
         self.state.write()
 
-    def _finish(self, record: StepRecord, outcome: Outcome) -> None:
+    def _finish(self, record: StepRecord, outcome: StepOutcome) -> None:
         record.status, record.figures, record.text = "done", outcome.figures, outcome.text
         record.complete = outcome.complete
         record.files = {self._relative(path): file_hash(path) for path in outcome.files}

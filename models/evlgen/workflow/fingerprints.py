@@ -20,8 +20,8 @@ from evlgen.data.shards.listing import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
 from evlgen.recipes.renamed_keys import use_new_keys
+from evlgen.workflow.chain_steps import prediction_of
 from evlgen.workflow.state import StepRecord
-from evlgen.workflow.steps import prediction_of
 
 HASHED_BYTES = 256 << 20
 """Files that are larger count by size and time instead of their content."""

@@ -25,7 +25,7 @@ from evlgen.recipes import Chain, DataSource, Recipe, expand_path, expand_variab
 from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.trackers import check_trackers
 from evlgen.weights.named_models import find_checkpoint
-from evlgen.workflow.steps import prediction_of
+from evlgen.workflow.chain_steps import prediction_of
 
 _VARIABLES = {
     "EVLGEN_DATA": "the folder that holds your data sets",

@@ -1,4 +1,4 @@
-"""HTML: one file that opens from disk, asks the network for nothing, and draws itself with page.js."""
+"""HTML: one file that opens from disk, asks the network for nothing, and draws itself with merging_page.js."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def render_page(panels: Sequence[Panel], title: str) -> str:
     values = [_panel(panel, images) for panel in panels]
     layers = max(len(panel.trace.groups) for panel in panels) - 1
     data = {"panels": values, "images": images}
-    return render_drawn("evlgen.visualize", "page", data, title=printable(title), layers=layers)
+    return render_drawn("evlgen.visualize", "merging_page", data, title=printable(title), layers=layers)
 
 
 def _panel(panel: Panel, images: dict[str, str]) -> dict[str, Any]:
-    """What page.js shows of a model; frames are added to `images`, those that both models saw once."""
+    """What merging_page.js shows of a model; frames are added to `images`, those that both models saw once."""
     trace = panel.trace
     values = trace.as_dict()
     cells = cell_colours(panel.pictures, trace.grid)

@@ -17,7 +17,7 @@ _PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
 @dataclass(frozen=True)
-class Words:
+class CaptionTemplate:
     """What stands around a caption.
 
     Attributes:
@@ -48,7 +48,7 @@ class Words:
     @property
     def plain(self) -> bool:
         """Whether the caption stands alone."""
-        return self == Words()
+        return self == CaptionTemplate()
 
     def around(self, clip: Clip) -> tuple[str, str]:
         """What stands in front of the caption of a video, and what behind it."""

@@ -77,7 +77,7 @@ def render_page(evaluation: Evaluation, *, title: str, source: str, published: S
     count = min(EXTREMES, len(ranked))
     return render_template(
         "evlgen.metrics",
-        "page.html.j2",
+        "evaluation_page.html.j2",
         evaluation=evaluation,
         title=title,
         source=source,

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from evlgen.errors import UsageError
+from evlgen.exports.caption_template import CaptionTemplate
 from evlgen.exports.report import ExportOptions, Report, clips_there
 from evlgen.exports.rows import CaptionFile, Clip
-from evlgen.exports.words import Words
 from evlgen.system.files import os_errors, replacing
 from evlgen.system.progress import ProgressCallback
 
@@ -32,7 +32,7 @@ def write_shards(
     Args:
         file: the captions.
         out: the folder.
-        options: words, size of a shard, and whether shards that are there are replaced.
+        options: template, size of a shard, and whether shards that are there are replaced.
         report: is filled in.
         progress: told of every video.
 
@@ -50,7 +50,7 @@ def write_shards(
         name = f"{number:05d}.tar"
         with replacing(out / name) as aside, tarfile.open(aside, "w") as tar:
             for clip in group:
-                _add(tar, keys[clip.name], clip, options.words)
+                _add(tar, keys[clip.name], clip, options.template)
                 done += 1
                 progress("exporting", done, len(clips), "videos")
         before = [one for one in before if one != name]
@@ -92,13 +92,13 @@ def _groups(clips: Sequence[Clip], most_bytes: int) -> Iterator[list[Clip]]:
         yield group
 
 
-def _add(tar: tarfile.TarFile, key: str, clip: Clip, words: Words) -> None:
+def _add(tar: tarfile.TarFile, key: str, clip: Clip, template: CaptionTemplate) -> None:
     with os_errors(clip.path, "cannot be read"), clip.path.open("rb") as content:
         member = tarfile.TarInfo(f"{key}{clip.path.suffix.lower() or '.bin'}")
         member.size = clip.path.stat().st_size
         tar.addfile(member, content)
     rows = [row.values for row in clip.captioned]
-    said = {"video": clip.name, "caption": words.render(clip, clip.caption), "rows": rows}
+    said = {"video": clip.name, "caption": template.render(clip, clip.caption), "rows": rows}
     for suffix, text in (("txt", str(said["caption"])), ("json", json.dumps(said, ensure_ascii=False))):
         content_bytes = text.encode("utf-8", "replace")
         member = tarfile.TarInfo(f"{key}.{suffix}")

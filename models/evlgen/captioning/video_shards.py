@@ -26,12 +26,12 @@ _VARIABLES = (
 
 
 @dataclass(frozen=True)
-class Shard:
+class VideoShard:
     """One of `count` parts, counted from 0.
 
-    >>> Shard(0, 2).holds("a.mp4"), Shard(1, 2).holds("a.mp4")
+    >>> VideoShard(0, 2).holds("a.mp4"), VideoShard(1, 2).holds("a.mp4")
     (True, False)
-    >>> Shard(3, 4).path_of(Path("captions.jsonl")).name
+    >>> VideoShard(3, 4).path_of(Path("captions.jsonl")).name
     'captions.shard-3-of-4.jsonl'
     """
 
@@ -39,7 +39,7 @@ class Shard:
     count: int
 
     @classmethod
-    def parse(cls, text: str, environment: Mapping[str, str] | None = None) -> Shard:
+    def parse(cls, text: str, environment: Mapping[str, str] | None = None) -> VideoShard:
         """The part that `--shard` names.
 
         Args:
@@ -58,7 +58,7 @@ class Shard:
         return cls._checked(int(first), int(count), f"--shard {text}")
 
     @classmethod
-    def _found(cls, variables: Mapping[str, str], count: int | None) -> Shard:
+    def _found(cls, variables: Mapping[str, str], count: int | None) -> VideoShard:
         for who, number, total, least in _VARIABLES:
             values = [variables.get(name, "") for name in (number, total, least)]
             if values[0].isdecimal() and (count is not None or values[1].isdecimal()):
@@ -71,7 +71,7 @@ class Shard:
         )
 
     @classmethod
-    def _checked(cls, index: int, count: int, said: str) -> Shard:
+    def _checked(cls, index: int, count: int, said: str) -> VideoShard:
         if not 0 <= index < count <= _MOST_PARTS:
             raise UsageError(f"{said}: part {index} of {count} is not one of 0 to {count - 1}", "parts count from 0")
         return cls(index, count)

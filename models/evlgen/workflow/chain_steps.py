@@ -18,8 +18,8 @@ from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
+from evlgen.metrics.evaluation_page import write_page
 from evlgen.metrics.file_evaluation import EvaluationRequest, compare_files, evaluate_files, write_items
-from evlgen.metrics.page import write_page
 from evlgen.metrics.scoring import METRICS, ScoringOptions
 from evlgen.recipes import Recipe, expand_path
 from evlgen.recipes.chain import (
@@ -90,7 +90,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What a step produced; `complete` is False when something was left out."""
 
     files: tuple[Path, ...]
@@ -99,7 +99,7 @@ class Outcome:
     complete: bool = True
 
 
-def run_step(step: AnyStep, place: Place, tools: ChainTools) -> Outcome | None:
+def run_step(step: AnyStep, place: Place, tools: ChainTools) -> StepOutcome | None:
     """Do what a step says; None when it was interrupted.
 
     Raises:
@@ -119,7 +119,7 @@ def run_step(step: AnyStep, place: Place, tools: ChainTools) -> Outcome | None:
     return _compare(step, place)
 
 
-def _check(step: CheckStep, place: Place, tools: ChainTools) -> Outcome | None:
+def _check(step: CheckStep, place: Place, tools: ChainTools) -> StepOutcome | None:
     assert place.recipe is not None
     data = place.recipe.data
     checks = check_data(data, decode=step.decode, report=tools.progress, stop=tools.stop.is_set)
@@ -139,10 +139,10 @@ def _check(step: CheckStep, place: Place, tools: ChainTools) -> Outcome | None:
     }
     findings = f", findings in {figures['findings']} sources" if figures["findings"] else ", all fine"
     text = f"{figures['items']} items, {figures['captions']} captions, {figures['broken']} broken{findings}"
-    return Outcome((report,), figures, text)
+    return StepOutcome((report,), figures, text)
 
 
-def _prepare(place: Place, tools: ChainTools) -> Outcome | None:
+def _prepare(place: Place, tools: ChainTools) -> StepOutcome | None:
     assert place.recipe is not None
     if place.recipe.data.has_shards:
         return _prepare_shards(place, place.recipe, tools)
@@ -151,19 +151,19 @@ def _prepare(place: Place, tools: ChainTools) -> Outcome | None:
         return None
     report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(len(one.items) for one in done), "bytes": sum(one.cache.bytes_used for one in done)}
-    return Outcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
+    return StepOutcome((report,), figures, f"features of {figures['items']} items, {figures['bytes'] / 1e9:.2f} GB")
 
 
-def _prepare_shards(place: Place, recipe: Recipe, tools: ChainTools) -> Outcome | None:
+def _prepare_shards(place: Place, recipe: Recipe, tools: ChainTools) -> StepOutcome | None:
     done = prepare_all_shards(recipe, report=tools.progress, stop=tools.stop.is_set)
     if tools.stop.is_set():
         return None
     report = _write_json(place.folder / "prepare.json", [one.row() for one in done])
     figures = {"items": sum(one.samples for one in done), "shards": sum(one.facts.shards for one in done)}
-    return Outcome((report,), figures, f"index of {figures['items']} samples in {figures['shards']} shards")
+    return StepOutcome((report,), figures, f"index of {figures['items']} samples in {figures['shards']} shards")
 
 
-def _train(place: Place, tools: ChainTools) -> Outcome | None:
+def _train(place: Place, tools: ChainTools) -> StepOutcome | None:
     assert place.recipe is not None
     if not tools.train(place.recipe, place.recipe_file, place.folder, place.resume):
         return None
@@ -177,10 +177,10 @@ def _train(place: Place, tools: ChainTools) -> Outcome | None:
     if top is not None:
         figures |= {"best_step": top["step"], "score": top["score"], "metric": top["metric"]}
         text += f" (step {top['step']}, {top['metric']} {abs(top['score']):.4g})"
-    return Outcome((best / WEIGHTS_FILE, best / CONFIG_FILE), figures, text)
+    return StepOutcome((best / WEIGHTS_FILE, best / CONFIG_FILE), figures, text)
 
 
-def _evaluate(step: EvalStep, place: Place, tools: ChainTools) -> Outcome | None:
+def _evaluate(step: EvalStep, place: Place, tools: ChainTools) -> StepOutcome | None:
     asked = prediction_of(step, place.folder, place.model, tools.device)
     data = find_data(asked)
     listener = tools.answers() if isinstance(data, QuestionSet) else tools.captions()
@@ -190,7 +190,7 @@ def _evaluate(step: EvalStep, place: Place, tools: ChainTools) -> Outcome | None
     if made.references is None:
         total = made.answered + made.unanswered
         text = f"{made.answered} of {total} questions answered, no answers of people to score against"
-        return Outcome(made.files, {"answered": made.answered}, text, not made.unanswered)
+        return StepOutcome(made.files, {"answered": made.answered}, text, not made.unanswered)
     scoring = EvaluationRequest(
         references=made.references,
         split=made.split,
@@ -214,7 +214,7 @@ def _evaluate(step: EvalStep, place: Place, tools: ChainTools) -> Outcome | None
     if done.result.without_prediction:
         what = "references without a caption" if isinstance(done.result, Evaluation) else "questions without an answer"
         text += f", {len(done.result.without_prediction)} {what}"
-    return Outcome(tuple(files), figures, text, done.result.complete)
+    return StepOutcome(tuple(files), figures, text, done.result.complete)
 
 
 def prediction_of(
@@ -243,7 +243,7 @@ def prediction_of(
     )
 
 
-def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | None:
+def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> StepOutcome | None:
     out = place.folder / expand_path(step.out)  # an absolute one stays as it is
     request = CaptionRequest(
         sources=[str(expand_path(text)) for text in step.videos],
@@ -263,10 +263,10 @@ def _caption(step: CaptionStep, place: Place, tools: ChainTools) -> Outcome | No
     text = f"{figures['videos']} captions in {out}"
     if summary.without_caption:
         text += f", {summary.without_caption} videos failed (their rows say why)"
-    return Outcome((out,), figures, text, not summary.without_caption)
+    return StepOutcome((out,), figures, text, not summary.without_caption)
 
 
-def _compare(step: CompareStep, place: Place) -> Outcome:
+def _compare(step: CompareStep, place: Place) -> StepOutcome:
     assert place.sides is not None
     a, b, of = place.sides
     media = None if of.media is None else expand_path(of.media)
@@ -282,7 +282,7 @@ def _compare(step: CompareStep, place: Place) -> Outcome:
         place.folder / "comparison.json", {"a": step.a, "b": step.b, "notes": notes, **result.as_dict()}
     )
     figures = {one.name: {"change": one.change, "interval": one.interval, "p": one.p} for one in result.scores}
-    return Outcome((report,), figures, f"{step.b} against {step.a}: {_differences(result)}", result.complete)
+    return StepOutcome((report,), figures, f"{step.b} against {step.a}: {_differences(result)}", result.complete)
 
 
 def _differences(result: Comparison) -> str:
