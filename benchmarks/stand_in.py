@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evlgen.captioners import evlgen_captioner
+from evlgen.captioners import evlgen_captioner, opening
 from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 
@@ -45,7 +45,7 @@ def install() -> None:
     """Put it where runs look for models."""
     evlgen_captioner.load_captioner = lambda *_, **__: StandIn()
     evlgen_captioner.identify_model = lambda model: ModelIdentity(model, "stand-in", "none", 4, 32)
-    evlgen_captioner.resolve_dtype = lambda dtype, device: "float32"
+    opening.local_dtype = lambda dtype, device: "float32"
 
 
 def write_clip(path: Path, number: int, frames: int = 8) -> None:

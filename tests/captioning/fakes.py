@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from evlgen.captioners import evlgen_captioner
+from evlgen.captioners import evlgen_captioner, opening
 from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.captioning import Listener, caption_plan, caption_run, journal
 from evlgen.decoding_options import DecodingOptions
@@ -147,7 +147,7 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
 
     set_attribute(evlgen_captioner, "load_captioner", lambda *args, **options: captioner)
     set_attribute(evlgen_captioner, "identify_model", identify)
-    set_attribute(evlgen_captioner, "resolve_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
+    set_attribute(opening, "local_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
     if decoder:
         set_attribute(caption_run, "open_decoder", open_fake_decoder)
         set_attribute(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evlgen.captioners import evlgen_captioner
+from evlgen.captioners import evlgen_captioner, opening
 from evlgen.captioners.evlgen_captioner import identify_model
 from evlgen.captioning import CaptionRequest, Listener, caption_videos, plan_captions
 from evlgen.decoding_options import DecodingOptions
@@ -25,7 +25,7 @@ print([name for name in ("torch", "transformers", "numpy", "av") if name in sys.
 
 
 def machine_is_fast_in(monkeypatch: pytest.MonkeyPatch, auto: str) -> None:
-    monkeypatch.setattr(evlgen_captioner, "resolve_dtype", lambda dtype, device: auto if dtype == "auto" else dtype)
+    monkeypatch.setattr(opening, "local_dtype", lambda dtype, device: auto if dtype == "auto" else dtype)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evlgen.captioners.evlgen_captioner import resolve_dtype
+from evlgen.captioners.opening import local_dtype
 from evlgen.captioning import caption_run
 from evlgen.errors import UsageError
 
@@ -14,9 +14,9 @@ def test_decoding_gets_half_of_the_cpus(monkeypatch: pytest.MonkeyPatch, cpus: i
 
 
 def test_every_auto_is_decided_before_it_is_written_down() -> None:
-    assert resolve_dtype("float32", "cpu") == "float32"
-    assert resolve_dtype("auto", "cpu") in ("float32", "bfloat16")
+    assert local_dtype("float32", "cpu") == "float32"
+    assert local_dtype("auto", "cpu") in ("float32", "bfloat16")
     with pytest.raises(UsageError, match="--dtype 'int8' is unknown"):
-        resolve_dtype("int8", "cpu")
+        local_dtype("int8", "cpu")
     with pytest.raises(UsageError, match="--device nonsense is not on this machine"):
-        resolve_dtype("auto", "nonsense")
+        local_dtype("auto", "nonsense")

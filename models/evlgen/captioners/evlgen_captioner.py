@@ -83,17 +83,6 @@ def resolve_r(model: str, r: str) -> str:
     return json.dumps(connector.r, separators=(",", ":"))
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
-
-    Raises:
-        UsageError: an unknown name, or a device that this machine does not have.
-    """
-    from evlgen.modeling.hardware import pick_device, pick_dtype
-
-    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
-
-
 def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
     """Load an EVLGen model; `report` is told about downloads.
 

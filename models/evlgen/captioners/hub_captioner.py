@@ -50,17 +50,6 @@ def identify_model(model: str) -> ModelIdentity:
     )
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
-
-    Raises:
-        UsageError: an unknown name, or a device that this machine does not have.
-    """
-    from evlgen.captioners import evlgen_captioner
-
-    return evlgen_captioner.resolve_dtype(dtype, device)
-
-
 def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
     """Load a model of transformers; the hub's client shows downloads itself.
 

@@ -59,11 +59,6 @@ def identify_model(model: str) -> ModelIdentity:
     return ModelIdentity(endpoint.name, weights, config, FRAMES, None, LONGEST_SIDE_PIXELS, prompt=REQUEST)
 
 
-def resolve_dtype(dtype: str, device: str) -> str:
-    """The server's business, whatever is asked for."""
-    return "server"
-
-
 def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> EndpointCaptioner:
     """Reach the server, so that a wrong address or key is known before any work is done.
 

@@ -1,9 +1,8 @@
 """From the text of `--model` to its captioner: a table of kinds, told apart by what stands in front of the colon.
 
-Each kind is a module with three functions, imported when one of them is called:
+Each kind is a module with two functions, imported when one of them is called:
 
     identify_model(model) -> ModelIdentity          without loading weights
-    resolve_dtype(dtype, device) -> str             every "auto" decided
     load_captioner(model, options, report) -> Captioner
 
 `model` is the whole text, with what stands in front.
@@ -52,13 +51,8 @@ class CaptionerKind:
         return identity
 
     def resolve_dtype(self, dtype: str, device: str) -> str:
-        """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
-
-        Raises:
-            UsageError: an unknown name, or a device that this machine does not have.
-        """
-        name: str = self._functions.resolve_dtype(dtype, device)
-        return name
+        """As `local_dtype`; behind a server it is the server's business, whatever is asked for."""
+        return "server" if self.elsewhere else local_dtype(dtype, device)
 
     def load(self, model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
         """Load a model; `report` is told about downloads.
@@ -102,6 +96,17 @@ class CaptionerKind:
     @property
     def _functions(self) -> Any:
         return import_module(f"evlgen.captioners.{self.module}")
+
+
+def local_dtype(dtype: str, device: str) -> str:
+    """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
+
+    Raises:
+        UsageError: an unknown name, or a device that this machine does not have.
+    """
+    from evlgen.modeling.hardware import pick_device, pick_dtype
+
+    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
 
 
 EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner", frozenset({"r"}))
