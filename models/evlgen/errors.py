@@ -27,6 +27,11 @@ class EvlgenError(Exception):
         return (UsageError if isinstance(self, UsageError) else EvlgenError)(self.what, self.hint)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what a library's error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class UsageError(EvlgenError):
     """What was asked for cannot be done as it was spelled: a wrong argument, recipe key or value (exit code 2)."""
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from evlgen.errors import first_line
+
 
 def with_sizes(values: Mapping[str, Any], name: str, arguments: Mapping[str, Any], size: int) -> dict[str, Any]:
     """The vision section of a configuration with the width and the tokens that it leaves out.
@@ -51,9 +53,8 @@ def _measured(name: str, arguments: str, size: int) -> tuple[int, int]:
             trunk = timm.create_model(name, pretrained=False, num_classes=0, **json.loads(arguments)).eval()
             tokens = as_tokens(trunk, trunk.forward_features(torch.zeros(1, 3, size, size)))
     except Exception as error:  # arguments are the user's, and timm takes many
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"width and tokens of {name} at {size} px cannot be found out ({reason[:200]}): give them, or correct "
-            "name, arguments and image_size"
+            f"width and tokens of {name} at {size} px cannot be found out ({first_line(error)[:200]}): give them, or "
+            "correct name, arguments and image_size"
         ) from None
     return int(tokens.shape[1]), int(tokens.shape[2])

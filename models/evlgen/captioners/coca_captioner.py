@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.captioners.protocol import Captioner, LoadOptions, ModelIdentity, PromptedClip
-from evlgen.errors import UsageError, WeightsError
+from evlgen.errors import UsageError, WeightsError, first_line
 from evlgen.system.hashes import checksum
 from evlgen.system.progress import ProgressCallback
 
@@ -72,8 +72,8 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
         source = str(file) if file.is_file() else pretrained
         coca, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=source)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"--model {model} cannot be loaded: {first}", "check the weights and the network") from error
+        hint = "check the weights and the network"
+        raise WeightsError(f"--model {model} cannot be loaded: {first_line(error)}", hint) from error
     words = Words(open_clip.get_tokenizer(name))
     used = len(words.begun(options.prompt)) + options.max_new_tokens
     if used > coca.context_length:

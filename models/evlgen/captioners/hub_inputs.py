@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evlgen.captioners.hub_models import FIXED_FRAMES
 from evlgen.captioners.protocol import PromptedClip
-from evlgen.errors import UsageError
+from evlgen.errors import UsageError, first_line
 
 TICKS = 1000
 """Times are handed over as frame numbers of a video of so many frames a second: rates that vary are told rightly."""
@@ -101,8 +101,9 @@ class ChatInputs:
         try:
             text = self._render(clip.prompt, blocks, self._system_prompt)
         except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(f"the chat template of this model cannot take --system-prompt: {first}") from error
+            raise UsageError(
+                f"the chat template of this model cannot take --system-prompt: {first_line(error)}"
+            ) from error
         if self._system_prompt and self._system_prompt not in text:
             raise UsageError("the chat template of this model leaves --system-prompt out", "put it into --prompt")
         return text

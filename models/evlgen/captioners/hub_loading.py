@@ -10,7 +10,7 @@ import torch
 from evlgen.captioners.evlgen_captioner import cap_threads
 from evlgen.captioners.hub_models import FoundModel
 from evlgen.captioners.protocol import LoadOptions
-from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.errors import EvlgenError, UsageError, WeightsError, first_line
 from evlgen.modeling.hardware import pick_device, pick_dtype
 
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.6}
@@ -147,7 +147,7 @@ def _too_large(found: FoundModel, why: str) -> EvlgenError:
 
 
 def _explained(error: Exception, found: FoundModel) -> EvlgenError:
-    first = next((line for line in str(error).strip().splitlines() if line.strip()), type(error).__name__).strip()
+    first = first_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return _too_large(found, first)
     if isinstance(error, ImportError) or "to be installed" in first:  # of torchvision it is a ValueError

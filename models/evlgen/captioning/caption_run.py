@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from evlgen.captioners.protocol import Caption, Captioner, ModelIdentity
@@ -35,12 +35,35 @@ Captioning = Callable[[CaptionRequest, Listener | None, threading.Event | None],
 """How videos of a request are captioned: `caption_videos`, or what does the same in another way."""
 
 Rows = Generator[tuple[Item, Row], None, None]
-Work = Callable[[Plan, CaptionRequest, ModelIdentity, Summary, Listener, threading.Event, dict[str, Captioner]], Rows]
-"""What does the work of a plan: items and their rows, in the order in which they are done.
 
-It gets the request, the model's identity, the summary, of which it fills in all but the counts, who is told, what ends
-it, and the models that are loaded.
-"""
+
+@dataclass(frozen=True)
+class RunWork:
+    """What a run has to do, and with what.
+
+    Attributes:
+        items: what to caption or to answer.
+        settings: of the run; the dtype may be left to decide.
+        request: where, with which deadlines, how much at once.
+        identity: of the model.
+        summary: gets all but the counts: times, the size of batches, the model's facts.
+        listener: told of everything but rows.
+        stop: ends it after the batch in the model.
+        models: by dtype, those that are loaded; gets the one that is.
+    """
+
+    items: Sequence[Item]
+    settings: CaptionSettings
+    request: CaptionRequest
+    identity: ModelIdentity
+    summary: Summary
+    listener: Listener
+    stop: threading.Event
+    models: dict[str, Captioner]
+
+
+Working = Callable[[RunWork], Rows]
+"""What does the work of a run: items and their rows, in the order in which they are done."""
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
 
@@ -71,7 +94,7 @@ def caption_videos(
     listener: Listener | None = None,
     stop: threading.Event | None = None,
     *,
-    work: Work | None = None,
+    work: Working | None = None,
 ) -> Summary:
     """Caption everything that the request names and the output does not hold yet.
 
@@ -110,7 +133,7 @@ def run_items(
     stop: threading.Event | None = None,
     unreadable: Sequence[Unreadable] = (),
     models: dict[str, Captioner] | None = None,
-    work: Work | None = None,
+    work: Working | None = None,
 ) -> Summary:
     """Caption videos, or answer questions, that the output does not hold yet.
 
@@ -142,8 +165,8 @@ def run_items(
         listener.on_summary(summary)
         if plan.work and not stop.is_set():
             loaded = {} if models is None else models
-            rows = (work or _work_here)(plan, request, identity, summary, listener, stop, loaded)
-            with closing(rows):
+            todo = RunWork(plan.work, plan.settings, request, identity, summary, listener, stop, loaded)
+            with closing((work or _work_here)(todo)) as rows:
                 for item, row in rows:
                     if request.out is not None and request.root is None:  # a root that is given is that of a data set
                         row = replace(row, root=root_in_row(item, request.out))
@@ -155,50 +178,22 @@ def run_items(
         return summary
 
 
-def _work_here(
-    plan: Plan,
-    request: CaptionRequest,
-    identity: ModelIdentity,
-    summary: Summary,
-    listener: Listener,
-    stop: threading.Event,
-    models: dict[str, Captioner],
-) -> Rows:
-    with open_decoder(request, identity, plan.settings) as decoder:
-        yield from make_rows(plan.work, decoder, plan.settings, request, identity, summary, listener, stop, models)
+def _work_here(work: RunWork) -> Rows:
+    with open_decoder(work.request, work.identity, work.settings) as decoder:
+        yield from make_rows(work, decoder)
 
 
-def make_rows(
-    items: Sequence[Item],
-    decoder: Decoder,
-    settings: CaptionSettings,
-    request: CaptionRequest,
-    identity: ModelIdentity,
-    summary: Summary,
-    listener: Listener,
-    stop: threading.Event,
-    models: dict[str, Captioner],
-) -> Rows:
+def make_rows(work: RunWork, decoder: Decoder) -> Rows:
     """Decode items and take them through the model, in this process.
-
-    Args:
-        items: what to caption or to answer.
-        decoder: decodes.
-        settings: of the run.
-        request: as of `Work`, like those below.
-        identity: of the model.
-        summary: gets times and the size of batches.
-        listener: told of everything but rows.
-        stop: ends it after the batch in the model.
-        models: by dtype, those that are loaded.
 
     Raises:
         EvlgenError: see `caption_videos`.
     """
-    delivered = deliver(items, decoder, stop)  # children decode the first files while the model is loaded
-    settings = _with_dtype(settings, request, listener)
-    captioner = _load(request, settings, summary, listener, models)
-    listener.on_start(len(items))
+    request, summary, stop = work.request, work.summary, work.stop
+    delivered = deliver(work.items, decoder, stop)  # children decode the first files while the model is loaded
+    settings = _with_dtype(work)
+    captioner = _load(work, settings)
+    work.listener.on_start(len(work.items))
     started = time.monotonic()
     outcomes = run_pipeline(
         delivered,
@@ -210,41 +205,37 @@ def make_rows(
     )
     with closing(outcomes):
         for outcome in outcomes:
-            yield outcome.source.item, make_row(outcome, settings, identity.confidence, request.min_confidence)
+            yield outcome.source.item, make_row(outcome, settings, work.identity.confidence, request.min_confidence)
     summary.seconds = time.monotonic() - started
     summary.batch_size = captioner.batch_size
-    summary.facts = models[settings.dtype].facts()
+    summary.facts = work.models[settings.dtype].facts()
 
 
-def _load(
-    request: CaptionRequest,
-    settings: CaptionSettings,
-    summary: Summary,
-    listener: Listener,
-    models: dict[str, Captioner],
-) -> CarefulCaptioner:
-    """The model, and what tells of its tokens; `summary` gets the time that it takes."""
+def _load(work: RunWork, settings: CaptionSettings) -> CarefulCaptioner:
+    """The model, and what tells of its tokens."""
+    request, listener, models = work.request, work.listener, work.models
     started = time.monotonic()
     if settings.dtype not in models:
         options = request.load_options(settings.dtype, settings.prompt)
         models[settings.dtype] = request.kind.load(request.model, options, listener.on_download)
     model = models[settings.dtype]
-    summary.load_seconds = time.monotonic() - started
-    clock = summary.clock
+    work.summary.load_seconds = time.monotonic() - started
+    clock = work.summary.clock
     clock.on_count = lambda: listener.on_progress(clock.frames, clock.tokens)
     model.on_tokens = lambda tokens: clock.count(tokens=tokens)
     return CarefulCaptioner(model, settings.decoding, request.batch_size or model.batch_size, listener.on_note)
 
 
-def _with_dtype(settings: CaptionSettings, request: CaptionRequest, listener: Listener) -> CaptionSettings:
+def _with_dtype(work: RunWork) -> CaptionSettings:
     """The settings with the dtype decided, and checked against the device; says where a file decides it."""
-    dtype = request.kind.resolve_dtype(settings.dtype, request.device)
+    request = work.request
+    dtype = request.kind.resolve_dtype(work.settings.dtype, request.device)
     if request.dtype == "auto" and (own := request.kind.resolve_dtype("auto", request.device)) != dtype:
-        listener.on_note(
+        work.listener.on_note(
             f"{request.out} goes on in {dtype}, as it was begun; --dtype {own} is faster on this machine, and "
             "makes everything in it again"
         )
-    return replace(settings, dtype=dtype)
+    return replace(work.settings, dtype=dtype)
 
 
 def open_decoder(

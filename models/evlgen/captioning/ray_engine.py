@@ -22,10 +22,9 @@ from typing import Any
 
 from evlgen.captioners.protocol import Captioner, ModelIdentity
 from evlgen.captioning import caption_run
-from evlgen.captioning.caption_plan import Plan
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings
 from evlgen.captioning.caption_rows import RowError
-from evlgen.captioning.caption_run import Rows, caption_videos, make_row, make_rows
+from evlgen.captioning.caption_run import Rows, RunWork, caption_videos, make_row, make_rows
 from evlgen.captioning.clip_pipeline import Outcome
 from evlgen.captioning.delivery import Delivered
 from evlgen.captioning.items import Item, source_of
@@ -73,25 +72,15 @@ def caption_on_ray(
     return caption_videos(request, listener, stop, work=partial(_work_on_ray, processes=processes))
 
 
-def _work_on_ray(
-    plan: Plan,
-    request: CaptionRequest,
-    identity: ModelIdentity,
-    summary: Summary,
-    listener: Listener,
-    stop: threading.Event,
-    models: dict[str, Captioner],
-    *,
-    processes: int | None,
-) -> Rows:
+def _work_on_ray(work: RunWork, *, processes: int | None) -> Rows:
     """What `caption_videos` has done on the cluster."""
-    items = plan.work
+    items, request, listener, stop = work.items, work.request, work.listener, work.stop
     with cluster() as resources:
         share = share_out(resources, request.device, processes)
-        settings = replace(plan.settings, dtype=_dtype(plan.settings, request, share))
+        settings = replace(work.settings, dtype=_dtype(work.settings, request, share))
         device = "cuda" if share.gpus else request.device  # a worker sees one GPU, whatever its number
         request = replace(request, workers=request.workers or share.cpus, device=device, dtype=settings.dtype)
-        worker = (Worker, (request, settings, identity, os.getcwd()))  # noqa: PTH109 - as it is known elsewhere
+        worker = (Worker, (request, settings, work.identity, os.getcwd()))  # noqa: PTH109 - as it is known elsewhere
         each = f"a GPU and {share.cpus} CPUs" if share.gpus else f"{share.cpus} CPUs"
         listener.on_note(f"{share.processes} workers on Ray, with {each} each")
         listener.on_start(len(items))
@@ -106,7 +95,7 @@ def _work_on_ray(
                     listener.on_note(value)
                 elif kind == "times":
                     value.seconds = 0.0  # the run's own are not known before its end
-                    summary.include(value)
+                    work.summary.include(value)
                 elif kind == "error":
                     raise value
             if stop.is_set() or not left:
@@ -119,7 +108,7 @@ def _work_on_ray(
         if not stop.is_set():
             for item in left.values():
                 yield item, _died(item, settings, request)
-        summary.seconds = time.monotonic() - started
+        work.summary.seconds = time.monotonic() - started
 
 
 def _died(item: Item, settings: CaptionSettings, request: CaptionRequest) -> Any:
@@ -247,11 +236,17 @@ class Worker:
                 self._decoder = self._stack.enter_context(
                     caption_run.open_decoder(self._request, self._identity, self._settings)
                 )
-            items, never = [item for _, item in chunk], threading.Event()
-            rows = make_rows(
-                items, self._decoder, self._settings, self._request, self._identity, summary, notes, never, self._models
+            work = RunWork(
+                [item for _, item in chunk],
+                self._settings,
+                self._request,
+                self._identity,
+                summary,
+                notes,
+                threading.Event(),
+                self._models,
             )
-            for item, row in rows:
+            for item, row in make_rows(work, self._decoder):
                 yield "row", numbers[item], row
         except EvlgenError as error:
             yield "error", 0, error.plain()

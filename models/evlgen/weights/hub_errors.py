@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evlgen.errors import EvlgenError, UsageError, WeightsError
+from evlgen.errors import EvlgenError, UsageError, WeightsError, first_line
 
 PREFIX = "hf:"
 """What stands before OWNER/NAME wherever a repository of the hub may be named beside a folder or a file."""
@@ -34,7 +34,7 @@ def explained(error: Exception, text: str) -> EvlgenError:
         )
     if isinstance(error, errors.EntryNotFoundError):
         return UsageError(f"{name} holds no config.json: it is no model of transformers", "give another --model")
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     if isinstance(error, errors.HFValidationError):
         return UsageError(f"--model {text} is no name of a repository: {first}", "give hf:OWNER/NAME[@REVISION]")
     return WeightsError(f"{name} cannot be fetched: {first}", "check name and network")
