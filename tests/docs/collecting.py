@@ -117,11 +117,18 @@ def _alternatives(words: str) -> list[str]:
     return [first, *(f"{first.rsplit(' ', 1)[0]} {other}" for other in others)]
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """The source, parsed."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+@cache
 def sentences() -> list[Example]:
     """Text that people read on the screen: strings of the source, help and hints among them, and headers of recipes."""
     found = [Example(f"recipes/{recipe.name}", " ".join(header(recipe).split()), whole=False) for recipe in RECIPES]
-    for source in SOURCES:
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+    for source, tree in trees().items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 where = f"{source.relative_to(ROOT)}:{node.lineno}"
                 found.append(Example(where, " ".join(node.value.split()), whole=False))

@@ -2,24 +2,27 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.docs.collecting import ROOT, SOURCES
+from tests.docs.collecting import ROOT, SOURCES, trees
 
 WALKS = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MAP = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2].partition("## Develop")[0]
 
 
+@cache
 def definitions() -> set[str]:
     """Classes, functions, attributes and constants of the source."""
     found: set[str] = set()
-    for node in (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+    for node in (node for tree in trees().values() for node in ast.walk(tree)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             found.add(node.name)
         elif isinstance(node, ast.AnnAssign | ast.Assign):
-            found |= {ast.unparse(one) for one in ([node.target] if isinstance(node, ast.AnnAssign) else node.targets)}
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            found |= {one.id for one in targets if isinstance(one, ast.Name)}
     return found
 
 

@@ -3,19 +3,16 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from evlgen.captioning import video_shards
+from tests.docs.collecting import ROOT, trees
 
-ROOT = Path(__file__).parents[2]
-SOURCES = [*(ROOT / "models").rglob("*.py"), *(ROOT / "evlgen_cli").rglob("*.py")]
 SET_ALONE = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
 """Read by torch's and accelerate's own code; ours sets them for the processes that it starts."""
 
 
-def variables(path: Path) -> Iterator[str]:
+def variables(tree: ast.Module) -> Iterator[str]:
     """Names in os.environ[...], os.environ.get(...), os.getenv(...) and `in os.environ`; constants are looked up."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     constants = {
         target.id: node.value.value
         for node in ast.walk(tree)
@@ -23,23 +20,23 @@ def variables(path: Path) -> Iterator[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    environments = {"environ"} | {
+    environments = {
         target.id
         for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and ast.unparse(node.value) == "os.environ"
+        if isinstance(node, ast.Assign) and getattr(node.value, "attr", "") == "environ"
         for target in node.targets
         if isinstance(target, ast.Name)
     }
 
     def is_environment(node: ast.AST) -> bool:
-        return ast.unparse(node).removeprefix("os.") in environments
+        return getattr(node, "attr", "") == "environ" or getattr(node, "id", "") in environments
 
     for node in ast.walk(tree):
         named: ast.AST | None = None
         if isinstance(node, ast.Subscript) and is_environment(node.value):
             named = node.slice
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            if (node.func.attr == "get" and is_environment(node.func.value)) or ast.unparse(node.func) == "os.getenv":
+            if (node.func.attr == "get" and is_environment(node.func.value)) or node.func.attr == "getenv":
                 named = node.args[0]
         elif isinstance(node, ast.Compare) and is_environment(node.comparators[0]):
             named = node.left
@@ -52,7 +49,7 @@ def test_the_table_names_what_the_source_reads() -> None:
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.+?`) \|", text.partition("What the libraries below")[0], re.MULTILINE)
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    read = {name for path in SOURCES for name in variables(path)}
+    read = {name for tree in trees().values() for name in variables(tree)}
     in_recipes = {
         name
         for path in (ROOT / "recipes").glob("*.yaml")
