@@ -18,7 +18,7 @@ from evlgen.connector_config import LinearConfig, PerceiverConfig, QFormerConfig
 
 
 def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
-    """Of a connector of any kind with both linear maps around it, for the visual tokens of one pass."""
+    """FLOPs of a connector of any kind with both linear maps around it, for the visual tokens of one pass."""
     if isinstance(config.connector, TomeFormerConfig):
         return tomeformer_flops(config, training=training)
     forward = (qformer_flops if isinstance(config.connector, QFormerConfig) else other_flops)(config)
@@ -26,7 +26,7 @@ def connector_flops(config: EVLGenConfig, *, training: bool) -> int:
 
 
 def tomeformer_flops(config: EVLGenConfig, *, training: bool) -> int:
-    """Of projection, TomeFormer and projection.
+    """FLOPs of projection, TomeFormer and projection.
 
     In a layer, projections and attention see N tokens, then M = N - r remain for the feed-forward network. Matching
     compares ceil(N/2) with floor(N/2) keys of one head and needs no gradient; merging is an M x N matrix times the
@@ -46,7 +46,7 @@ def tomeformer_flops(config: EVLGenConfig, *, training: bool) -> int:
 
 
 def qformer_flops(config: EVLGenConfig) -> int:
-    """Of a Q-Former and its projection (arXiv 2301.12597, section 3.1).
+    """FLOPs of a Q-Former and its projection (arXiv 2301.12597, section 3.1).
 
     All layers work on the queries; every `cross_every`-th also projects all visual tokens to keys and values.
     """
@@ -59,7 +59,7 @@ def qformer_flops(config: EVLGenConfig) -> int:
 
 
 def other_flops(config: EVLGenConfig) -> int:
-    """Of a perceiver, whose queries see tokens and queries in every layer; of an MLP; of a linear map."""
+    """FLOPs of a perceiver, whose queries see tokens and queries in every layer; of an MLP; of a linear map."""
     own, n, width = config.connector, config.vision.tokens, config.vision.width
     if isinstance(own, PerceiverConfig):
         D, F, q = own.width, own.intermediate, own.queries
@@ -120,7 +120,7 @@ class LanguageSizes:
 
 
 def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> int:
-    """Of a training step with one caption behind a prefix of P tokens: gradients of inputs, and of trained weights.
+    """FLOPs of a training step with one caption behind a prefix of P tokens: gradients of inputs and trained weights.
 
     Args:
         sizes: of the language model.
@@ -133,7 +133,7 @@ def language_step_flops(sizes: LanguageSizes, prefix: int, text_tokens: int) -> 
 
 
 def language_caption_flops(sizes: LanguageSizes, prefix: int, new_tokens: int) -> int:
-    """Of a greedy caption: the prefix, then one token a step with a key-value cache.
+    """FLOPs of a greedy caption: the prefix, then one token a step with a key-value cache.
 
     Args:
         sizes: of the language model.

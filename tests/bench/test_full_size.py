@@ -153,7 +153,7 @@ def test_the_documents_tokens_are_the_codes() -> None:
 
 
 def test_the_documents_parameters_are_the_codes() -> None:
-    """Of two models, whose rows say what the others' are made of; the slow test makes the whole document."""
+    """They are compared for two models, whose rows say what the others' are made of; the slow test makes all of it."""
     text = DOCUMENT.read_text(encoding="utf-8")
     for name in ("pretrain-opt2.7b", "msrvtt-video"):
         model = full_size.Model(name)

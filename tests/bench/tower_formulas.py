@@ -15,7 +15,7 @@ from evlgen.modeling.vision import PRE_NORM_BLOCKS, VisionTower
 
 
 def tower_flops(tower: VisionTower, temporal: TemporalConfig, *, training: bool) -> int | None:
-    """Of all frames of one item; None for towers of another kind.
+    """FLOPs of all frames of one item; None for towers of another kind.
 
     Args:
         tower: with temporal modules if the model has them.
@@ -70,7 +70,7 @@ def _efficientnet(tower: VisionTower, temporal: TemporalConfig, training: bool) 
 
 
 def _temporal(F: int, N: int, D: int, W: int, *, training: bool, inputs: bool) -> int:
-    """Of one temporal module: two maps to W, and attention over frames whose values are the tokens themselves.
+    """FLOPs of one temporal module: two maps to W, and attention over frames whose values are the tokens themselves.
 
     Args:
         F, N, D, W: as above.

@@ -46,7 +46,7 @@ VIDEO = [
 ]
 GREEDY = DecodingOptions(num_beams=1, max_new_tokens=7)
 TIMES = (0.04, 0.52, 1.4, 1.48, 3.0, 3.72)
-"""Of frames at a rate that varies."""
+"""Times of frames at a rate that varies."""
 
 
 @pytest.fixture(scope="module")

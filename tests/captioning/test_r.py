@@ -70,7 +70,7 @@ def test_r_is_part_of_the_settings_when_it_is_given(model_folder: Path) -> None:
 
 
 def test_captions_are_those_of_a_model_with_that_r(model_folder: Path, tmp_path: Path) -> None:
-    """Of a checkpoint whose configuration says so; the random parts of both come from one seed."""
+    """They are those of a checkpoint whose configuration says so; the random parts of both come from one seed."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "model.safetensors").write_bytes((model_folder / "model.safetensors").read_bytes())

@@ -306,7 +306,7 @@ ROW = 9 * 64 * 2  # bytes
 
 
 def first_row(folder: Path, item: str) -> int:
-    """Of an item with three views a frame; which comes first depends on which is decoded first."""
+    """The first row of an item with three views a frame; which comes first depends on which is decoded first."""
     lines = map(json.loads, (folder / "journal.jsonl").read_text().splitlines())
     return next(line["row"] for line in lines if line["name"] == item)
 

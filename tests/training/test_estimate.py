@@ -261,7 +261,7 @@ def test_processes_that_a_step_is_too_small_for(pictures: Path) -> None:
 
 
 def test_a_step_is_measured_with_random_weights(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a recipe whose frozen parts are files that nobody has: nothing is loaded. Micro-batches as in training."""
+    """Frozen parts may be files that nobody has: nothing is loaded. Micro-batches are as in training."""
     recipe = recipe_of(pictures, "cnn", train={"accumulation_steps": 2})
     missing = recipe.model.vision.model_copy(update={"source": "/nowhere/tower.safetensors"})
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"vision": missing})})

@@ -71,12 +71,12 @@ def start(target: Callable[..., None], *arguments: Any) -> ChildRun:
     return ChildRun(process, ours)
 
 
-def listen(runs: Sequence[ChildRun], hear: Callable[[ChildRun, str, Any], None], stop: threading.Event) -> None:
+def receive(runs: Sequence[ChildRun], on_message: Callable[[ChildRun, str, Any], None], stop: threading.Event) -> None:
     """Hand on what processes say until all have ended; after a stop they have a few seconds for that, then are killed.
 
     Args:
         runs: that were started.
-        hear: gets the run, what kind of thing it says, and that: the methods of `Listener` without "on_".
+        on_message: gets the run, what kind of thing it says, and that: the methods of `Listener` without "on_".
         stop: ends them.
     """
     talking, told_at = {one.connection: one for one in runs}, None
@@ -96,7 +96,7 @@ def listen(runs: Sequence[ChildRun], hear: Callable[[ChildRun, str, Any], None],
                 elif kind == "error":
                     run.error = value
                 else:
-                    hear(run, kind, value)
+                    on_message(run, kind, value)
             if stop.is_set() and told_at is None:
                 told_at = time.monotonic()
                 for connection in talking:
@@ -108,7 +108,7 @@ def listen(runs: Sequence[ChildRun], hear: Callable[[ChildRun, str, Any], None],
             run.process.join()
 
 
-def hand_on(listener: Listener, kind: str, value: Any) -> None:
+def forward(listener: Listener, kind: str, value: Any) -> None:
     """Tell a listener what a process said."""
     getattr(listener, f"on_{kind}")(*value)
 
@@ -147,7 +147,7 @@ class _WholeSender(_Sender):
         self.send("progress", (frames, tokens))
 
 
-def tell_parent(work: Work, connection: Connection, *, whole: bool = False) -> None:
+def report_to_parent(work: Work, connection: Connection, *, whole: bool = False) -> None:
     """What a process does: the work, telling of it.
 
     Args:

@@ -19,7 +19,7 @@ from typing import Any
 
 from evlgen.captioners.opening import kind_of, possible_options
 from evlgen.captioners.protocol import ModelFacts
-from evlgen.captioning.child_runs import ChildRun, hand_on, listen, start, tell_parent
+from evlgen.captioning.child_runs import ChildRun, forward, receive, report_to_parent, start
 from evlgen.captioning.evaluation_sets import CaptionedSet
 from evlgen.captioning.journal import read_captions
 from evlgen.captioning.prediction import PredictionRequest, caption_request, predict
@@ -198,17 +198,17 @@ def _caption_apart(request: PredictionRequest, data: CaptionedSet, listener: Lis
     request.out.parent.mkdir(parents=True, exist_ok=True)
     counts: list[Summary] = []
 
-    def hear(run: ChildRun, kind: str, value: Any) -> None:
+    def on_message(run: ChildRun, kind: str, value: Any) -> None:
         if kind == "row":
             counts[0].add(*value)
-        hand_on(listener, kind, value)
+        forward(listener, kind, value)
         if kind == "plan":
             (plan,) = value
             counts.append(Summary.of_plan(plan, request.out, 0))
             listener.on_summary(counts[0])
 
     run = start(_work, request, data)
-    listen([run], hear, stop)
+    receive([run], on_message, stop)
     if run.summary is None and stop.is_set():
         return
     if run.error is None and run.summary is None and run.process.exitcode < 0:
@@ -223,7 +223,7 @@ def _caption_apart(request: PredictionRequest, data: CaptionedSet, listener: Lis
 
 def _work(request: PredictionRequest, data: CaptionedSet, connection: Connection) -> None:
     """What the process of a model does."""
-    tell_parent(partial(_caption, request, data), connection, whole=True)
+    report_to_parent(partial(_caption, request, data), connection, whole=True)
 
 
 def _caption(request: PredictionRequest, data: CaptionedSet, listener: Listener, stop: threading.Event) -> Summary:

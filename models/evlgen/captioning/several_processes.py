@@ -19,7 +19,7 @@ from typing import Any
 
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, plan_captions
-from evlgen.captioning.child_runs import ChildRun, hand_on, listen, start, tell_parent
+from evlgen.captioning.child_runs import ChildRun, forward, receive, report_to_parent, start
 from evlgen.captioning.joining import join_journals
 from evlgen.captioning.journal import Journal
 from evlgen.captioning.run_report import Listener, Summary
@@ -79,13 +79,13 @@ def caption_in_parts(
             runs.append(start(_work, part))
     listener.on_start(len(plan.work))
 
-    def hear(run: ChildRun, kind: str, value: Any) -> None:
+    def on_message(run: ChildRun, kind: str, value: Any) -> None:
         if kind == "row":
             summary.add(*value)
         if kind != "download" or run is runs[0]:
-            hand_on(listener, kind, value)
+            forward(listener, kind, value)
 
-    listen(runs, hear, stop)
+    receive(runs, on_message, stop)
     collect_parts(request.out)
     for index, one in enumerate(runs):
         if one.summary is None and stop.is_set():  # it was in the middle of a batch, or still loading
@@ -97,7 +97,7 @@ def caption_in_parts(
 
 def _work(request: CaptionRequest, connection: Connection) -> None:
     """What each process does."""
-    tell_parent(partial(caption_videos, request), connection)
+    report_to_parent(partial(caption_videos, request), connection)
 
 
 def collect_parts(out: Path) -> None:

@@ -17,7 +17,7 @@ SIDE = 16
 
 
 def colour(number: int) -> tuple[int, int, int]:
-    """Of the picture of a sample: its number, in steps that PNG keeps exactly."""
+    """The colour of the picture of a sample: its number, in steps that PNG keeps exactly."""
     return (number % 256, number // 256, 77)
 
 
