@@ -63,7 +63,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 def opened(folder: Path, system_prompt: str = "") -> Any:
     prompt = identify_model(f"hf:{folder}").prompt
-    return load_captioner(f"hf:{folder}", LoadOptions("cpu", "float32", prompt, 20, system_prompt))
+    return load_captioner(f"hf:{folder}", LoadOptions("cpu", "float32", prompt, 20, system_prompt=system_prompt))
 
 
 def clips_for(folder: Path, count: int = 1) -> list[PromptedClip]:

@@ -7,8 +7,8 @@ by giving the same, and a line in that table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
@@ -137,33 +137,51 @@ class ModelFacts:
     peak_memory_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a model is loaded; of the last six each kind of captioner takes some (`CaptionerKind.options`).
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a model that is named is to run; of the last six each kind of captioner takes some (`CaptionerKind.options`).
 
     Attributes:
         device: auto, cpu, cuda, cuda:1, mps.
-        dtype: float32, bfloat16, float16, or what else `CaptionerKind.resolve_dtype` gives.
-        prompt: what captions go on from, or what the model is asked.
-        max_new_tokens: most tokens of a caption.
+        dtype: auto, float32, bfloat16, float16; auto is what the output was begun in, or else what this machine is fast
+            in.
         system_prompt: what a model that chats is told before everything else; empty: nothing.
-        load_in: "8bit" or "4bit" for smaller weights; None: weights in `dtype`.
-        trust_remote_code: code that comes with the weights may run.
+        load_in: 8bit or 4bit for smaller weights of models that can; None: weights in `dtype`.
+        trust_remote_code: code that comes with a model may run.
         concurrency: requests to a server at a time; None: what the kind is set to.
         request_timeout_seconds: most time for one of them; None: what the kind is set to.
-        r: tokens merged per layer (`EVLGenConfig.with_r`); None: as the model was trained.
+        r: tokens merged per layer, a number or a schedule (`EVLGenConfig.with_r`); None: as the model was trained.
     """
 
     device: str = "auto"
-    dtype: str = "float32"
-    prompt: str = ""
-    max_new_tokens: int = DecodingOptions.max_new_tokens
+    dtype: str = "auto"
     system_prompt: str = ""
     load_in: str | None = None
     trust_remote_code: bool = False
     concurrency: int | None = None
     request_timeout_seconds: float | None = None
     r: str | None = None
+
+    def model_options(self) -> dict[str, Any]:
+        """These options by name, for whom they are handed on to."""
+        return {one.name: getattr(self, one.name) for one in fields(ModelOptions)}
+
+
+@dataclass(frozen=True)
+class LoadOptions(ModelOptions):
+    """How a model is loaded.
+
+    Attributes:
+        device: as of `ModelOptions`.
+        dtype: float32, bfloat16, float16, or what else `CaptionerKind.resolve_dtype` gives.
+        prompt: what captions go on from, or what the model is asked.
+        max_new_tokens: most tokens of a caption.
+    """
+
+    device: str = "auto"
+    dtype: str = "float32"
+    prompt: str = ""
+    max_new_tokens: int = DecodingOptions.max_new_tokens
 
 
 class Captioner(Protocol):

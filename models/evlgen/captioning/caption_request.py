@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evlgen.arithmetic import DTYPES
 from evlgen.captioners.evlgen_captioner import resolve_r
 from evlgen.captioners.opening import CaptionerKind, kind_of
-from evlgen.captioners.protocol import LoadOptions, ModelIdentity
+from evlgen.captioners.protocol import LoadOptions, ModelIdentity, ModelOptions
 from evlgen.captioning.segmenting import Segments
 from evlgen.captioning.video_shards import VideoShard
 from evlgen.decoding_options import DecodingOptions, out_of_bounds
@@ -42,8 +42,8 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
-class CaptionRequest:
-    """What to caption, how, and where to.
+class CaptionRequest(ModelOptions):
+    """What to caption, how, and where to; other attributes as of `ModelOptions`.
 
     Attributes:
         sources: files, folders, globs and lists, see `evlgen.captioning.discover.find_videos`.
@@ -52,24 +52,16 @@ class CaptionRequest:
         decoding: how captions are searched for.
         prompt: text that captions go on from, and hold what follows it, or what a model that chats is asked; for
             questions {} stands for the question.
-        system_prompt: what a model that chats is told before everything else.
         frames: frames a video; None for what the model was trained with.
         sampler: rule that picks them.
         backend: decoder.
         strict: a damaged file is an error; otherwise it is captioned from what can be decoded, with status "partial".
-        device: auto, cpu, cuda, cuda:1, mps.
-        dtype: auto, float32, bfloat16, float16; auto is what `out` was begun in, or else what this machine is fast in.
-        load_in: 8bit or 4bit for smaller weights of models that can; None: weights in `dtype`.
-        trust_remote_code: code that comes with a model may run.
-        r: tokens merged per layer, a number or a schedule (`EVLGenConfig.with_r`); None: as the model was trained.
         batch_size: videos that go through the model together, halved when memory runs out; None: what suits the device.
         workers: decoding processes; None chooses.
         timeout_seconds: most time to decode one video.
         fetch_timeout_seconds: most time for a video that is elsewhere to come.
         fetch_gigabytes: most that such a video may have, in GB.
         limit: most videos to caption in this run; None for all.
-        concurrency: requests to a server at a time; None: as many as it is set to.
-        request_timeout_seconds: most time for one of them; None: what it is set to.
         retry_failed: caption again what failed before.
         min_confidence: captions of less confidence get a warning in their line; None: none do.
         segments: caption parts of the videos, each by itself; None: whole videos.
@@ -85,24 +77,16 @@ class CaptionRequest:
     model: str = "evlgen-mini"
     decoding: DecodingOptions = DecodingOptions()  # noqa: RUF009 - frozen
     prompt: str = ""
-    system_prompt: str = ""
     frames: int | None = None
     sampler: str = "uniform"
     backend: str = "pyav"
     strict: bool = False
-    device: str = "auto"
-    dtype: str = "auto"
-    load_in: str | None = None
-    trust_remote_code: bool = False
-    r: str | None = None
     batch_size: int | None = None
     workers: int | None = None
     timeout_seconds: float = 60.0
     fetch_timeout_seconds: float = FETCH_SECONDS
     fetch_gigabytes: float = MOST_FETCHED_BYTES / 1e9
     limit: int | None = None
-    concurrency: int | None = None
-    request_timeout_seconds: float | None = None
     retry_failed: bool = False
     min_confidence: float | None = None
     root: Path | None = None
@@ -194,18 +178,8 @@ class CaptionRequest:
 
     def load_options(self, dtype: str, prompt: str) -> LoadOptions:
         """How the model is loaded, in an arithmetic and for a prompt that are decided."""
-        return LoadOptions(
-            self.device,
-            dtype,
-            prompt,
-            self.decoding.max_new_tokens,
-            self.system_prompt,
-            self.load_in,
-            self.trust_remote_code,
-            self.concurrency,
-            self.request_timeout_seconds,
-            self.r,
-        )
+        most = self.decoding.max_new_tokens
+        return LoadOptions(**{**self.model_options(), "dtype": dtype, "prompt": prompt, "max_new_tokens": most})
 
 
 def parse_sampler(text: str, frames: int) -> Sampler:

@@ -20,6 +20,7 @@ from typing import Any
 from evlgen.annotations.caption_layouts import QUESTION_PROMPT
 from evlgen.annotations.questions import Question, looks_like_answers, read_questions
 from evlgen.captioners.opening import short_name
+from evlgen.captioners.protocol import ModelOptions
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, run_items
 from evlgen.captioning.evaluation_sets import (
@@ -48,8 +49,8 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class PredictionRequest:
-    """What to predict, and how; what is left open is as in `evlgen eval`.
+class PredictionRequest(ModelOptions):
+    """What to predict, and how; other attributes as of `ModelOptions`. What is left open is as in `evlgen eval`.
 
     Attributes:
         model: name, folder or hub name.
@@ -63,14 +64,6 @@ class PredictionRequest:
         prompt: text that captions go on from; for questions {} stands for the question.
         normalise_questions: ask as the released code of BLIP-2 and EVLGen does.
         decoding: options of the search that differ from the usual ones; those that are None do not.
-        device: see `CaptionRequest`.
-        dtype: see `CaptionRequest`.
-        system_prompt: see `CaptionRequest`.
-        load_in: see `CaptionRequest`.
-        r: see `CaptionRequest`.
-        trust_remote_code: see `CaptionRequest`.
-        concurrency: see `CaptionRequest`.
-        request_timeout_seconds: see `CaptionRequest`.
         retry_failed: see `CaptionRequest`.
     """
 
@@ -85,14 +78,6 @@ class PredictionRequest:
     prompt: str | None = None
     normalise_questions: bool = False
     decoding: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    dtype: str = "auto"
-    system_prompt: str = ""
-    load_in: str | None = None
-    r: str | None = None
-    trust_remote_code: bool = False
-    concurrency: int | None = None
-    request_timeout_seconds: float | None = None
     retry_failed: bool = False
 
 
@@ -152,15 +137,8 @@ def caption_request(request: PredictionRequest, data: CaptionedSet | QuestionSet
         decoding=(ANSWER_DECODING if asks else DecodingOptions()).with_given(**request.decoding),
         prompt=prompt,
         frames=1 if asks else None,
-        device=request.device,
-        dtype=request.dtype,
-        system_prompt=request.system_prompt,
-        load_in=request.load_in,
-        r=request.r,
-        trust_remote_code=request.trust_remote_code,
-        concurrency=request.concurrency,
-        request_timeout_seconds=request.request_timeout_seconds,
         retry_failed=request.retry_failed,
+        **request.model_options(),
     )
 
 
