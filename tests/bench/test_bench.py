@@ -98,25 +98,6 @@ def test_flops_as_people_read_them() -> None:
     ]  # fmt: skip
 
 
-def test_table(checkpoint: Path, cli: Callable[..., Result]) -> None:  # noqa: F811
-    shown = cli("bench", "--model", checkpoint, "--r", "2", "--no-time", "--new-tokens", "3")
-    assert shown.exit_code == Exit.OK, shown.stderr
-    assert "warning" not in shown.stderr
-    lines = shown.stdout.splitlines()
-    assert lines[:3] == [
-        f"{checkpoint}: checkpoint in {checkpoint}",
-        "one item: 3 frames of 10 tokens; trained on a caption of 32 tokens,",
-        "or captioned greedily with 3",
-    ]
-    first, second = shown.stdout.split("FLOPs of one item")
-    rows = {line.split()[0]: line.split() for line in first.splitlines() if line.startswith(("r=", "q-former"))}
-    assert (rows["r=0"][1], rows["r=0"][3:]) == ("10", ["10", "10"])
-    assert (rows["r=2"][1], rows["r=2"][3:]) == ("6", ["8", "6"])
-    assert (rows["q-former"][1], rows["q-former"][3:]) == ("32", ["32"])
-    assert second.splitlines()[3].split()[0] == "q-former"
-    assert "timed" not in shown.stdout
-
-
 def test_counts_are_shown_before_anything_is_timed_and_rows_as_they_come(
     checkpoint: Path,
     cli: Callable[..., Result],  # noqa: F811
@@ -134,7 +115,19 @@ def test_counts_are_shown_before_anything_is_timed_and_rows_as_they_come(
     options = ["--r", "2", "--rounds", "1", "--batch", "1", "--new-tokens", "3", "--device", "cpu"]
     shown = cli("bench", "--model", checkpoint, *options)
     assert shown.exit_code == Exit.INTERRUPTED
-    times = shown.stdout[shown.stdout.index("FLOPs of one item") :].splitlines()[5:]
+    assert "warning" not in shown.stderr
+    assert shown.stdout.splitlines()[:3] == [
+        f"{checkpoint}: checkpoint in {checkpoint}",
+        "one item: 3 frames of 10 tokens; trained on a caption of 32 tokens,",
+        "or captioned greedily with 3",
+    ]
+    counts, flops = shown.stdout.split("FLOPs of one item")
+    rows = {line.split()[0]: line.split() for line in counts.splitlines() if line.startswith(("r=", "q-former"))}
+    assert (rows["r=0"][1], rows["r=0"][3:]) == ("10", ["10", "10"])
+    assert (rows["r=2"][1], rows["r=2"][3:]) == ("6", ["8", "6"])
+    assert (rows["q-former"][1], rows["q-former"][3:]) == ("32", ["32"])
+    assert flops.splitlines()[3].split()[0] == "q-former"
+    times = flops.splitlines()[5:]
     assert [" ".join(line[:30].split()) for line in times] == [
         "",
         *(
@@ -195,6 +188,10 @@ def test_a_connector_that_merges_nothing_is_measured_as_it_is(
     assert [" ".join(row[1:3]) for row in rows[2:]] == [
         "connector forward", "connector backward", "connector both", "caption, 1",
     ]  # fmt: skip
+    assert "timed" in shown.stdout
+    counted = cli("bench", "--model", tmp_path / "mlp", "--no-time")
+    assert counted.exit_code == Exit.OK
+    assert "timed" not in counted.stdout
     refused = cli("bench", "--model", tmp_path / "mlp", "--r", "2")
     assert refused.exit_code == Exit.USAGE
     assert refused.stderr == (
