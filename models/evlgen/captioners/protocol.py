@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +115,23 @@ class ModelIdentity:
     licence: str | None = None
     revision: str | None = None
     confidence: ConfidenceConfig | None = None
+
+    @property
+    def decoded_size(self) -> tuple[int, int] | int | None:
+        """The size that frames are decoded in, see `evlgen.video.picture.Size`."""
+        side = self.image_size_pixels
+        return self.longest_side_pixels if side is None else (side, side)
+
+    def frames_of(self, wanted: int | None) -> int:
+        """How many frames of a clip it gets: as many as are wanted, or as it takes.
+
+        Raises:
+            UsageError: it cannot take so many.
+        """
+        frames = wanted or self.frames
+        if self.most_frames is not None and frames > self.most_frames:
+            raise UsageError(f"--frames {frames} is more than the {self.most_frames} that {self.id} takes")
+        return frames
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,7 @@ class CaptionRequest(ModelOptions):
             raise UsageError(
                 f"--min-confidence: model {self.model} has no confidence", "evlgen models calibrate finds it"
             )
-        frames = self.frames or identity.frames
-        if identity.most_frames is not None and frames > identity.most_frames:
-            raise UsageError(f"--frames {frames} is more than the {identity.most_frames} that {identity.id} takes")
+        frames = identity.frames_of(self.frames)
         sampler = parse_sampler(self.sampler, frames)
         if self.segments is not None and sampler.strategy not in FIXED_COUNT:
             raise UsageError(

@@ -248,7 +248,6 @@ def open_decoder(
     """
     from evlgen.video import DecodePool
 
-    side = identity.image_size_pixels
     return DecodePool(
         workers=request.workers or default_workers(),
         look_ahead=2 * (request.batch_size or request.kind.batch_size),
@@ -256,7 +255,7 @@ def open_decoder(
         backend=request.backend,
         sampler=parse_sampler(settings.sampler, settings.frames),
         strict=request.strict,
-        size=identity.longest_side_pixels if side is None else (side, side),
+        size=identity.decoded_size,
         fetch_seconds=request.fetch_timeout_seconds,
         most_fetched_bytes=int(request.fetch_gigabytes * 1e9),
     )

@@ -1,7 +1,7 @@
 """One evaluation: predictions against references, with intervals, diagnostics and nothing hidden.
 
-`evaluate` reads nothing and writes nothing; `reading` and `pairing` bring its input, `page` and the command line show
-its result.
+`evaluate` reads nothing and writes nothing; predictions.py, references.py and pairing.py bring its input,
+evaluation_page.py and the command line show its result.
 """
 
 from __future__ import annotations

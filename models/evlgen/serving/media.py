@@ -34,14 +34,13 @@ class MediaDecoder:
     """
 
     def __init__(self, identity: ModelIdentity, limits: Limits, workers: int, frames: int) -> None:
-        side = identity.image_size_pixels
         self.frames = frames
         self._numbers = itertools.count()
         self._pool = DecodePool(
             workers=workers,
             timeout_seconds=limits.request_seconds,
             sampler=Sampler(frames=frames),
-            size=identity.longest_side_pixels if side is None else (side, side),
+            size=identity.decoded_size,
             most_pixels=limits.pixels,
             most_memory_bytes=limits.child_bytes,
         )

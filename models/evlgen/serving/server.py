@@ -108,9 +108,7 @@ def serve(
         kind = kind_of(request.model)
         identity = kind.identify(request.model)
         dtype = kind.resolve_dtype(request.dtype, request.device)
-        frames = request.frames or identity.frames
-        if identity.most_frames is not None and frames > identity.most_frames:
-            raise UsageError(f"--frames {frames} is more than the {identity.most_frames} that {identity.id} takes")
+        frames = identity.frames_of(request.frames)
         decoder = stack.enter_context(
             MediaDecoder(identity, request.limits, request.workers or default_workers(), frames)
         )

@@ -1,8 +1,8 @@
 """Decode the chosen frames with PyAV: exact, fast on long files, and stubborn with broken ones.
 
-Three ways, each falling back to the next: jump between keyframes (plan.py) while every wanted frame comes out exactly;
-decode straight through, replacing a frame that cannot be decoded by the one before it; decode everything twice when
-the packets carry no usable times. All three give the same frames and timestamps for a sound file.
+Three ways, each falling back to the next: jump between keyframes (packets.py) while every wanted frame comes out
+exactly; decode straight through, replacing a frame that cannot be decoded by the one before it; decode everything twice
+when the packets carry no usable times. All three give the same frames and timestamps for a sound file.
 """
 
 from collections.abc import Container, Iterator
