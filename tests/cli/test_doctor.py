@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,9 @@ import torch
 from typer.testing import Result
 
 from evlgen import __version__, arithmetic
+from evlgen.metrics import java
 from evlgen.modeling import hardware
+from evlgen.video import backends
 from evlgen_cli import diagnosis
 from evlgen_cli.diagnosis import Check
 
@@ -90,10 +91,10 @@ def test_two_packages_called_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_ffmpeg_and_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(importlib, "import_module", raising(ImportError()))
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(java, "_candidates", lambda: ())
     assert diagnosis.ffmpeg_binary().found == "not found; needed only for --backend ffmpeg"
-    assert diagnosis.java().found == "not found; METEOR and SPICE are skipped"
+    assert diagnosis.java().found == "no Java was found; METEOR and SPICE are skipped"
 
 
 def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
