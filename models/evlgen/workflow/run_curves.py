@@ -109,7 +109,7 @@ def item_flops(recipe: Recipe, tokens: int) -> tuple[float, float]:
 def _item_flops(recipe_json: str, tokens: int) -> tuple[float, float]:
     from torch._subclasses import FakeTensorMode
 
-    from evlgen.bench.connectors import Bridge
+    from evlgen.bench.compared_connectors import Bridge
     from evlgen.bench.flops import count_connector, count_language_step
     from evlgen.modeling.skeleton import build_skeleton
 
@@ -130,7 +130,7 @@ def _representation_flops(recipe: Recipe) -> int:
     """Of one item in BLIP-2's first stage, texts as long as they may be; two are run, on this machine's CPU."""
     import torch
 
-    from evlgen.bench.connectors import Bridge
+    from evlgen.bench.compared_connectors import Bridge
     from evlgen.bench.flops import count
     from evlgen.modeling.connectors import QFormer
     from evlgen.training.representation import RepresentationObjective
