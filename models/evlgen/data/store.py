@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evlgen.data.checksums import SUM, RowCheck, fields_of, row_sums, signed_line
 from evlgen.errors import EvlgenError, FileFailure, UsageError
+from evlgen.system.files import is_full
 from evlgen.system.jsons import parse_json, write_json
 from evlgen.system.locks import locked
 
@@ -222,7 +223,7 @@ class FeatureStore:
         except OSError as error:
             if not str(error.filename or self.place).startswith(str(self.place)):
                 raise
-            full = error.errno in (28, 122)  # ENOSPC, EDQUOT
+            full = is_full(error)
             what = "no space is left on its disk" if full else (error.strerror or str(error))
             hint = "free some, or name a folder elsewhere in features or EVLGEN_CACHE"
             raise EvlgenError(

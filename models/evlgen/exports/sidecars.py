@@ -90,6 +90,13 @@ def clashing(places: Iterable[Path]) -> frozenset[Path]:
 def put_sidecar(clip: Clip, place: Path, texts: Texts, options: ExportOptions, report: Report) -> None:
     """Write one file, unless it is another's.
 
+    Args:
+        clip: the video.
+        place: the file.
+        texts: what it says, see `SIDECARS`.
+        options: template, and whether files that are there are replaced.
+        report: is filled in.
+
     Raises:
         EvlgenError: it cannot be read or written.
     """

@@ -53,6 +53,12 @@ class Outputs:
     ) -> Outputs:
         """What `--out`, `--sidecar` and what goes with them mean.
 
+        Args:
+            out: the journal itself, or a file to export to, by its suffix.
+            sidecar: suffix of the files beside videos.
+            template: what stands around captions in both.
+            merge_equal: parts that follow each other and say the same become one there.
+
         Raises:
             UsageError: they contradict each other, or mean nothing.
         """

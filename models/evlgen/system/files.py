@@ -21,8 +21,9 @@ from pathlib import Path
 from evlgen.errors import EvlgenError
 from evlgen.system.names import printable
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _HINTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or choose a place on another disk"),
+    **dict.fromkeys(_FULL, "free some space, or choose a place on another disk"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you can write to"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file, not a folder",
@@ -160,6 +161,11 @@ def os_errors(path: str | Path, doing: str = "cannot be written", *, hint: str =
         raise EvlgenError(
             f"{printable(path)} {doing}: {printable(reason)}", hint or _HINTS.get(refused.errno or 0, "")
         ) from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk is full, or somebody's share of it: trying again is of no use."""
+    return error.errno in _FULL
 
 
 def refusal(error: Exception) -> OSError | None:

@@ -7,7 +7,6 @@ one line, or one fingerprint.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import time
@@ -20,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.files import is_full
 
 PROTOCOLS = "fsspec knows s3://, gs://, https://, hf:// and more"
 RIGHTS = "check the address, the network and your rights"
@@ -193,7 +193,7 @@ def download(
     target: Path,
     size: int | None = None,
     most_bytes: int | None = None,
-    is_ours: Callable[[OSError], bool] = lambda error: error.errno in (errno.ENOSPC, errno.EDQUOT),
+    is_ours: Callable[[OSError], bool] = is_full,
 ) -> None:
     """Fetch a file, trying again where the network fails.
 

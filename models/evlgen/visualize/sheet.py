@@ -97,7 +97,14 @@ def draw_panel(panel: Panel, title: str) -> Image.Image:
 def layer_tiles(
     panel: Panel, layer: int, size: tuple[int, int], lit_FP: NDArray[np.float64] | None = None
 ) -> tuple[list[Image.Image], list[Image.Image]]:
-    """The mosaic of each frame behind a layer, and the frames with the same contours; `lit_FP` as of `draw_tile`."""
+    """The mosaic of each frame behind a layer, and the frames with the same contours.
+
+    Args:
+        panel: of the model.
+        layer: 0 is before the first.
+        size: of each image, in pixels.
+        lit_FP: as of `draw_tile`.
+    """
     trace = panel.trace
     groups = patch_groups(trace, layer)
     colours = group_colours(cell_colours(panel.pictures, trace.grid), groups)

@@ -60,7 +60,14 @@ def shades(values: Sequence[Sequence[float]], width: int, height: int) -> Image.
 
 
 def text_lines(text: str, width: int, size: int = 14, colour: tuple[int, int, int] = INK) -> Image.Image:
-    """Text broken at blanks into lines that fit."""
+    """Text broken at blanks into lines that fit.
+
+    Args:
+        text: in one line.
+        width: of the image, in pixels.
+        size: of the letters, in pixels.
+        colour: of the letters.
+    """
     font = ImageFont.load_default(size)
     lines, line = [], ""
     for word in text.split(" "):

@@ -20,6 +20,7 @@ from evlgen.data.shards.listing import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
 from evlgen.recipes.renamed_keys import use_new_keys
+from evlgen.system.hashes import sha256_of
 from evlgen.workflow.chain_steps import prediction_of
 from evlgen.workflow.state import StepRecord
 
@@ -117,8 +118,7 @@ def file_facts(path: Path) -> Any:
 
 def file_hash(path: Path) -> str:
     """64 bits of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_of(path)[:16]
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -7,7 +7,6 @@ there. Who has a shard open keeps reading it although another process removes it
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Collection
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.data.shards.listing import Shard
+from evlgen.system.files import is_full
 from evlgen.system.locks import locked
 from evlgen.system.remote_files import any_error, download
 from evlgen.weights.cache import cache_errors
@@ -96,7 +96,7 @@ class FetchedShards:
 
     def _is_ours(self, error: OSError) -> bool:
         """Whether the disk refused it, not the file system that is fetched from: a full disk names no file."""
-        return error.errno in (errno.ENOSPC, errno.EDQUOT) or str(error.filename or "").startswith(str(self.folder))
+        return is_full(error) or str(error.filename or "").startswith(str(self.folder))
 
     def _make_room(self, size: int, keep: Collection[Path], wanted: bool) -> bool:
         found: list[tuple[bool, float, int, Path]] = []
