@@ -19,6 +19,7 @@ from torch import nn
 from evlgen.bench import FULL_SIZE, find_model
 from evlgen.bench.flops import ConnectorReport, Work, count_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
+from evlgen.bench.variants import variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import QFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -88,7 +89,7 @@ class Model:
         def tell(done: int, total: int) -> None:
             print(f"{self.name}: {done} of {total}", file=sys.stderr)
 
-        return count_model(self.skeleton, self.config, R, NEW_TOKENS, tell)
+        return count_model(self.skeleton, variants(self.config, R), NEW_TOKENS, tell)
 
 
 def parameters(models: list[Model]) -> str:

@@ -1,20 +1,21 @@
 """`evlgen bench`: tokens, parameters, FLOPs and times of a model at several r, and of a Q-Former in its place."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evlgen_cli import completion
-from evlgen_cli.console import download_progress, out, print_json, table
+from evlgen_cli.console import download_progress, err, out, print_json, table
 from evlgen_cli.human_numbers import human_bytes, human_count, human_flops, human_seconds
-from evlgen_cli.options import DeviceOption, JsonOption
+from evlgen_cli.options import DeviceOption, JsonOption, SplitOption
 
 if TYPE_CHECKING:
-    from evlgen.bench import BenchRequest, ModelReport
+    from evlgen.bench import ModelReport
+    from evlgen.bench.benchmark import Part
     from evlgen.bench.flops import ConnectorReport
+    from evlgen.bench.report_rows import Change, Row
     from evlgen.bench.timing import CaptionTimes, ConnectorTimes
-
-    Part = ModelReport | list[ConnectorTimes] | list[CaptionTimes]
 
 
 def bench(
@@ -32,66 +33,178 @@ def bench(
         typer.Option(
             "--r",
             metavar="N[,N…]",
-            show_default="16",
-            help="Tokens merged per layer, by a TomeFormer; 0 is always measured.",
+            show_default="the model's own",
+            help="Tokens that each layer merges, or schedules as of evlgen caption --r, with commas between them: "
+            '"0,8,[10,8,8],[8,-0.5]"; 0 is always measured.',
+        ),
+    ] = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME…]",
+            show_default="none",
+            help="Simpler ways to as few tokens beside every r: random, stride (dropping in every layer), pool "
+            "(averaging the grid), small (smaller pictures), frames (fewer), or all.",
         ),
     ] = None,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a generated caption.")] = 20,
     time: Annotated[bool, typer.Option("--time/--no-time", help="Time it on this machine, or only count.")] = True,
     batch: Annotated[int, typer.Option(min=1, help="Items in a connector that is timed.")] = 2,
-    caption_batch: Annotated[int, typer.Option(min=1, help="Videos captioned at once, besides one.")] = 8,
+    caption_batch: Annotated[str, typer.Option(metavar="N[,N…]", help="Videos captioned at once, besides one.")] = "8",
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="noise", help="A video to decode where captions are timed, so that decoding is, too."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each r is timed at most, in turn.")] = 5,
     seconds: Annotated[
         float, typer.Option(min=1, help="After so long no further round of a measurement begins; there are three.")
     ] = 30,
     device: DeviceOption = "auto",
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="Caption this data set with every variant and score the captions: as of evlgen eval."),
+    ] = None,
+    split: SplitOption = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(show_default="beside the captions", help="Folder, tar or zip with the videos or pictures."),
+    ] = None,
+    num_beams: Annotated[int, typer.Option(min=1, help="Beams of the search for these captions; 1 is greedy.")] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Keep all that is known as JSON while it comes; run again to go on with captions that it holds.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the curve: .png, .svg or .pdf (pip install 'evlgen[plot]').")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write curves and tables as one HTML file.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="A file of --out, to show every figure beside, with what is noise.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What merging r tokens per layer saves: tokens, FLOPs and time, against r = 0 and a BLIP-2 Q-Former.
+    """What merging r tokens per layer saves: tokens, FLOPs and time, against r = 0, a BLIP-2 Q-Former and baselines.
 
     A connector of another kind, which merges nothing, is measured as it is.
     FLOPs are counted on the real modules without their memory, so full-size models need neither files nor a GPU.
     Times are of this machine: connectors of any size, whole captions of models whose weights are at hand.
+    docs/bench.md says what each figure is.
     """
-    from evlgen.bench import BenchRequest, parse_r
+    from evlgen.bench import (
+        BenchRequest,
+        CurveData,
+        CurvePoint,
+        compare_reports,
+        parse_baselines,
+        parse_numbers,
+        parse_r,
+        plot_report,
+        read_report,
+        rows_of,
+        write_page,
+    )
     from evlgen.bench import bench as measure
+
+    old = None if compare is None else read_report(compare)
+    data = None
+    if dataset is not None:
+        from evlgen.captioning.evaluation_sets import find_captioned_set
+
+        found = find_captioned_set(dataset, split=split, media=media)
+        data = CurveData(found.captions, found.media, found.split)
 
     request = BenchRequest(
         models=tuple(models or ["evlgen-mini"]),
         r=None if r is None else parse_r(r),
+        baselines=() if baselines is None else parse_baselines(baselines),
         new_tokens=new_tokens,
         timed=time,
         batch=batch,
-        caption_batch=caption_batch,
+        caption_batches=parse_numbers(caption_batch, "--caption-batch"),
+        video=video,
         rounds=rounds,
         seconds=seconds,
         device=device,
+        data=data,
+        num_beams=num_beams,
+        out=output,
     )
     with download_progress() as report:
 
         def show(part: "Part") -> None:
             report.close()
-            if isinstance(part, list):
-                for one in part:
-                    _show_times(one)
-            else:
-                _show(part, request)
+            if not isinstance(part, list):
+                _show(part)
+            elif part and not isinstance(part[0], CurvePoint):
+                _show_times(part)
 
         result = measure(request, report, (lambda part: None) if as_json else show)
+    values = result.as_dict()
+    changes = [] if old is None else compare_reports(old, values)
+    if picture is not None:
+        plot_report(values, picture)
+    if html is not None:
+        write_page(values, html, changes=changes, old=str(compare or ""))
     if as_json:
-        print_json(result.as_dict())
-    elif time:
+        print_json(values | {"changes": [{**vars(one), "verdict": one.verdict} for one in changes]})
+        return
+    _show_scores(rows_of(values))
+    if old is not None and not changes:
+        err.print(f"{compare} has no figure of these models and variants")
+    if changes:
+        out.print(f"beside {compare}:")
+        table(["", "", "old", "new", ""], [_change(one) for one in changes])
+        out.print("")
+    if time:
         machine = result.machine
         place = machine.get("gpu") or f"{machine['device']} (threads: {machine['threads']})"
         out.print(f"timed on {place} in {result.precision}; connectors in batches of {batch}")
         out.print("as fast: as the first row, which is timed in the same rounds")
     for model in result.models:
-        if time and model.not_timed and not as_json:
+        if time and model.not_timed:
             out.print(f"{model.name}: whole captions are not timed: {model.not_timed}")
 
 
-def _show(model: "ModelReport", request: "BenchRequest") -> None:
-    """What was counted, and the head of the table of times."""
+def _show_scores(rows: "list[Row]") -> None:
+    """What captions were worth beside what they cost, and what that says."""
+    from evlgen.bench.report_rows import remarks, told_change
+
+    scored = [row for row in rows if row.cider is not None]
+    if not scored:
+        return
+    several = len({row.model for row in rows}) > 1
+    cells = []
+    for row in scored:
+        name = f"{row.name} ({row.model})" if several else row.name
+        low_high = "" if row.interval is None else f" ({row.interval[0]:.2f} to {row.interval[1]:.2f})"
+        seconds = "-" if row.seconds is None else _seconds(row.seconds)
+        cider = f"{row.cider:.2f}{low_high}"
+        cells.append(
+            [f"{name}{' *' * row.trained}", str(row.tokens), human_flops(row.flops), seconds, cider, told_change(row)]
+        )
+    table(["", "prompts", "FLOPs", "time", "CIDEr", "change"], cells)
+    out.print("* as the model was trained; time is that of one caption in the largest batch")
+    for one in remarks(rows):
+        out.print(one)
+    out.print("")
+
+
+def _change(one: "Change") -> list[str]:
+    old, new = (
+        _seconds(value) if one.unit == "s" else human_flops(value) if one.unit == "FLOP" else f"{value:.4g}"
+        for value in (one.old, one.new)
+    )
+    return [one.variant, one.figure, old, new, one.verdict]
+
+
+def _show(model: "ModelReport") -> None:
+    """What was counted."""
     frames = "1 frame" if model.frames == 1 else f"{model.frames} frames"
     out.print(f"{model.name}: {model.what}")
     out.print(
@@ -115,8 +228,6 @@ def _show(model: "ModelReport", request: "BenchRequest") -> None:
     out.print("")
     table(["FLOPs of one item", "forward", "training step", "caption"], [_flops(o, first) for o in model.connectors])
     out.print("")
-    if request.timed:
-        _row("", "", "median", "range", "rounds", "as fast")
 
 
 def _tokens(one: "ConnectorReport") -> str:
@@ -132,21 +243,24 @@ def _flops(one: "ConnectorReport", first: "ConnectorReport") -> list[str]:
     return [one.name, *(f"{human_flops(mine)} ({mine / base:.0%})" for mine, base in pairs)]
 
 
-def _show_times(one: "ConnectorTimes | CaptionTimes") -> None:
-    """The rows of one variant; columns are fixed, since others follow when they have been measured."""
+def _show_times(part: "list[ConnectorTimes] | list[CaptionTimes]") -> None:
+    """A table of one measurement; of phases the medians over rounds."""
     from evlgen.bench.timing import CaptionTimes
 
-    if isinstance(one, CaptionTimes):
-        times = {f"caption, {one.batch} at once": one.caption}
-    else:
-        times = {"connector forward": one.forward, "connector backward": one.backward, "connector both": one.both}
-    for what, value in times.items():
-        spread = f"{_seconds(value.fastest_seconds)} to {_seconds(value.slowest_seconds)}"
-        _row(one.name, what, _seconds(value.median_seconds), spread, str(value.rounds), f"{value.times_as_fast:.2f}x")
-
-
-def _row(name: str, what: str, median: str, spread: str, rounds: str, ratio: str) -> None:
-    out.print(f"{name:<8} {what:<18} {median:>10} {spread:>25} {rounds:>6} {ratio:>7}")
+    columns: list[str] = []
+    rows, title = [], ""
+    for one in part:
+        if isinstance(one, CaptionTimes):
+            phases, whole, title = one.phases, one.caption, f"captions, {one.batch} at once"
+        else:
+            phases, whole, title = {"forward": one.forward, "backward": one.backward}, one.both, "connector, training"
+        title += f", rounds: {whole.rounds}"
+        columns = ["", *phases, "all", "p95", "as fast"]
+        times = [value.median_seconds for value in (*phases.values(), whole)] + [whole.p95_seconds]
+        rows.append([one.name, *map(_seconds, times), f"{whole.times_as_fast:.2f}x"])
+    out.print(title)
+    table(columns, rows)
+    out.print("")
 
 
 def _seconds(seconds: float) -> str:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from evlgen.bench.compared_connectors import Bridge, variants, with_r
+from evlgen.bench.compared_connectors import Bridge
 from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
 from evlgen.bench.parameters import parameters_by_part
+from evlgen.bench.variants import reducing, variants
 from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, VisionConfig
 from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import load_recipe
@@ -58,10 +59,11 @@ def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[
     around, text = len(skeleton.prompt_before) + len(skeleton.prompt_after), config.language.max_text_tokens
     sizes = LanguageSizes.of(skeleton.language)
     towers = [tower_flops(skeleton.vision, config.temporal, training=training) for training in (True, False)]
-    compared = variants(config, (0, 2))
-    assert list(compared) == ["r=0", "r=2", "q-former"]
-    for one in count_model(skeleton, config, (0, 2), 4, lambda done, total: None):
-        changed = compared[one.name]
+    r = {10: "2", 5: "[2,1,0]", 4: "[1,1,0]"}[vision.tokens]  # as many as so few tokens can merge
+    compared = variants(config, (0, r))
+    assert list(compared) == ["r=0", f"r={r}", "q-former"]
+    for one in count_model(skeleton, compared, 4, lambda done, total: None):
+        changed = compared[one.name].config
         step, caption = (passes * connector_flops(changed, training=training) for training in (True, False))
         prefix = one.soft_prompts + around
         assert one.connector == pytest.approx(caption, rel=0.01)
@@ -74,7 +76,7 @@ def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[
 def test_connectors_of_other_kinds_stand_alone(kind: str, fusion: str) -> None:
     config = with_connector(tiny_config(fusion=fusion), **KINDS[kind])
     skeleton, passes = build_skeleton(config), 3 if fusion == "concat" else 1
-    (one,) = count_model(skeleton, config, (0, 16), 4, lambda done, total: None)
+    (one,) = count_model(skeleton, variants(config, (0, 16)), 4, lambda done, total: None)
     assert (one.name, one.tokens_per_layer, one.soft_prompts) == (kind, (6,), 6 * passes)
     assert (
         one.caption.connector
@@ -143,7 +145,7 @@ def test_a_tower_without_a_formula_is_counted() -> None:
     """Squeeze-and-excitation convolves averages: the formula of plain EfficientNets would be wrong."""
     config = tiny_config(TINY_CNN)
     assert tower_flops(build_skeleton(config).vision, config.temporal, training=False) is None
-    (merging, _) = count_model(build_skeleton(config), config, (2,), 2, lambda done, total: None)
+    (merging, _) = count_model(build_skeleton(config), variants(config, (2,)), 2, lambda done, total: None)
     assert merging.step.vision > 0
 
 
@@ -163,7 +165,7 @@ def test_parts_add_up_to_a_step_and_a_caption_of_the_real_model(fusion: str, llm
     config = tiny_config(TINY_VIT, fusion, llm)
     config = config.model_copy(update={"language": config.language.model_copy(update={"max_text_tokens": 6})})
     model = tiny_model(config)
-    (merging, _) = count_model(build_skeleton(config), config, (2,), 5, lambda done, total: None)
+    (merging, _) = count_model(build_skeleton(config), variants(config, (2,)), 5, lambda done, total: None)
     pixels = torch.randn(1, 3, 3, 48, 48)
     whole = count(lambda: model([[[5, 6, 7, 8, 9, 10]]], pixel_values=pixels).loss.backward())
     assert merging.step.total == pytest.approx(whole, rel=0.01)
@@ -210,14 +212,15 @@ def test_layers_have_the_flops_that_are_published_for_bert_base() -> None:
 
 
 def test_connector_is_the_models_own_path() -> None:
-    """The same tensors under the same names give the model's soft prompts, at the model's r and after `merge`."""
+    """The same tensors under the same names give the model's soft prompts, at the model's r and at another."""
     model = tiny_model()
     connector = Bridge(model.config).eval()
     names = connector.state_dict().keys()
     connector.load_state_dict({name: value for name, value in model.state_dict().items() if name in names})
     features = torch.randn(2, 3, 10, 32)
     torch.testing.assert_close(connector(features.mean(dim=1)), model.soft_prompts(features))
-    other = with_r(model.config, 0)
-    connector.merge(other)
-    assert connector(features.mean(dim=1)).shape[1] == 10
-    assert other.soft_prompt_tokens() == 10
+    other = variants(model.config, (0,))["r=0"]
+    with reducing(connector.connector, other):
+        assert connector(features.mean(dim=1)).shape[1] == 10
+    assert connector(features.mean(dim=1)).shape[1] == 6
+    assert other.soft_prompts == 10

@@ -14,7 +14,7 @@ Shapes: N visual tokens, D vision width, P prefix tokens, T tokens of a sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,8 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evlgen.bench.compared_connectors import Bridge, variants
-from evlgen.configuration import EVLGenConfig
+from evlgen.bench.compared_connectors import Bridge
+from evlgen.bench.variants import Variant, reducing
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.losses import target_log_probabilities
@@ -57,7 +57,10 @@ class ConnectorReport:
     """What one connector costs, for one item.
 
     Attributes:
-        name: "r=N", "q-former" beside these, or the kind of a connector that merges nothing.
+        name: "r=N", "q-former" beside these, a baseline, or the kind of a connector that merges nothing.
+        way: of the variant, and r: likewise.
+        frames: of the item.
+        visual_tokens: of a frame, in front of the connector.
         parameters: of it, with LayerNorm and projections; all are trained.
         tokens_per_layer: that leave each layer of it.
         soft_prompts: in front of the language model, of all frames.
@@ -67,6 +70,10 @@ class ConnectorReport:
     """
 
     name: str
+    way: str
+    r: str
+    frames: int
+    visual_tokens: int
     parameters: int
     tokens_per_layer: tuple[int, ...]
     soft_prompts: int
@@ -77,43 +84,51 @@ class ConnectorReport:
 
 def count_model(
     skeleton: EVLGenForConditionalGeneration,
-    config: EVLGenConfig,
-    rs: Sequence[int],
+    compared: Mapping[str, Variant],
     new_tokens: int,
     tell: Callable[[int, int], None],
 ) -> tuple[ConnectorReport, ...]:
-    """Count FLOPs at every r, and with a Q-Former; with a connector of another kind, as the model is.
+    """Count FLOPs of every variant of a model.
 
     Args:
         skeleton: the model on the meta device.
-        config: of the model.
-        rs: tokens merged per layer, by TomeFormer.
+        compared: by name, see `evlgen.bench.variants.variants`.
         new_tokens: of a caption.
         tell: progress: done, all.
     """
-    frames, fusion = config.temporal.frames, config.temporal.fusion
-    passes = frames if fusion in ("concat", "mean-prompts") else 1
     around = len(skeleton.prompt_before) + len(skeleton.prompt_after)
-    text = config.language.max_text_tokens
-    trained_vision, vision = (count_tower(skeleton.vision, frames, training=training) for training in (True, False))
+    text = skeleton.config.language.max_text_tokens
+    towers: dict[str, tuple[int, int]] = {}  # of a training step and of a caption
     found: list[ConnectorReport] = []
-    compared = variants(config, rs)
-    for name, changed in compared.items():
-        tokens = tuple(changed.tokens_per_layer())
-        with FakeTensorMode():
-            module = Bridge(changed)
-            trained_connector, connector = (
-                count_connector(module, config.vision.tokens, config.vision.width, passes=passes, training=training)
-                for training in (True, False)
+    for variant in compared.values():
+        config, temporal = variant.config, variant.config.temporal
+        passes = temporal.frames if temporal.fusion in ("concat", "mean-prompts") else 1
+        looked = f"{temporal.frames} {config.vision.model_dump_json()}"
+        if looked not in towers:
+            tower = _tower_of(skeleton, variant)
+            with_backward, alone = (
+                count_tower(tower, temporal.frames, training=training) for training in (True, False)
             )
-        prompts = tokens[-1] * (frames if fusion == "concat" else 1)
-        prefix = prompts + around
+            towers[looked] = with_backward, alone
+        trained_vision, vision = towers[looked]
+        with FakeTensorMode():
+            module = Bridge(config)
+            with reducing(module.connector, variant):
+                trained_connector, connector = (
+                    count_connector(module, config.vision.tokens, config.vision.width, passes=passes, training=training)
+                    for training in (True, False)
+                )
+        prefix = variant.soft_prompts + around
         found.append(
             ConnectorReport(
-                name=name,
+                name=variant.name,
+                way=variant.way,
+                r=variant.r,
+                frames=temporal.frames,
+                visual_tokens=config.vision.tokens,
                 parameters=sum(p.numel() for p in module.parameters()),
-                tokens_per_layer=tokens,
-                soft_prompts=prompts,
+                tokens_per_layer=variant.tokens_per_layer,
+                soft_prompts=variant.soft_prompts,
                 connector=connector,
                 step=Work(trained_vision, trained_connector, count_language_step(skeleton.language, prefix, text)),
                 caption=Work(vision, connector, count_language_caption(skeleton.language, prefix, new_tokens)),
@@ -121,6 +136,15 @@ def count_model(
         )
         tell(len(found), len(compared))
     return tuple(found)
+
+
+def _tower_of(skeleton: EVLGenForConditionalGeneration, variant: Variant) -> VisionTower:
+    """The skeleton's own, or one for pictures of the variant's size."""
+    config = variant.config
+    if config.vision == skeleton.config.vision:
+        return skeleton.vision
+    with torch.device("meta"):
+        return VisionTower(config.vision, config.temporal if config.temporal.fusion == "temporal" else None)
 
 
 def count(work: Callable[[], object]) -> int:

@@ -117,6 +117,14 @@ class TomeFormerLayer(nn.Module):
         y: Tensor = self.dropout(self.output.dense(F.gelu(self.intermediate.dense(x_BND))))
         return y
 
+    def reduce(
+        self, x_BND: Tensor, size_BN: Tensor, metric_BND: Tensor, r: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Make r tokens fewer; what `forward` returns, in front of the feed-forward network."""
+        destination = match_tokens(metric_BND, r, protect_first=self.config.protect_first)
+        weighted = self.config.size_weighted
+        return *merge_tokens(x_BND, size_BN, destination, x_BND.shape[1] - r, size_weighted=weighted), destination
+
     def forward(self, x_BND: Tensor, size_BN: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return tokens (B, M, D), sizes (B, M) and the destinations (B, N), or None where nothing merged."""
         norm1, norm2 = self.attention.output.LayerNorm, self.output.LayerNorm
@@ -125,10 +133,7 @@ class TomeFormerLayer(nn.Module):
         x_BND = x_BND + attended if pre else norm1(x_BND + attended)
         r, destination = min(self.r, merge_limit(x_BND.shape[1])), None
         if r > 0:
-            destination = match_tokens(metric_BND, r, protect_first=self.config.protect_first)
-            x_BND, size_BN = merge_tokens(
-                x_BND, size_BN, destination, x_BND.shape[1] - r, size_weighted=self.config.size_weighted
-            )
+            x_BND, size_BN, destination = self.reduce(x_BND, size_BN, metric_BND, r)
         x_BND = x_BND + self._feed_forward(norm2(x_BND)) if pre else norm2(x_BND + self._feed_forward(x_BND))
         return x_BND, size_BN, destination
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.schema import Recipe
-from evlgen.system.files import os_errors, replacing
+from evlgen.system.figures import new_figure, save_figure
 from evlgen.training.run_folder import kept_recipe
 from evlgen.training.run_log import RunLog
 
@@ -161,14 +161,10 @@ def plot_runs(folders: Sequence[Path], out: Path, axis: Axis = "steps") -> None:
     for folder in folders:
         groups.setdefault(_alike(folder), []).append(curves(folder, axis))
     labels = {_alike(folder): str(folder) for folder in reversed(folders)}
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EvlgenError("drawing needs matplotlib, which is not installed", "pip install 'evlgen[plot]'") from None
     panels = [(name, unit) for name, unit in PANELS if any(name in one for many in groups.values() for one in many)]
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(5 * columns, 2.6 * lines), layout="constrained")
+    figure = new_figure(5 * columns, 2.6 * lines)
     for number, (name, unit) in enumerate(panels, start=1):
         panel = figure.add_subplot(lines, columns, number)
         for key, many in groups.items():
@@ -188,12 +184,7 @@ def plot_runs(folders: Sequence[Path], out: Path, axis: Axis = "steps") -> None:
         panel.grid(alpha=0.3)
         if number == 1 and len(groups) > 1:
             panel.legend(fontsize=7)
-    formats = sorted(figure.canvas.get_supported_filetypes())
-    kind = out.suffix.removeprefix(".").lower()
-    if kind not in formats:
-        raise UsageError(f"{out} is no picture that can be drawn", f"end its name in one of: {', '.join(formats)}")
-    with os_errors(out), replacing(out) as aside:
-        figure.savefig(aside, format=kind, dpi=120)
+    save_figure(figure, out)
 
 
 def _alike(folder: Path) -> str:

@@ -1,0 +1,37 @@
+"""Pictures of curves with matplotlib, which is an extra (evlgen[plot])."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from evlgen.errors import EvlgenError, UsageError
+from evlgen.system.files import os_errors, replacing
+
+
+def new_figure(width_inches: float, height_inches: float) -> Any:
+    """An empty figure of matplotlib.
+
+    Raises:
+        EvlgenError: it is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise EvlgenError("drawing needs matplotlib, which is not installed", "pip install 'evlgen[plot]'") from None
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def save_figure(figure: Any, out: Path) -> None:
+    """Write a figure; the suffix says in which format (.png, .svg, .pdf).
+
+    Raises:
+        UsageError: the format is unknown.
+        EvlgenError: it cannot be written.
+    """
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in formats:
+        raise UsageError(f"{out} is no picture that can be drawn", f"end its name in one of: {', '.join(formats)}")
+    with os_errors(out), replacing(out) as aside:
+        figure.savefig(aside, format=kind, dpi=120)
