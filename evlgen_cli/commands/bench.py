@@ -1,4 +1,4 @@
-"""`evlgen bench`: tokens, parameters, FLOPs and times of a model at several r, and of a Q-Former in its place."""
+"""`evlgen bench`: what a model costs at several r and what its captions are worth, beside simpler ways."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,9 +58,7 @@ def bench(
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each r is timed at most, in turn.")] = 5,
-    seconds: Annotated[
-        float, typer.Option(min=1, help="After so long no further round of a measurement begins; there are three.")
-    ] = 30,
+    seconds: Annotated[float, typer.Option(min=1, help="After so long no further round of a measurement begins.")] = 30,
     device: DeviceOption = "auto",
     dataset: Annotated[
         Path | None,
@@ -81,7 +79,7 @@ def bench(
         ),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the curve: .png, .svg or .pdf (pip install 'evlgen[plot]').")
+        Path | None, typer.Option("--plot", help="Draw the curve: .png, .svg or .pdf; needs the extra plot.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write curves and tables as one HTML file.")] = None,
     compare: Annotated[
@@ -110,8 +108,11 @@ def bench(
         write_page,
     )
     from evlgen.bench import bench as measure
+    from evlgen.system.figures import picture_format
 
     old = None if compare is None else read_report(compare)
+    if picture is not None:
+        picture_format(picture)  # a wrong name is told before hours of measuring
     data = None
     if dataset is not None:
         from evlgen.captioning.evaluation_sets import find_captioned_set

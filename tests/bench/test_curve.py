@@ -113,6 +113,13 @@ def test_the_whole_command(
     assert refused.stderr == "error: other.json is no report of evlgen bench (evlgen bench --out writes one)\n"
 
 
+def test_a_wrong_name_of_the_picture_is_told_first(cli: Callable[..., Result]) -> None:  # noqa: F811
+    refused = cli("bench", "--model", "evlgen-mini", "--plot", "curve.txt")
+    assert refused.exit_code == Exit.USAGE
+    assert refused.stderr.startswith("error: curve.txt is no picture that can be drawn (end its name in one of: ")
+    assert refused.stdout == ""
+
+
 def test_recipes_cannot_caption(data: CurveData, cli: Callable[..., Result]) -> None:  # noqa: F811
     refused = cli("bench", "--model", "msrvtt-scst", "--dataset", "set", "--split", "test")
     assert refused.exit_code == Exit.USAGE
