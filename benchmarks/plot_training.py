@@ -1,6 +1,6 @@
 """Draw the training curve of a run: loss and matched-against-shuffled gap on validation items, CIDEr beside them.
 
-python benchmarks/plot_training.py runs/mini-pretrain/log.jsonl --out docs/mini-pretrain.svg   (needs matplotlib)
+python benchmarks/plot_training.py runs/mini-looking/log.jsonl --out docs/mini-looking.svg   (needs matplotlib)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
         left.plot(steps, [r["validation"][name]["loss"] for r in checks], label=name)
         middle.plot(steps, [r["validation"][name]["gap"] for r in checks], label=name)
         right.plot(steps, [r["validation"][name]["cider"] for r in checks], label=name)
-    titles = ("loss (nats per token)", "gap: shuffled - matched loss", "CIDEr of greedy captions (50 items)")
+    titles = ("loss (nats per token)", "gap: shuffled - matched loss", "CIDEr of greedy captions")
     for axis, title in zip((left, middle, right), titles, strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("optimizer steps", fontsize=9)

@@ -27,13 +27,15 @@ from evlgen.metrics.scoring import ScoringOptions, score_captions, tokenize_sets
 from evlgen.metrics.tokenizer import tokenize_captions
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
+from evlgen.modeling.tags import Tag
 from evlgen.video import ClipFrames, DecodePool, Sampler
 
 BATCH = 25
+Seen = tuple[torch.Tensor, list[list[Tag]]]
 
 
-def encode_set(model: Any, data: Path, name: str, split: str) -> tuple[list[list[str]], torch.Tensor]:
-    """References and soft prompts of every item of a data set."""
+def encode_set(model: Any, data: Path, name: str, split: str) -> tuple[list[list[str]], Seen]:
+    """References of every item of a data set, and what the model sees of it."""
     if name == "flickr8k":
         rows = [json.loads(line) for line in (data / name / "captions.jsonl").read_text().splitlines()]
         rows = [r for r in rows if r["split"] == split]
@@ -55,17 +57,25 @@ def encode_set(model: Any, data: Path, name: str, split: str) -> tuple[list[list
     return [r["captions"] for r in rows], run(model, (frames[r["video"]] for r in rows))
 
 
-def run(model: Any, clips: Any) -> torch.Tensor:
-    """Soft prompts of clips, in batches."""
-    out, waiting = [], []
+def run(model: Any, clips: Any) -> Seen:
+    """Soft prompts and tags of clips, computed in batches."""
+    soft: list[torch.Tensor] = []
+    tags: list[list[Tag]] = []
+    waiting: list[Any] = []
+
+    def see() -> None:
+        prompts, own = model.look(model.encode(model.processor(waiting)))
+        soft.append(prompts)
+        tags.extend(own)
+        waiting.clear()
+
     for clip in clips:
         waiting.append(clip)
         if len(waiting) == BATCH:
-            out.append(model.soft_prompts(model.encode(model.processor(waiting))))
-            waiting = []
+            see()
     if waiting:
-        out.append(model.soft_prompts(model.encode(model.processor(waiting))))
-    return torch.cat(out)
+        see()
+    return torch.cat(soft), tags
 
 
 def score(references: list[list[str]], captions: list[str]) -> dict[str, float]:
@@ -80,6 +90,7 @@ def main() -> None:
     parser.add_argument("--model", default="evlgen-mini")
     parser.add_argument("--split", default="test", choices=["val", "test"])
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--length-penalty", type=float, default=1.0)
     parser.add_argument("--sets", nargs="+", default=["flickr8k", "msrvtt-frames"])
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--out", type=Path, help="folder for the captions as JSONL")
@@ -93,13 +104,19 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     with torch.inference_mode():
         for name in args.sets:
-            references, prompts = encode_set(model, Path(data), name, args.split)
+            references, (prompts, tags) = encode_set(model, Path(data), name, args.split)
             for beams in args.beams:
                 started = time.monotonic()
                 captions: list[str] = []
                 for start in range(0, len(prompts), BATCH):
-                    output = model.generate_from(prompts[start : start + BATCH], num_beams=beams, max_new_tokens=30)
-                    captions += model.processor.batch_decode(output.sequences)
+                    batch = slice(start, start + BATCH)
+                    captions += model.generate_from(
+                        prompts[batch],
+                        tags=tags[batch],
+                        num_beams=beams,
+                        max_new_tokens=30,
+                        length_penalty=args.length_penalty,
+                    ).texts
                 seconds = time.monotonic() - started
                 matched = score(references, captions)
                 shuffled = score(references, captions[1:] + captions[:1])

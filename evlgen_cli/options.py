@@ -81,8 +81,7 @@ PromptOption = Annotated[
         "--prompt",
         show_default="none",
         help='Text that captions go on from, such as "a video of"; a caption is what follows it. It stands behind the '
-        "visual prompts; evlgen-mini, which answers in a chat, takes it for the beginning of its answer. A model of "
-        "hf: that chats is asked it; without one, to describe the video.",
+        "visual prompts. A model of hf: that chats is asked it; without one, to describe the video.",
     ),
 ]
 

@@ -276,11 +276,12 @@ class EVLGenConfig(Strict):
             )
         return self.connector
 
-    def with_r(self, text: str) -> EVLGenConfig:
+    def with_r(self, text: str, *, cut: bool = False) -> EVLGenConfig:
         """The same model merging by another schedule; its weights do not depend on it.
 
         Args:
             text: a number of tokens, "8", or a schedule as recipes have it, "[10,8,8]" or "[8,-0.5]".
+            cut: a number that is too large for some layers is taken: these merge what can be merged.
 
         Raises:
             UsageError: it is none, does not fit the model's layers and tokens, or the connector merges none.
@@ -298,7 +299,7 @@ class EVLGenConfig(Strict):
         except ValueError:
             raise UsageError(f"--r {text} is no number of tokens", hint) from None
         changed = self.model_copy(update={"connector": connector})
-        if wrong := changed.too_large_r():
+        if (wrong := changed.too_large_r()) and not (cut and isinstance(r, int)):
             raise UsageError(f"--r {text} {wrong}", "lower it, or give one number a layer")
         return changed
 

@@ -47,8 +47,9 @@ def test_tokens_by_arithmetic() -> None:
         6 * 3, 32 * 3, 10 * 2,
     ]  # fmt: skip
     assert list(variants(with_connector(tiny_config(), **KINDS["mlp"]), ("0", "2"), ALL)) == ["mlp"]
-    with pytest.raises(UsageError, match="--r 5 merges 5 tokens in layer 1, but of 10 tokens 4 can be merged at most"):
-        variants(tiny_config(), ("5",))
+    assert variants(tiny_config(), ("5",))["r=5"].tokens_per_layer == (6, 4), "a number is cut to what can be merged"
+    with pytest.raises(UsageError, match=r"merges 5 tokens in layer 1, but of 10 tokens 4 can be merged at most"):
+        variants(tiny_config(), ("[5,0]",))
 
 
 def test_the_largest_grid() -> None:

@@ -75,7 +75,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "start": (
         ["train.start_from=none"],
-        "no model 'none' (packaged: evlgen-mini, evlgen-mini-msrvtt; or give a folder)",
+        "no model 'none' (packaged: evlgen-mini; or give a folder)",
     ),
     "three mistakes": (
         ["train.stps=3", "optimizer.learning_rate=-1", "data.train.0.views=many"],

@@ -79,7 +79,7 @@ def variants(
 
     Args:
         config: of the model.
-        rs: schedules, as of `EVLGenConfig.with_r`.
+        rs: schedules, as of `EVLGenConfig.with_r`; numbers are cut where a layer has fewer tokens to merge.
         baselines: of `BASELINES`, for every r but 0; those that the model has no room for are left out.
         prefix: of a frame's tokens, how many stand in front of the grid.
 
@@ -88,7 +88,7 @@ def variants(
     """
     if not isinstance(config.connector, TomeFormerConfig):
         return {config.connector.kind: Variant(config.connector.kind, config, config.connector.kind)}
-    found = [Variant(f"r={r}", config.with_r(str(r)), r=str(r)) for r in rs]
+    found = [Variant(f"r={r}", config.with_r(str(r), cut=True), r=str(r)) for r in rs]
     found.append(Variant("q-former", with_qformer(config), "qformer"))
     for way in BASELINES:
         for merging in [one for one in found if one.way == "merge" and any(one.config.merging("").schedule())]:

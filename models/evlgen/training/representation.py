@@ -164,7 +164,7 @@ class RepresentationObjective(nn.Module):
         }
 
     def _matching(self, tokens_BND: Tensor, ids_BT: Tensor, mask_BT: Tensor, similarity_BB: Tensor) -> Tensor:
-        """Of every item the pair, the picture with another text, and another picture with the text."""
+        """Three pairs of an item are told apart: its own, and picture and text each with another item's."""
         texts, pictures = hard_negatives(similarity_BB), hard_negatives(similarity_BB.T)
         tokens = torch.cat([tokens_BND, tokens_BND, tokens_BND[pictures]])
         ids, mask = (torch.cat([one, one[texts], one]) for one in (ids_BT, mask_BT))

@@ -45,7 +45,7 @@ VISION = Part(
 )
 LANGUAGE = Part(
     "language",
-    "SmolLM2-135M-Instruct, 4-bit: the frozen language model and its tokenizer",
+    "SmolLM2-135M-Instruct, 4-bit: the language model and its tokenizer",
     "Apache-2.0",
     98_362_432,
     "captioning",
@@ -64,7 +64,6 @@ CONNECTOR_START = Part(
 
 MODELS: dict[str, tuple[Part, ...]] = {
     "evlgen-mini": (VISION, LANGUAGE, CONNECTOR_START),
-    "evlgen-mini-msrvtt": (VISION, LANGUAGE),
 }
 
 

@@ -9,8 +9,7 @@ from evlgen.weights.hub_errors import PREFIX, explained
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "ec55e91a1a69b412414cb35ffe8c88920793f3c568ea0a89f2a712b177cf0411",
-    "evlgen-mini-msrvtt": "eec6f5dee20360438ee2c9eafd822cfada55ecd5d4da12d64cc72ef29663fdca",
+    "evlgen-mini": "3bc135e35653f6c7555bb0e3b6a80390621ee925efa198e73293d89d91a7704b",
 }
 
 

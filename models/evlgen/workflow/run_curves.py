@@ -127,7 +127,7 @@ def _item_flops(recipe_json: str, tokens: int) -> tuple[float, float]:
 
 
 def _representation_flops(recipe: Recipe) -> int:
-    """Of one item in BLIP-2's first stage, texts as long as they may be; two are run, on this machine's CPU."""
+    """FLOPs of an item in BLIP-2's first stage, its text as long as it may be; two are run on this machine's CPU."""
     import torch
 
     from evlgen.bench.compared_connectors import Bridge
