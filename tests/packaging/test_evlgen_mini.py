@@ -49,6 +49,16 @@ def test_the_card_names_data_terms_and_results(folder: Path) -> None:
     assert "<!--" not in card, "a part of the card is not filled in"
 
 
+def test_the_card_counts_what_the_file_holds(folder: Path) -> None:
+    sizes = {name: tensor.numel() for name, tensor in load_file(folder / "model.safetensors").items()}
+    looks = sum(n for name, n in sizes.items() if ".cross_attention." in name)
+    adapters = sum(n for name, n in sizes.items() if ".lora_" in name)
+    connector = sum(n for name, n in sizes.items() if not name.startswith(("language.", "prompt_", "vision.")))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"yes, {connector / 1e6:.1f} M parameters" in card
+    assert f"cross-attention, {looks / 1e6:.1f} M, and LoRA, {adapters / 1e6:.1f} M" in card
+
+
 @pytest.mark.network
 def test_it_sees(tmp_path: Path, folder: Path) -> None:
     """Every sample clip's caption is likelier behind its own soft prompts than behind those of the other clips."""
