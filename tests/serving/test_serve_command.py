@@ -26,6 +26,7 @@ from tests.modeling.conftest import tiny_model
 from .service import image_block, jpeg
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+ROUNDS = 24
 
 
 @contextmanager
@@ -61,7 +62,10 @@ def test_an_endpoint_is_not_served_again() -> None:
 
 @pytest.mark.slow
 def test_64_clients_at_once(folder: Path) -> None:
-    """No request is lost, batches form, equal pictures get equal answers, and memory stays where it is."""
+    """No request is lost, batches form, equal pictures get equal answers, and memory stays where it is.
+
+    It grows until batches of every size have been there, since what multiplies keeps buffers for each shape.
+    """
     with served(folder, "--batch-size", "16") as (process, url):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300)
 
@@ -75,17 +79,17 @@ def test_64_clients_at_once(folder: Path) -> None:
         resident = []
         answers: list[tuple[int, str]] = []
         with ThreadPoolExecutor(64) as threads:
-            for _ in range(6):
+            for _ in range(ROUNDS):
                 answers += threads.map(one, range(64))
                 resident.append(psutil.Process(process.pid).memory_info().rss)
         health = httpx2.get(f"{url}/health").json()
-    assert len(answers) == 6 * 64
+    assert len(answers) == ROUNDS * 64
     assert len(set(answers)) == 8, "one answer for each picture, whatever batch it was in"
-    assert health["clips"] == 6 * 64
+    assert health["clips"] == ROUNDS * 64
     assert health["under_way"] == 0
     assert 1 < health["largest_batch"] <= 16
-    assert health["batches"] < 6 * 64 / 2
-    assert resident[-1] - resident[1] < 32 << 20, f"resident bytes after each round: {resident}"
+    assert health["batches"] < ROUNDS * 64 / 2
+    assert resident[-1] - resident[ROUNDS // 2] < 48 << 20, f"resident bytes after each round: {resident}"
 
 
 @pytest.mark.slow
