@@ -144,6 +144,7 @@ def test_flops_as_people_read_them() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_counts_are_shown_before_anything_is_timed_and_rows_as_they_come(
     checkpoint: Path,
     cli: Callable[..., Result],  # noqa: F811

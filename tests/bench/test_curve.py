@@ -65,6 +65,7 @@ def test_captions_are_the_models_own(
     assert sum(encoded) in (shared, shared + 1)  # and the store's probe
 
 
+@pytest.mark.slow
 def test_the_whole_command(
     data: CurveData,
     cli: Callable[..., Result],  # noqa: F811

@@ -89,6 +89,7 @@ def test_connectors_of_other_kinds_stand_alone(kind: str, fusion: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [f"pretrain-opt2.7b-{kind}" for kind in KINDS])
 def test_full_size_connectors_of_other_kinds(recipe: str) -> None:
     config = load_recipe(recipe).model
@@ -141,6 +142,7 @@ def test_layers_that_look_at_soft_prompts_are_counted(llm: dict[str, object]) ->
     assert parts["cross-attention"].trained == 2 * (2 * width * width + width) + 4 * width * width
 
 
+@pytest.mark.slow
 def test_a_tower_without_a_formula_is_counted() -> None:
     """Squeeze-and-excitation convolves averages: the formula of plain EfficientNets would be wrong."""
     config = tiny_config(TINY_CNN)

@@ -138,6 +138,7 @@ def test_smaller_pictures_go_through_the_same_weights(vision: object) -> None:
     assert model.generate(torch.randn(1, 3, 3, vision.image_size, vision.image_size)).texts  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_flops_of_baselines() -> None:
     """Dropping is merging without its similarities and sums; pooled layers are those of so many tokens."""
     config = tiny_config(fusion="concat")

@@ -193,6 +193,7 @@ def test_a_recipe_names_models_and_the_command_line_has_the_last_word(here: Path
     assert refused.stderr == "error: mine is a table of models and trains nothing (evlgen eval --recipe mine.yaml)\n"
 
 
+@pytest.mark.slow
 def test_a_stop_keeps_what_is_written(here: Path) -> None:
     from contextlib import nullcontext
     from threading import Event

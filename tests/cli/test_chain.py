@@ -88,6 +88,7 @@ def test_a_failed_step_is_one_line(folder: Path) -> None:
     assert on.exit_code == Exit.OK, on.stderr
 
 
+@pytest.mark.slow
 def test_what_was_left_out_gives_exit_code_3(folder: Path) -> None:
     write_chain(folder, "first", "captions")
     content = yaml.safe_load((folder / "chain.yaml").read_text())

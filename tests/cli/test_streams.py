@@ -18,6 +18,7 @@ def evlgen(command: str, **environment: str) -> subprocess.CompletedProcess[byte
     return subprocess.run(line, shell=True, capture_output=True, timeout=120, env={**os.environ, **environment})
 
 
+@pytest.mark.slow
 @FULL
 @pytest.mark.parametrize("command", ["--version", "--help", "recipes ls --json"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])

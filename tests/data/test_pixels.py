@@ -159,6 +159,7 @@ def test_what_turns_out_to_be_broken_is_said_and_counted(tmp_path: Path, reader:
     assert pixels.get(2, [0], 0).shape == (1, 3, 96, 96)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_costs_one_item_and_closing_does_not_wait(tmp_path: Path) -> None:
     files = dict.fromkeys(("sleep.mp4", "segfault.mp4", "fine.mp4"), b"x")
     media, names = MediaStore(str(lay_out(tmp_path, files, "folder"))), list(files)

@@ -92,6 +92,7 @@ def test_a_failure_is_one_line(fake_java, kind):
     assert str(caught.value) == f"{caught.value.reason} ({caught.value.install})"
 
 
+@pytest.mark.slow
 def test_the_deadline_kills_java_and_its_children(fake_java, tmp_path):
     fake_java(f"sleep 1000 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/self; wait")
     with pytest.raises(Unavailable, match=r"^java was stopped at the deadline of 2 s \(allow more time"):

@@ -145,6 +145,7 @@ def test_a_wide_beam_finds_the_best_caption_of_all(model: EVLGenForConditionalGe
     assert out.token_ids()[0] == [best // 256, best % 256]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_sampling_repeats_with_a_seed_and_follows_the_model(temperature: float) -> None:
     """Chi-square of 4,000 first tokens against the model's own distribution, which is far from uniform here."""

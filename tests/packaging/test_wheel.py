@@ -42,6 +42,7 @@ def checkout(folder: str, pattern: str) -> dict[str, bytes]:
     return {p.relative_to(ROOT / folder).as_posix(): p.read_bytes() for p in found if "__pycache__" not in p.parts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "pattern", "inside"),
     [

@@ -293,6 +293,7 @@ def test_more_than_fit_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) ->
         assert found.chat(image_block(jpeg(90))).status_code == 200
 
 
+@pytest.mark.slow
 def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(monkeypatch, GreyCaptioner(seconds=1.5), Limits(request_seconds=1.0)) as found:
         answer = found.chat(image_block(jpeg(90)))
@@ -314,6 +315,7 @@ def test_stopping_answers_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> 
             httpx2.get(f"{found.url}/health")
 
 
+@pytest.mark.slow
 def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STOP_SECONDS", 1)
     with running(monkeypatch, GreyCaptioner(seconds=5.0)) as found, ThreadPoolExecutor(1) as threads:

@@ -112,6 +112,7 @@ def test_a_checkpoint_whose_values_a_disk_has_lost_is_not_gone_on_from(pictures:
 FACTS = {"step": 3, "best": 0.5, "seconds": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("facts", "said"),
     [

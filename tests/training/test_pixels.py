@@ -205,6 +205,7 @@ def test_sharded_blocks_train_and_resume_like_one_process(clips: Path, precision
     assert losses[0] == pytest.approx(losses[1], rel=1e-4 if precision == "float32" else 2e-2)
 
 
+@pytest.mark.slow
 def test_a_broken_file_is_left_out_and_one_that_breaks_later_is_replaced(
     clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

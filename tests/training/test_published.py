@@ -33,6 +33,7 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visual", ["features", "pixels"])
 def test_a_set_by_its_name_is_its_files(tmp_path: Path, visual: str) -> None:
     SETS["coco"](tmp_path / "coco")

@@ -56,6 +56,7 @@ def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(pictures: Pat
         assert all(torch.equal(whole[k], part[k]) for k in whole)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_a_checkpoint_goes_on_from_there(pictures: Path) -> None:
     """kill -9 leaves log lines and a `best` that are newer than `last`: both must come out as in the unbroken run."""
     recipe = make_recipe(pictures, validation={"every_steps": 3})

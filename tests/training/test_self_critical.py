@@ -120,6 +120,7 @@ def test_two_processes_are_bit_for_bit_one_with_twice_the_accumulation(begun: Pa
             assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_however_a_step_is_cut_the_samples_are_the_same(begun: Path, tmp_path: Path) -> None:
     train(scst_recipe(begun), folder=tmp_path / "one", device="cpu")
     train(scst_recipe(begun, train={"accumulation_steps": 4}), folder=tmp_path / "four", device="cpu")

@@ -152,6 +152,7 @@ def test_a_step_learns_from_the_samples_of_the_tars(shards: Path, monkeypatch: p
     assert first["loss"] == pytest.approx(total / tokens, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_other_shards_are_refused_on_resume(shards: Path) -> None:
     told: list[Any] = []
     run(recipe_of(shards), shards / "run", report=told.append, stop=lambda: any("loss" in row for row in told))

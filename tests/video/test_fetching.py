@@ -62,6 +62,7 @@ def failure(pool: DecodePool, url: str) -> tuple[str, str]:
     return result.kind, result.message.removeprefix(f"{result.path}: ")
 
 
+@pytest.mark.slow
 def test_what_does_not_come_says_why(web: WebServer, tmp_path: Path, cache: Path) -> None:
     (tmp_path / "web" / "page").mkdir()
     (tmp_path / "web" / "text.mp4").write_text("no video")

@@ -102,6 +102,7 @@ def test_a_program_that_crashes_costs_its_file_and_is_named(clip: GetClip, stand
     assert result == DecodeFailure(path, "decode-error", message, content_fingerprint(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["deadline", "killed child"])
 def test_ffmpeg_dies_with_the_child(end: str, clip: GetClip, tmp_path: Path, stand_in: Callable[[str], None]) -> None:
     if end == "killed child" and sys.platform != "linux":

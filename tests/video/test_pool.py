@@ -152,6 +152,7 @@ def test_decoding_goes_on_while_nobody_asks_but_not_far(tmp_path: Path) -> None:
         assert all(next(results) is not None for _ in range(7)), "these are ready"
 
 
+@pytest.mark.slow
 def test_waiting_is_told() -> None:
     with DecodePool(1, 1.5, FAKE) as pool:
         waited = [result is None for result in pool.map(["a.x", "sleep.x"], 0.2)]
@@ -267,6 +268,7 @@ def test_a_child_killed_while_it_starts_is_started_again(misfortunes: Callable[[
         assert outcomes(pool, ["a.x", "b.x"]) == {"a.x": "ok", "b.x": "ok"}
 
 
+@pytest.mark.slow
 def test_children_that_never_start_cost_one_file_with_the_cause(misfortunes: Callable[[int], None]) -> None:
     misfortunes(3)
     with DecodePool(1, 30.0, "tests.video.dying_backend:decode") as pool:

@@ -82,6 +82,7 @@ def test_frame_at_equals_the_plain_rule(timeline: Timeline, seconds: F) -> None:
     assert timeline.frame_at(seconds) == clips.shown_at(list(timeline.times), seconds)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99), st.text(max_size=5))
 def test_random_spans_stay_in_their_spans_and_repeat_by_seed_and_name(seed: int, name: str) -> None:
     timeline = Timeline.from_pts(range(40), F(1, 40), 1)

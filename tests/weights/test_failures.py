@@ -141,6 +141,7 @@ def test_cache_that_is_a_file(index: Path, cache: Path) -> None:
     assert failure(SOURCE, EvlgenError).startswith(f"{cache} cannot be written: ")
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_that_counts(index: Path, cache: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of a download: pip goes with it; the next run cleans up and succeeds."""
     slow = (

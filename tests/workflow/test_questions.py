@@ -54,6 +54,7 @@ def vqav2(folder: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_questions_are_answered_and_scored_once(tmp_path: Path, answerer: Answerer) -> None:
     root = vqav2(tmp_path)
     chain = chain_of(tmp_path, {"name": "vqa", "dataset": str(root), "split": "val"})
