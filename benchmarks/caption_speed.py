@@ -45,7 +45,7 @@ def straightforward(clips: list[Path], model_name: str, num_beams: int) -> dict[
         shown = [max(i for i, t in enumerate(times) if t <= m or i == 0) for m in moments]
         pixels = model.processor([np.stack([frames[i].to_ndarray(format="rgb24") for i in shown])])
         with torch.inference_mode():
-            ids = transformers_captions(model, model.soft_prompts(model.encode(pixels)), num_beams=num_beams)
+            ids = transformers_captions(model, *model.look(model.encode(pixels)), num_beams=num_beams)
         captions[clip.name] = model.processor.batch_decode(torch.tensor(ids))[0]
     print(json.dumps({"load": loaded - started, "work": time.monotonic() - loaded, "captions": captions}))
     return captions

@@ -223,7 +223,7 @@ def main() -> None:
     """Alternate the two sides and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="mini-msrvtt-scst")
-    parser.add_argument("--start-from", default="evlgen-mini")
+    parser.add_argument("--start-from", default="runs/mini-pretrain/best")
     parser.add_argument("--videos", type=int, default=24, help="videos in an optimizer step")
     parser.add_argument("--samples", type=int, default=5, help="captions sampled for each of them")
     parser.add_argument("--together", type=int, default=1, help="videos of a call of the loop's generate")

@@ -1,6 +1,6 @@
 """Seconds of training until validation CIDEr first passes a value: the engine against the straightforward step.
 
-Both start from evlgen-mini with its last projection drawn anew: the captioner is blind, but what its connector has
+Both start from mini-pretrain's run, its last projection drawn anew: the captioner is blind, but what its connector has
 learned makes this a matter of minutes. Without it the engine needs a quarter of an hour to get off the ground with two
 cores, and the other side hours. Same start, videos in the same order, frames, seeds, optimizer and learning rates. The
 engine takes several captions of each video of a step, packed, from cached features, in the machine's precision;
