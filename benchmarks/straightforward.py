@@ -25,7 +25,7 @@ from evlgen.data.batches import CaptionSource, tokenize
 from evlgen.data.caption_sources import CaptionedItem, ReadSource, clean_caption
 from evlgen.data.decoding import decode_items
 from evlgen.data.views import make_views
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, pick_dtype
 from evlgen.recipes.schema import Recipe
@@ -54,7 +54,7 @@ class Pixels:
 
         whole = side if self.views == 1 else None  # as the cache does it
         for number, made in decode_items(names, source.media, work, max_frames=max_frames, side=whole):
-            assert not isinstance(made, FileFailure), made
+            assert not isinstance(made, Failure), made
             self.frames[number], self.pictures[number] = made
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float32]:

@@ -3,7 +3,11 @@
 Anything else that escapes is a bug in evlgen.
 """
 
+import re
 from dataclasses import dataclass
+
+_ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
+_MOST_LETTERS = 300
 
 
 class EvlgenError(Exception):
@@ -60,15 +64,27 @@ class VideoError(EvlgenError):
 
 
 @dataclass(frozen=True)
-class FileFailure:
-    """Why one file, or one item of a data set, cannot be used, where the work goes on without it.
+class Failure:
+    """Why one file, clip or item of a data set has no result, where the work goes on without it.
 
     Attributes:
-        name: of the item or file, as whoever lists it spells it.
-        kind: a short stable word: that of a `VideoError`, or "unreadable", "cut", "no-captions", "no-picture".
-        reason: in one line, without the name.
+        kind: a short stable word: that of a `VideoError`; of data also "unreadable", "cut", "no-captions" or
+            "no-picture"; of models "out-of-memory", "model-error", "not-finite" (the arithmetic broke down), or what
+            a server answers.
+        message: one line for people, without the name.
+        name: of the item or file, as whoever lists it spells it; "" where it stands beside the failure.
     """
 
-    name: str
     kind: str
-    reason: str
+    message: str
+    name: str = ""
+
+    @classmethod
+    def of(cls, kind: str, text: str) -> "Failure":
+        """A failure with one line that means the same in every run: without the addresses of objects."""
+        line = " ".join(_ADDRESS.sub("", text).split())
+        return cls(kind, line[:_MOST_LETTERS] or kind)
+
+    def listed(self) -> dict[str, str]:
+        """Plain values, as lists of items that cannot be used have them."""
+        return {"name": self.name, "kind": self.kind, "reason": self.message}

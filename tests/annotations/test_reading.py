@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from evlgen.annotations.questions import looks_like_answers, read_answers
-from evlgen.captioning.caption_rows import RowError
-from evlgen.errors import UsageError
+from evlgen.errors import Failure, UsageError
 from evlgen.metrics.predictions import read_predictions
 from evlgen.metrics.references import read_references
 from tests.annotations.caption_files import COCO, MSR_VTT, VQA, lines, own, write
@@ -89,13 +88,13 @@ def test_random_captions_survive_every_form(tmp_path: Path) -> None:
 def test_own_file_last_line_counts_and_nothing_is_hidden(tmp_path: Path) -> None:
     content = (
         own("a.mp4", "old")
-        + own("b.mp4", None, "error", error=RowError("decode-error", "no frame"))
+        + own("b.mp4", None, "error", error=Failure("decode-error", "no frame"))
         + own("c.mp4", "kept", "partial")
         + "{half\n"
         + own("d.mp4", "was good")
         + own("a.mp4", "new", settings="s2")
-        + own("d.mp4", None, "error", error=RowError("timeout", "slow"))
-        + own("e.mp4", None, "error", error=RowError("timeout", "slow"))
+        + own("d.mp4", None, "error", error=Failure("timeout", "slow"))
+        + own("e.mp4", None, "error", error=Failure("timeout", "slow"))
         + own("e.mp4", "")
         + own("f.mp4", "cut")[:40]
     )

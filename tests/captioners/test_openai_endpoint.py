@@ -14,9 +14,9 @@ import pytest
 from evlgen.captioners import patient_client
 from evlgen.captioners.endpoint_address import Key, key_from_environment, parse_endpoint
 from evlgen.captioners.openai_endpoint import EndpointCaptioner, identify_model, load_captioner
-from evlgen.captioners.protocol import Caption, CaptioningStoppedError, ClipFailure, LoadOptions, PromptedClip
+from evlgen.captioners.protocol import Caption, CaptioningStoppedError, LoadOptions, PromptedClip
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 
 from .fake_server import MODEL, Answer, FakeServer, Faulty, chat_answer, frames_of, number_in, pictures, serving
 
@@ -45,7 +45,7 @@ def captioner(server: FakeServer, suffix: str = "", **options: Any) -> EndpointC
     return load_captioner(server.model + suffix, LoadOptions(**options))
 
 
-def caption_one(answer: Answer, **options: Any) -> Caption | ClipFailure:
+def caption_one(answer: Answer, **options: Any) -> Caption | Failure:
     with serving(answer) as server:
         return captioner(server, **options).caption(clips(100), OPTIONS)[0]
 
@@ -177,7 +177,7 @@ def test_a_fault_that_stays_is_the_clips_own_failure(fault: str, kind: str, mess
     with serving(lambda body, number: FAULTS[fault] if number_in(body) == 90 else named(body, number)) as server:
         bad, good = captioner(server).caption(clips(90, 100), OPTIONS)
         asked = [number_in(body) for body in server.requests if "messages" in body]
-    assert isinstance(bad, ClipFailure)
+    assert isinstance(bad, Failure)
     assert bad.kind == kind
     assert bad.message.startswith(message)
     assert good == Caption("clip 100", -0.75, 2)
@@ -188,7 +188,7 @@ def test_a_fault_that_stays_is_the_clips_own_failure(fault: str, kind: str, mess
 def test_a_server_that_hangs_meets_the_deadline(fault: Faulty) -> None:
     started = time.monotonic()
     found = caption_one(lambda body, number: fault, request_timeout_seconds=0.2)
-    assert found == ClipFailure("server-timeout", "no answer within 0.2 seconds")
+    assert found == Failure("server-timeout", "no answer within 0.2 seconds")
     assert time.monotonic() - started < 20
 
 
@@ -234,13 +234,13 @@ def test_a_content_filter_is_not_asked_again(fault: Faulty) -> None:
     with serving(lambda body, number: fault) as server:
         (found,) = captioner(server).caption(clips(100), OPTIONS)
         assert sum("messages" in body for body in server.requests) == 1
-    assert isinstance(found, ClipFailure)
+    assert isinstance(found, Failure)
     assert found.kind == "content-filter"
 
 
 def test_a_request_that_the_server_does_not_take() -> None:
     found = caption_one(lambda body, number: Faulty(400, {"error": {"message": "At most 1 image may be provided"}}))
-    assert found == ClipFailure("refused", "the server says 400: At most 1 image may be provided")
+    assert found == Failure("refused", "the server says 400: At most 1 image may be provided")
 
 
 def stopped(answer: Answer, numbers: tuple[int, ...] = (100,), **options: Any) -> CaptioningStoppedError:

@@ -165,3 +165,11 @@ def test_reasons_hold_no_addresses_and_no_absolute_paths(tmp_path: Path, monkeyp
     assert messages["sub/clip1.mp4"] == "PIL <_io.Reader> of sub/clip1.mp4, beside sub/other.mp4"
     assert messages["clip2.mp4"] == "cannot read <object> at all"
     assert str(tmp_path) not in Path("out.jsonl").read_text()
+
+
+def test_the_old_name_of_a_failure_still_works_and_says_the_new_one() -> None:
+    import evlgen.captioning
+    from evlgen.errors import Failure, RenamedWarning
+
+    with pytest.warns(RenamedWarning, match="RowError is called Failure now"):
+        assert evlgen.captioning.RowError is Failure

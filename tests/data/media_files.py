@@ -15,7 +15,7 @@ from PIL import Image
 from evlgen.data.caption_sources import CaptionedItem, ReadSource, Role
 from evlgen.data.decoding import decode_picture, distinct_frames
 from evlgen.data.media import MediaStore
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.recipes import DataSource
 from evlgen.recipes.data import DataConfig
 from evlgen.video import ClipFrames, DecodePool, Sampler
@@ -74,7 +74,7 @@ def source_of(
     *,
     role: Role = "train",
     name: str = "set/train",
-    uncaptioned: Sequence[FileFailure] = (),
+    uncaptioned: Sequence[Failure] = (),
     **config: Any,
 ) -> ReadSource:
     """A source of items or names, as `read_source` gives it."""

@@ -12,7 +12,7 @@ from evlgen.data.batches import BatchMaker, CaptionSource, plain_features
 from evlgen.data.caption_sources import CaptionedItem
 from evlgen.data.features import FeatureCache
 from evlgen.data.findings import BrokenItemError
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 
 
 def sources(count: int, weight: float = 1.0) -> list[CaptionSource]:
@@ -64,13 +64,13 @@ class Slow:
     def get(self, item: int, frames: list[int], view: int) -> Any:
         return self.ask(item, frames, view)()
 
-    def news(self) -> list[FileFailure]:
+    def news(self) -> list[Failure]:
         return []
 
     def _wait(self, item: int, frames: int) -> Any:
         self.seen.append("wait")
         if item in self.broken:
-            raise BrokenItemError(FileFailure(str(item), "decode-error", "it is cut"))
+            raise BrokenItemError(Failure("decode-error", "it is cut", str(item)))
         return np.full((frames, 3, 1, 1), item, np.uint8)
 
 

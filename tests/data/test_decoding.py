@@ -11,7 +11,7 @@ from PIL import Image
 
 from evlgen.data.decoding import decode_items
 from evlgen.data.media import MISSING, MediaStore
-from evlgen.errors import EvlgenError, FileFailure, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 from tests.data.media_files import clip, decode_frames, greys, lay_out, png
 from tests.data.shards.tars import base_256, member
 
@@ -119,7 +119,7 @@ def test_what_is_broken_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
     for kind in ("folder", "zip"):
         store = MediaStore(str(lay_out(tmp_path, files, kind)))
         found = dict(decode_items(names, store, lambda _, frames: len(frames), max_frames=4))
-        broken = {b.name: b for b in found.values() if isinstance(b, FileFailure)}
+        broken = {b.name: b for b in found.values() if isinstance(b, Failure)}
         assert {names[n]: r for n, r in found.items() if isinstance(r, int)} == {
             "good.png": 1, "good.mp4": 4, "sub/deep.mp4": 2,
         }  # fmt: skip
@@ -127,9 +127,9 @@ def test_what_is_broken_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
             "bad.png": "decode-error", "empty.png": "empty-file", "cut.png": "decode-error", "bad.mp4": "decode-error",
             "gone.mp4": "missing",
         }  # fmt: skip
-        assert "cannot identify image file" in broken["bad.png"].reason
-        assert "\n" not in "".join(b.reason for b in broken.values())
-        assert "/tmp" not in broken["bad.mp4"].reason, "not the name of a temporary file"
+        assert "cannot identify image file" in broken["bad.png"].message
+        assert "\n" not in "".join(b.message for b in broken.values())
+        assert "/tmp" not in broken["bad.mp4"].message, "not the name of a temporary file"
 
 
 def test_a_decoder_that_hangs_or_dies_costs_one_item(tmp_path: Path) -> None:
@@ -141,6 +141,6 @@ def test_a_decoder_that_hangs_or_dies_costs_one_item(tmp_path: Path) -> None:
             backend="tests.video.video_fakes:by_name",
         )
     )  # fmt: skip
-    assert isinstance(found[0], FileFailure)
-    assert isinstance(found[1], FileFailure)
+    assert isinstance(found[0], Failure)
+    assert isinstance(found[1], Failure)
     assert (found[0].kind, found[1].kind, found[2]) == ("timeout", "crashed", 7)

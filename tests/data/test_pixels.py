@@ -17,7 +17,7 @@ from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.media import MediaStore
 from evlgen.data.pixels import PixelSource
 from evlgen.data.views import make_views
-from evlgen.errors import EvlgenError, FileFailure
+from evlgen.errors import EvlgenError, Failure
 from tests.data.media_files import clip, data_of, decode_frames, lay_out, png, source_of
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 
@@ -122,7 +122,7 @@ def test_what_is_known_to_be_broken_is_left_out(tmp_path: Path) -> None:
         MediaStore(str(lay_out(tmp_path, files, "folder"))),
         [*NAMES, "bad.mp4", "empty.png", "bad.png", "gone"],
     )
-    bare = [FileFailure("mute.mp4", "no-captions", "line 3 has no captions")]
+    bare = [Failure("no-captions", "line 3 has no captions", "mute.mp4")]
     options = {"max_frames": MOST, "folder": tmp_path}
     source = source_of(media, names, uncaptioned=bare)
     with pytest.raises(EvlgenError) as error:

@@ -99,7 +99,7 @@ def test_empty_and_cut_files_are_told_without_decoding(made: Callable[[str], Pat
     whole = (video / "video1.mp4").read_bytes()
     (video / "video1.mp4").write_bytes(whole[:-100])
     assert faults(check_set("msrvtt", root)) == {"train": [("video0", "empty-file"), ("video1", "cut")]}
-    reasons = [b.reason for b in check_set("msrvtt", root).splits[0].broken]
+    reasons = [b.message for b in check_set("msrvtt", root).splits[0].broken]
     assert reasons == ["the file is empty", "the file is cut: 100 bytes are missing by its own account"]
     root = made("msvd")
     avi = root / "YouTubeClips" / f"{MSVD_TRAIN}.avi"
@@ -110,7 +110,7 @@ def test_empty_and_cut_files_are_told_without_decoding(made: Callable[[str], Pat
     picture.write_bytes(jpg(80, (400, 300))[:-60])
     broken = check_set("coco", root).splits[1].broken
     assert [(b.name, b.kind) for b in broken] == [(f"val2014/{COCO_VAL[1]}", "cut")]
-    assert broken[0].reason.startswith("the file is cut: image file is truncated")
+    assert broken[0].message.startswith("the file is cut: image file is truncated")
 
 
 def test_whole_files_with_odd_ends_are_fine(made: Callable[[str], Path]) -> None:
@@ -130,7 +130,7 @@ def test_an_index_that_was_never_written(made: Callable[[str], Path]) -> None:
     root = made("vatex")
     whole = clip([1, 2, 3])
     (root / "train" / f"{VATEX_CLIPS['train']}.mp4").write_bytes(whole[: whole.index(b"moov") - 4])
-    assert [b.reason for b in check_set("vatex", root).splits[0].broken] == [
+    assert [b.message for b in check_set("vatex", root).splits[0].broken] == [
         "the file is cut: its index (moov) is missing"
     ]
 

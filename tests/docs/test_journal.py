@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from evlgen.captioners.protocol import Caption
-from evlgen.captioning.caption_rows import FORMAT, AnswerRow, CaptionRow, EditedRow, RowError
+from evlgen.captioning.caption_rows import FORMAT, AnswerRow, CaptionRow, EditedRow
+from evlgen.errors import Failure
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "journal.md").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ BARE: dict[str, Any] = {
     "settings": {},
     "fingerprint": None,
     "root": None,
-    "error": RowError("missing", "no such file"),
+    "error": Failure("missing", "no such file"),
     "warnings": (),
     "seconds": 1.0,
 }

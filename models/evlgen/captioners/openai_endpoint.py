@@ -27,14 +27,13 @@ from evlgen.captioners.patient_client import (
 from evlgen.captioners.protocol import (
     Caption,
     CaptioningStoppedError,
-    ClipFailure,
     LoadOptions,
     ModelFacts,
     ModelIdentity,
     PromptedClip,
 )
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, Failure
 from evlgen.system.progress import ProgressCallback
 
 FRAMES = 8
@@ -115,7 +114,7 @@ class EndpointCaptioner:
         except RequestFailedError:
             return []
 
-    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption | ClipFailure]:
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption | Failure]:
         """A caption for each clip, or why it has none.
 
         Raises:
@@ -224,7 +223,7 @@ class _Spelling:
         return False
 
 
-def _outcome(future: Future[Caption]) -> Caption | ClipFailure | EvlgenError:
+def _outcome(future: Future[Caption]) -> Caption | Failure | EvlgenError:
     """What became of one clip.
 
     Raises:
@@ -233,6 +232,6 @@ def _outcome(future: Future[Caption]) -> Caption | ClipFailure | EvlgenError:
     try:
         return future.result()
     except RequestFailedError as error:
-        return ClipFailure(error.kind, error.message)
+        return Failure(error.kind, error.message)
     except EvlgenError as error:
         return error

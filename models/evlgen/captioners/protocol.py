@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,19 +60,6 @@ class Caption:
     agreement: float | None = None
 
 
-@dataclass(frozen=True)
-class ClipFailure:
-    """Why one clip has no caption, where those beside it have theirs.
-
-    Attributes:
-        kind: a stable word.
-        message: one line for people.
-    """
-
-    kind: str
-    message: str
-
-
 class CaptioningStoppedError(EvlgenError):
     """No clip can be captioned any more, whichever it is; going on would only make failures.
 
@@ -81,7 +68,7 @@ class CaptioningStoppedError(EvlgenError):
         answers: what was there before that, for each clip of the batch; None: nothing.
     """
 
-    def __init__(self, cause: EvlgenError, answers: Sequence[Caption | ClipFailure | None]) -> None:
+    def __init__(self, cause: EvlgenError, answers: Sequence[Caption | Failure | None]) -> None:
         super().__init__(cause.what, cause.hint)
         self.answers = answers
 
@@ -212,7 +199,7 @@ class Captioner(Protocol):
     batch_size: int
     on_tokens: Callable[[int], None]
 
-    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> Sequence[Caption | ClipFailure]:
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> Sequence[Caption | Failure]:
         """A caption for each clip, in order, or why it has none; all clips have the same number of frames.
 
         Raises:

@@ -10,17 +10,20 @@ captions a data set, or answers questions, to be scored; captioners are in a roo
     [('a.mp4', 'new')]
 """
 
+import warnings
+
 from evlgen.captioners.evlgen_captioner import EVLGenCaptioner
 from evlgen.captioners.protocol import Caption, Captioner, PromptedClip
 from evlgen.captioning.backoff import ModelBrokenError
 from evlgen.captioning.caption_plan import Decision, Plan, PlannedItem
 from evlgen.captioning.caption_request import CaptionRequest
-from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError
+from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row
 from evlgen.captioning.caption_run import caption_videos, plan_captions
 from evlgen.captioning.discover import MEDIA_EXTENSIONS, find_videos
 from evlgen.captioning.items import Item, PictureQuestion, Video
 from evlgen.captioning.journal import JournalError, read_captions, read_rows
 from evlgen.captioning.run_report import Listener, Summary
+from evlgen.errors import Failure, RenamedWarning
 
 __all__ = [
     "MEDIA_EXTENSIONS",
@@ -31,6 +34,7 @@ __all__ = [
     "Captioner",
     "Decision",
     "EVLGenCaptioner",
+    "Failure",
     "Item",
     "JournalError",
     "Listener",
@@ -40,7 +44,6 @@ __all__ = [
     "PlannedItem",
     "PromptedClip",
     "Row",
-    "RowError",
     "Summary",
     "Video",
     "caption_videos",
@@ -49,3 +52,10 @@ __all__ = [
     "read_captions",
     "read_rows",
 ]
+
+
+def __getattr__(name: str) -> type[Failure]:
+    if name != "RowError":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("evlgen.captioning.RowError is called Failure now", RenamedWarning, stacklevel=2)
+    return Failure

@@ -8,16 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from evlgen.captioners.protocol import Caption, Captioner, CaptioningStoppedError, ClipFailure, PromptedClip
-from evlgen.captioning.caption_rows import RowError
+from evlgen.captioners.protocol import Caption, Captioner, CaptioningStoppedError, PromptedClip
 from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
-from evlgen.errors import EvlgenError
+from evlgen.errors import EvlgenError, Failure
 
 MOST_FAILURES_IN_A_ROW = 10
 """After so many the model itself is broken (a device in error state, say), not the clips."""
 
-Answer = Caption | ClipFailure
+Answer = Caption | Failure
 
 
 class RunStoppedError(EvlgenError):
@@ -27,7 +26,7 @@ class RunStoppedError(EvlgenError):
         results: what there is all the same for the clips that were asked for, from the first on; None: nothing.
     """
 
-    def __init__(self, what: str, hint: str, results: Sequence[Caption | RowError | None] = ()) -> None:
+    def __init__(self, what: str, hint: str, results: Sequence[Caption | Failure | None] = ()) -> None:
         super().__init__(what, hint)
         self.results = results
 
@@ -55,13 +54,13 @@ class CarefulCaptioner:
         self._note = note
         self._failures_in_a_row = 0
 
-    def caption(self, clips: Sequence[PromptedClip]) -> list[Caption | RowError]:
+    def caption(self, clips: Sequence[PromptedClip]) -> list[Caption | Failure]:
         """A caption or a reason for every clip, in order.
 
         Raises:
             RunStoppedError: the captioner can do no more, or failed on many clips in a row (ModelBrokenError).
         """
-        results: list[Caption | RowError] = []
+        results: list[Caption | Failure] = []
         try:
             while len(results) < len(clips):
                 part = clips[len(results) : len(results) + self.batch_size]
@@ -82,35 +81,35 @@ class CarefulCaptioner:
             raise
         return results
 
-    def _take(self, answers: Sequence[Answer], results: list[Caption | RowError]) -> None:
+    def _take(self, answers: Sequence[Answer], results: list[Caption | Failure]) -> None:
         """Add the answers of a batch; all of them, since they cost something, before the model is called broken."""
         judged = [_judged(answer) for answer in answers]
         results += judged
         for result in judged:
-            self._failures_in_a_row = self._failures_in_a_row + 1 if isinstance(result, RowError) else 0
-        if judged and isinstance(failure := judged[-1], RowError):
+            self._failures_in_a_row = self._failures_in_a_row + 1 if isinstance(result, Failure) else 0
+        if judged and isinstance(failure := judged[-1], Failure):
             self._see_if_broken(failure)
 
-    def _try(self, clips: Sequence[PromptedClip]) -> tuple[Sequence[Answer] | None, RowError]:
+    def _try(self, clips: Sequence[PromptedClip]) -> tuple[Sequence[Answer] | None, Failure]:
         try:
             answers = self._captioner.caption(clips, self._options)
             if len(answers) != len(clips):
                 raise ValueError(f"the model gave {len(answers)} captions for {len(clips)} clips")
             if self._options.rerank == "consensus":
                 answers = [by_consensus([one])[0] if isinstance(one, Caption) else one for one in answers]
-            return answers, RowError("", "")
+            return answers, Failure("", "")
         except CaptioningStoppedError:
             raise
         except Exception as error:
             out_of_memory = is_out_of_memory(error)
             kind = "out-of-memory" if out_of_memory else "model-error"
-            failure = RowError.of(kind, str(error) or type(error).__name__)
+            failure = Failure.of(kind, str(error) or type(error).__name__)
         # outside of the handler: the traceback, and with it every tensor of the failed batch, is free by now
         if out_of_memory:
             self._captioner.release_memory()
         return None, failure
 
-    def _one_by_one(self, clips: Sequence[PromptedClip], results: list[Caption | RowError]) -> None:
+    def _one_by_one(self, clips: Sequence[PromptedClip], results: list[Caption | Failure]) -> None:
         for index in range(len(clips)):
             answers, failure = self._try(clips[index : index + 1])
             if answers is not None:
@@ -118,12 +117,12 @@ class CarefulCaptioner:
             else:
                 results.append(self._give_up(failure))
 
-    def _give_up(self, failure: RowError) -> RowError:
+    def _give_up(self, failure: Failure) -> Failure:
         self._failures_in_a_row += 1
         self._see_if_broken(failure)
         return failure
 
-    def _see_if_broken(self, failure: RowError) -> None:
+    def _see_if_broken(self, failure: Failure) -> None:
         if self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW:
             raise ModelBrokenError(
                 f"the model failed on {self._failures_in_a_row} videos in a row; the last time: {failure.message}",
@@ -135,14 +134,14 @@ class CarefulCaptioner:
         self._note(f"out of memory: going on with batches of {batch_size}")
 
 
-def _judged(answer: Answer) -> Caption | RowError:
+def _judged(answer: Answer) -> Caption | Failure:
     """The caption; or why it is none, where the arithmetic behind it broke down (weights that are no numbers)."""
-    if isinstance(answer, ClipFailure):
-        return RowError.of(answer.kind, answer.message)
+    if isinstance(answer, Failure):
+        return Failure.of(answer.kind, answer.message)
     for one in (answer, *answer.alternatives):
         if one.log_probability is not None and not math.isfinite(one.log_probability):
             message = f"the model gave the log-probability {one.log_probability}: its weights or inputs are damaged"
-            return RowError("not-finite", f"{message}, or --dtype is too coarse for it")
+            return Failure("not-finite", f"{message}, or --dtype is too coarse for it")
     return answer
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,36 +11,14 @@ from typing import Any, Literal
 from evlgen.captioners.protocol import Caption
 from evlgen.captioning.clip_warnings import UNSURE
 from evlgen.captioning.items import key_of
+from evlgen.errors import Failure
 from evlgen.system.names import escaped
-
-_ADDRESS = re.compile(r" (object )?at 0x[0-9a-fA-F]+")
-_MOST_LETTERS = 300
 
 FORMAT = 1
 """Version of the lines (docs/journal.md); it rises when what a field means changes, not when one comes."""
 
 Status = Literal["ok", "partial", "empty", "error"]
 """`partial`: captioned from the part of the video that could be decoded. `empty`: the model had nothing to say."""
-
-
-@dataclass(frozen=True)
-class RowError:
-    """Why a video has no caption.
-
-    Attributes:
-        kind: a stable word: a kind of `evlgen.errors.VideoError`, "out-of-memory", "model-error" or "not-finite" (the
-            model's arithmetic broke down).
-        message: one line for people.
-    """
-
-    kind: str
-    message: str
-
-    @classmethod
-    def of(cls, kind: str, text: str) -> RowError:
-        """An error with one line that means the same in every run: without the addresses of objects."""
-        line = " ".join(_ADDRESS.sub("", text).split())
-        return cls(kind, line[:_MOST_LETTERS] or kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +64,7 @@ class _Row:
     settings: Mapping[str, Any]
     fingerprint: str | None
     root: str | None
-    error: RowError | None
+    error: Failure | None
     warnings: tuple[str, ...]
     seconds: float
 
@@ -104,7 +81,7 @@ class _Row:
                 values.pop(name, None)
         values["timestamps_seconds"] = [_finite(seconds, 6) for seconds in self.timestamps_seconds]
         values["duration_seconds"] = _finite(self.duration_seconds, 6)
-        values["error"] = None if self.error is None else vars(self.error)
+        values["error"] = self.error and {"kind": self.error.kind, "message": self.error.message}
         values["seconds"] = _finite(self.seconds, 3)
         return {**values, "format": FORMAT}
 

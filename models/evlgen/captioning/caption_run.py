@@ -17,7 +17,7 @@ from evlgen.captioners.protocol import Caption, Captioner, ModelIdentity
 from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
-from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, RowError, Status
+from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, Status
 from evlgen.captioning.clip_pipeline import FIRST_BATCH, Outcome, run_pipeline
 from evlgen.captioning.clip_warnings import UNSURE, warnings_about
 from evlgen.captioning.confidence import confidence_of
@@ -26,6 +26,7 @@ from evlgen.captioning.discover import Unreadable, find_videos
 from evlgen.captioning.items import Item, PictureQuestion, Video, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state
 from evlgen.captioning.run_report import Listener, Summary
+from evlgen.errors import Failure
 from evlgen.system.cpus import usable_cpus
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def make_row(
         min_confidence: captions of less are marked.
     """
     source, result = outcome.source, outcome.result
-    clip = None if isinstance(source.clip, RowError) else source.clip
+    clip = None if isinstance(source.clip, Failure) else source.clip
     caption = result if isinstance(result, Caption) else None
     duration = clip.info.duration_seconds if clip else None
     status: Status = "error" if caption is None else "partial" if clip and clip.partial else "ok"
@@ -317,7 +318,7 @@ def make_row(
         "settings": settings.as_dict(),
         "fingerprint": source.fingerprint,
         "root": None,
-        "error": result if isinstance(result, RowError) else None,
+        "error": result if isinstance(result, Failure) else None,
         "warnings": (*clip.warnings, *warnings_about(clip.frames, clip.indices), *unsure) if clip else (),
         "seconds": outcome.seconds,
     }

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from evlgen.captioners.protocol import Caption, PromptedClip
 from evlgen.captioning.backoff import CarefulCaptioner, RunStoppedError
-from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.delivery import Delivered
+from evlgen.errors import Failure
 
 FIRST_BATCH = 4
 """A batch is written down when all of it is done. The first is small, so that captions are seen early; those behind it
@@ -35,7 +35,7 @@ class Outcome:
     """
 
     source: Delivered
-    result: Caption | RowError
+    result: Caption | Failure
     seconds: float
 
 
@@ -104,7 +104,7 @@ def run_pipeline(
         if item is None:
             if now - idle_since >= LINGER_SECONDS:
                 batch = batcher.pop_largest()
-        elif isinstance(item.clip, RowError):
+        elif isinstance(item.clip, Failure):
             yield Outcome(item, item.clip, item.seconds)
         else:
             clock.count(frames=len(item.clip.frames))
@@ -127,7 +127,7 @@ def _caption(batch: list[_Ready], captioner: CarefulCaptioner, clock: Clock) -> 
     started = time.monotonic()
     stopped: RunStoppedError | None = None
     try:
-        results: Sequence[Caption | RowError | None] = captioner.caption([clip for _, clip in batch])
+        results: Sequence[Caption | Failure | None] = captioner.caption([clip for _, clip in batch])
     except RunStoppedError as error:
         results, stopped = error.results, error
     seconds = time.monotonic() - started

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.items import Item, Span, Video, root_of, source_of
+from evlgen.errors import Failure
 
 if TYPE_CHECKING:
     from evlgen.video import ClipFrames, DecodeFailure, Parts
@@ -38,7 +38,7 @@ class Delivered:
 
     item: Item
     fingerprint: str | None
-    clip: ClipFrames | RowError
+    clip: ClipFrames | Failure
     seconds: float
 
 
@@ -90,7 +90,7 @@ def deliver(items: Iterable[Item], decoder: Decoder, stop: threading.Event) -> I
             for number, item in enumerate(asked):
                 clip = clips[number % len(clips)]  # one for each part, or one for all questions
                 if isinstance(clip, DecodeFailure):
-                    error = RowError.of(clip.kind, _relative(clip, item))
+                    error = Failure.of(clip.kind, _relative(clip, item))
                     yield Delivered(item, clip.fingerprint, error, seconds)
                 else:
                     yield Delivered(item, clip.fingerprint, clip, seconds)
@@ -121,5 +121,5 @@ def _relative(failure: DecodeFailure, item: Item) -> str:
     The row names the video already, so that it need not begin with it.
     """
     root = root_of(item)
-    reason = failure.named(item.name if root or source_of(item) else failure.path.name).reason
+    reason = failure.named(item.name if root or source_of(item) else failure.path.name).message
     return reason if root is None else reason.replace(f"{root}{os.sep}", "")

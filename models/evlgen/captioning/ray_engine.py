@@ -23,14 +23,13 @@ from typing import Any
 from evlgen.captioners.protocol import Captioner, ModelIdentity
 from evlgen.captioning import caption_run
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings
-from evlgen.captioning.caption_rows import RowError
 from evlgen.captioning.caption_run import Rows, RunWork, caption_videos, make_row, make_rows
 from evlgen.captioning.clip_pipeline import Outcome
 from evlgen.captioning.delivery import Delivered
 from evlgen.captioning.items import Item, source_of
 from evlgen.captioning.ray_cluster import Share, cluster, settings_of_ray_data, share_out
 from evlgen.captioning.run_report import Listener, Summary
-from evlgen.errors import EvlgenError, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 
 _MOST_AT_ONCE = 64
 """Items that a worker is given at a time: many, so that its decoder is busy; few, so that all workers end together."""
@@ -115,7 +114,7 @@ def _died(item: Item, settings: CaptionSettings, request: CaptionRequest) -> Any
     """The row of an item at which workers die."""
     from evlgen.video import content_fingerprints
 
-    error = RowError("crashed", "the worker that captioned it died, each time: out of memory, or a crash in the model")
+    error = Failure("crashed", "the worker that captioned it died, each time: out of memory, or a crash in the model")
     if source := source_of(item):
         fingerprint = source.fingerprint
     else:

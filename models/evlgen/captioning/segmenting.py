@@ -181,7 +181,7 @@ def _bounds(
                 report(step, done, len(names), "videos")
             if isinstance(result, DecodeFailure):
                 name = names[Path(result.path)][0]
-                note(f"{printable(name)}: no {step} found, it is taken as a whole: {result.named(name).reason}")
+                note(f"{printable(name)}: no {step} found, it is taken as a whole: {result.named(name).message}")
             elif result.timestamps[-1] > result.timestamps[0]:
                 found |= {name: list(result.timestamps) for name in names[Path(result.path)]}
     return found

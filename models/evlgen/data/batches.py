@@ -24,7 +24,7 @@ from evlgen.data.caption_sources import CaptionedItem
 from evlgen.data.findings import BrokenItemError
 from evlgen.data.mixture import Mixture
 from evlgen.data.shards.shard_source import ShardSource
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 
 _ORDER, _POSITION, _FRAMES = 1, 2, 3  # what a generator is for; part of its seed
 
@@ -51,7 +51,7 @@ class AheadSource(VisualSource, Protocol):
     def ask(self, item: int, frames: list[int], view: int) -> Callable[[], NDArray[Any]]:
         """Begin with what `get` gives; it comes, or its error is raised, when the result is called."""
 
-    def news(self) -> list[FileFailure]:
+    def news(self) -> list[Failure]:
         """Items that turned out to be broken since this was last asked."""
 
 

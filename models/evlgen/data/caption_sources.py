@@ -16,7 +16,7 @@ from evlgen.annotations.splits import chosen_splits
 from evlgen.configuration import EVLGenConfig
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.media import MediaStore
-from evlgen.errors import FileFailure, UsageError
+from evlgen.errors import Failure, UsageError
 from evlgen.recipes import DataSource, expand_path
 from evlgen.recipes.data import DataConfig
 
@@ -142,7 +142,7 @@ class ReadSource:
     role: Role
     config: DataSource
     items: list[CaptionedItem]
-    uncaptioned: list[FileFailure]
+    uncaptioned: list[Failure]
     media: MediaStore
 
     @property
@@ -166,7 +166,7 @@ def read_source(config: DataSource, role: Role, *, lower_case: bool) -> ReadSour
     config = resolve_source(config)
     found = read_captions(config, lower_case=lower_case)
     media = MediaStore(config.media)
-    bare = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in found.uncaptioned.items()]
+    bare = [Failure("no-captions", f"{where} has no captions", name) for name, where in found.uncaptioned.items()]
     return ReadSource(name, role, config, found.items, bare, media)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from evlgen.data.findings import BrokenItemError
 from evlgen.data.media import MediaStore, file_path, is_picture
-from evlgen.errors import EvlgenError, FileFailure
+from evlgen.errors import EvlgenError, Failure
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.files import os_errors
 from evlgen.video import ClipFrames, DecodePool, Sampler
@@ -86,14 +86,14 @@ class FrameReader:
         if real is None:
             raise BrokenItemError(missing(media, name))
         if media.stamp(name)[:1] == (0,):
-            raise BrokenItemError(FileFailure(name, "empty-file", "the file is empty"))
+            raise BrokenItemError(Failure("empty-file", "the file is empty", name))
         path = file_path(media, name)
         if media.is_folder and not is_picture(real):
             return self._video(name, path, whole)
         try:
             content = media.read(name)
         except EvlgenError as error:
-            raise BrokenItemError(FileFailure(name, "unreadable", str(error))) from None
+            raise BrokenItemError(Failure("unreadable", str(error), name)) from None
         if is_picture(real):
             try:
                 return [decode_picture(content)]
@@ -148,7 +148,7 @@ def decode_items(
     side: int | None = None,
     timeout_seconds: float = 60.0,
     backend: str = "pyav",
-) -> Iterator[tuple[int, Result | FileFailure]]:
+) -> Iterator[tuple[int, Result | Failure]]:
     """Decode files and do some work on the frames of each; they come as they get done.
 
     Args:
@@ -171,7 +171,7 @@ def decode_items(
         max_frames, side or 1, workers=workers, timeout_seconds=timeout_seconds, backend=backend
     ) as reader:
 
-        def decode(number: int) -> Result | FileFailure:
+        def decode(number: int) -> Result | Failure:
             try:
                 return work(names[number], reader.read(names[number], media, whole=side is None))
             except BrokenItemError as error:
@@ -204,15 +204,15 @@ def as_they_get_done(
             future.cancel()
 
 
-def missing(media: MediaStore, name: str) -> FileFailure:
+def missing(media: MediaStore, name: str) -> Failure:
     """A file that is not there."""
-    return FileFailure(name, "missing", f"{media.path} holds no such file")
+    return Failure("missing", f"{media.path} holds no such file", name)
 
 
-def broken_picture(name: str, error: Exception) -> FileFailure:
+def broken_picture(name: str, error: Exception) -> Failure:
     """A picture that cannot be decoded, as `decode_picture` said it."""
     text = " ".join(str(error).split())
-    return FileFailure(name, "decode-error", f"it cannot be decoded: {type(error).__name__}: {text}")
+    return Failure("decode-error", f"it cannot be decoded: {type(error).__name__}: {text}", name)
 
 
 def decode_picture(content: bytes) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from evlgen.data.planning import content_hash
 from evlgen.data.store import CHECKED_BYTES, FeatureStore
 from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import make_views
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.recipes import expand_path
 from evlgen.recipes.data import DataConfig
 from evlgen.system.progress import ProgressCallback
@@ -79,7 +79,7 @@ class PreparedSource:
     source: ReadSource
     items: list[CaptionedItem]
     cache: FeatureCache
-    broken: list[FileFailure]
+    broken: list[Failure]
 
     def row(self) -> dict[str, Any]:
         """What there is of it, for JSON."""
@@ -90,7 +90,7 @@ class PreparedSource:
             "captions": sum(len(item.captions) for item in self.items),
             "frames": sum(self.cache.frames),
             "bytes": self.cache.bytes_used,
-            "broken": [asdict(b) for b in self.broken],
+            "broken": [b.listed() for b in self.broken],
             "features": str(self.cache.store.place) if self.cache.store else None,
         }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from evlgen.data.decoding import decode_items, decode_picture, missing
 from evlgen.data.findings import Findings
 from evlgen.data.media import MISSING, MediaStore, file_path
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.system.progress import ProgressCallback
 from evlgen.video.container import missing_bytes
 
@@ -53,14 +53,14 @@ def look_at_files(
         if stamp == MISSING:
             found.broken.append(missing(media, name))
         elif stamp[0] == 0:
-            found.broken.append(FileFailure(name, "empty-file", "the file is empty"))
+            found.broken.append(Failure("empty-file", "the file is empty", name))
         elif ends and media.is_folder:
             try:
                 reason = cut_short(file_path(media, name))
             except OSError as error:
-                found.broken.append(FileFailure(name, "unreadable", f"it cannot be read: {error.strerror}"))
+                found.broken.append(Failure("unreadable", f"it cannot be read: {error.strerror}", name))
             else:
-                found.broken += [FileFailure(name, "cut", reason)] if reason else []
+                found.broken += [Failure("cut", reason, name)] if reason else []
         if stop():
             break
     found.checked = done == len(names)
@@ -89,7 +89,7 @@ def decode_files(
     found.frames = done = 0
     results = decode_items(names, media, lambda _, frames: len(frames), max_frames=max_frames, side=64)
     for done, (_, result) in enumerate(results, start=1):
-        if isinstance(result, FileFailure):
+        if isinstance(result, Failure):
             found.broken.append(result)
         else:
             found.frames += result

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evlgen.errors import EvlgenError, FileFailure
+from evlgen.errors import EvlgenError, Failure
 from evlgen.system.files import write_text
 
 SHOWN = 3
@@ -22,9 +22,9 @@ SHOWN = 3
 class BrokenItemError(EvlgenError):
     """An item that was taken for a good one cannot be used."""
 
-    def __init__(self, broken: FileFailure) -> None:
+    def __init__(self, broken: Failure) -> None:
         super().__init__(
-            f"{broken.name} cannot be used: {broken.reason}", "mend it or leave it out of the captions, then go on"
+            f"{broken.name} cannot be used: {broken.message}", "mend it or leave it out of the captions, then go on"
         )
         self.broken = broken
 
@@ -36,7 +36,7 @@ def too_many(broken: int, total: int, share: float) -> bool:
 
 def check_share(
     what: str,
-    broken: Sequence[FileFailure],
+    broken: Sequence[Failure],
     total: int,
     share: float,
     *,
@@ -59,7 +59,7 @@ def check_share(
     count = len(broken) if count is None else count
     if not too_many(count, total, share):
         return
-    first = "; ".join(f"{b.name}: {b.reason}" for b in broken[:SHOWN])
+    first = "; ".join(f"{b.name}: {b.message}" for b in broken[:SHOWN])
     more = count - SHOWN
     raise EvlgenError(
         f"{what}: {count} of {total} items ({count / total:.1%}) cannot be used, data.max_broken_share "
@@ -69,13 +69,13 @@ def check_share(
     )
 
 
-def list_broken(folder: Path, source: str, broken: Sequence[FileFailure]) -> Path | None:
+def list_broken(folder: Path, source: str, broken: Sequence[Failure]) -> Path | None:
     """List broken items of a source in a folder, as JSON lines; without any, or where that cannot be written, None."""
     name = "".join(c if c.isalnum() or c in ".-" else "-" for c in source)
     path = folder / f"broken-{name}.jsonl"
     with suppress(EvlgenError, OSError):  # a list beside a read-only cache is not worth a failed run
         if broken:
-            write_text(path, "".join(json.dumps(asdict(b), ensure_ascii=False) + "\n" for b in broken))
+            write_text(path, "".join(json.dumps(b.listed(), ensure_ascii=False) + "\n" for b in broken))
             return path
         path.unlink(missing_ok=True)
     return None
@@ -97,7 +97,7 @@ class Findings:
     error: str = ""
     items: int = 0
     frames: int | None = None
-    broken: list[FileFailure] = field(default_factory=list)
+    broken: list[Failure] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     checked: bool = True
 
@@ -117,14 +117,15 @@ class Findings:
     def lines(self) -> list[str]:
         """All that is wrong, a line each; of long lists the beginning."""
         lines = [*self.faults(), *([self.error] if self.error else [])]
-        lines += [f"{b.name}: {b.reason}" for b in self.broken[:SHOWN]]
+        lines += [f"{b.name}: {b.message}" for b in self.broken[:SHOWN]]
         if len(self.broken) > SHOWN:
             lines.append(f"and {len(self.broken) - SHOWN} more (--json lists them)")
         return lines + names_line(self.repeated, "have their captions twice")
 
     def row(self) -> dict[str, Any]:
         """All of it for JSON."""
-        return {**asdict(self), "counts": self.counts(), "is_fine": self.is_fine}
+        broken = [b.listed() for b in self.broken]
+        return {**asdict(self), "broken": broken, "counts": self.counts(), "is_fine": self.is_fine}
 
 
 def names_line(names: Sequence[str], what: str) -> list[str]:

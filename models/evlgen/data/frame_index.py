@@ -22,7 +22,7 @@ from evlgen.data.media import MISSING, is_picture
 from evlgen.data.store import FeatureStore
 from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import TRANSFORM
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.system.progress import ProgressCallback
 from evlgen.video.pyav_backend import COUNTING
 from evlgen.weights.cache import cache_root
@@ -43,7 +43,7 @@ class FrameIndex:
 
     usable: list[int]
     frames: list[int]
-    broken: list[FileFailure]
+    broken: list[Failure]
     place: Path
 
 
@@ -75,7 +75,7 @@ def build_index(
     facts = {"layout": LAYOUT, "views": 0, "max_frames": max_frames, "frames": TRANSFORM["frames"], "decoded": thorough}
     digest = hashlib.sha256(json.dumps([facts, str(media.path)]).encode()).hexdigest()
     store = FeatureStore((folder or cache_root()).absolute() / "index" / digest[:24], facts, tokens=1, width=1)
-    broken: dict[int, FileFailure] = {}
+    broken: dict[int, Failure] = {}
     counted: list[int] = []
     for n, one in enumerate(names):
         if thorough or not is_picture(media.resolve(one) or one):
@@ -83,7 +83,7 @@ def build_index(
         elif (stamp := media.stamp(one)) == MISSING:
             broken[n] = missing(media, one)
         elif stamp[0] == 0:
-            broken[n] = FileFailure(one, "empty-file", "the file is empty")
+            broken[n] = Failure("empty-file", "the file is empty", one)
     known = [*source.uncaptioned, *broken.values()]
     filling = StoreFilling(store, source, [names[n] for n in counted], known, max_broken_share, retry)
     filling.check({})

@@ -21,7 +21,7 @@ from evlgen.data.decoding import FrameReader
 from evlgen.data.findings import BrokenItemError, check_share
 from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.views import draw_crops, make_view
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.recipes.data import DataConfig
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.progress import ProgressCallback
@@ -56,7 +56,7 @@ class PixelSource:
         self.source, self.reader, self.views = source, reader, source.config.views
         self.names = [source.items[n].name for n in index.usable]
         self.frames = index.frames
-        self.lost: dict[str, FileFailure] = {}
+        self.lost: dict[str, Failure] = {}
         self._index, self._share = index, max_broken_share
         self._lock = threading.Lock()
         self._told = 0
@@ -74,7 +74,7 @@ class PixelSource:
         """Begin to decode; what `get` gives, or raises, comes when the result is called."""
         return self.reader.submit(lambda: self._make(self.names[item], frames, view)).result
 
-    def news(self) -> list[FileFailure]:
+    def news(self) -> list[Failure]:
         """Items that turned out to be broken since this was last asked."""
         found = list(self.lost.values())[self._told :]
         self._told += len(found)
@@ -94,7 +94,7 @@ class PixelSource:
         made = {f: make_view(shown[f], crop, self.reader.side) for f in set(chosen)}
         return np.ascontiguousarray(np.stack([made[f] for f in chosen]).transpose(0, 3, 1, 2))
 
-    def _lose(self, broken: FileFailure) -> None:
+    def _lose(self, broken: Failure) -> None:
         with self._lock:
             self.lost[broken.name] = broken
             found = [*self._index.broken, *self.lost.values()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from evlgen.data.decoding import missing
 from evlgen.data.media import MISSING, MediaStore, Stamp, is_picture
 from evlgen.data.store import Entry, FeatureStore
-from evlgen.errors import EvlgenError, FileFailure
+from evlgen.errors import EvlgenError, Failure
 
 HASHED_BYTES = 64 << 20
 """Larger files are not hashed: when their time changes they are encoded again."""
@@ -34,7 +34,7 @@ class EncodingPlan:
     todo: list[int]
     stamps: dict[str, Stamp]
     moved: list[Entry]
-    broken: dict[int, FileFailure]
+    broken: dict[int, Failure]
     bytes_at_most: int
 
 

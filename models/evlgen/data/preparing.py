@@ -19,7 +19,7 @@ from evlgen.data.planning import free_bytes, make_plan
 from evlgen.data.shards.shard_facts import PreparedShards, prepare_shards
 from evlgen.data.views import make_views
 from evlgen.data.visual import choose_visual
-from evlgen.errors import FileFailure, UsageError
+from evlgen.errors import Failure, UsageError
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.recipes import Recipe
 from evlgen.recipes.data import DataConfig
@@ -169,7 +169,7 @@ def _measure(encoder: Encoder, names: Sequence[str], source: ReadSource, max_fra
     started: float | None = None
     done = -1
     for _, made in results:
-        rows = [] if isinstance(made, FileFailure) else made
+        rows = [] if isinstance(made, Failure) else made
         for at in range(0, len(rows), BATCH_ROWS):
             encode_rows(encoder, rows[at : at + BATCH_ROWS])
         done += 1

@@ -14,7 +14,7 @@ from evlgen.data.media import MediaStore
 from evlgen.data.shards import count_shards, open_reader
 from evlgen.data.shards.counting import shards_name
 from evlgen.data.shards.shard_facts import ShardFacts, decode_samples, shard_facts
-from evlgen.errors import EvlgenError, FileFailure
+from evlgen.errors import EvlgenError, Failure
 from evlgen.recipes import DataSource
 from evlgen.recipes.data import DataConfig
 from evlgen.system.progress import ProgressCallback
@@ -119,7 +119,7 @@ class _Look:
         check.captions = sum(len(item.captions) for item in read.items)
         check.repeated = read.repeated
         bare = read.uncaptioned.items()
-        check.broken = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in bare]
+        check.broken = [Failure("no-captions", f"{where} has no captions", name) for name, where in bare]
         if self.decode:
             decode_files(check, check.name, names, media, self.data.frames_kept, self.report, self.stop)
         else:

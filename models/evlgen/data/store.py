@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evlgen.data.checksums import SUM, RowCheck, fields_of, row_sums, signed_line
-from evlgen.errors import EvlgenError, FileFailure, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 from evlgen.system.files import is_full
 from evlgen.system.jsons import parse_json, write_json
 from evlgen.system.locks import locked
@@ -47,8 +47,8 @@ class Entry:
         digest: hash of its content; "" where the file was too large to read it whole.
         row: its first row.
         frames: how many it has; its rows are frames x views, views fastest. 0 for a broken one.
-        kind: of `FileFailure`; "" for a good one.
-        reason: of `FileFailure`.
+        kind: of `Failure`; "" for a good one.
+        reason: of `Failure`.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Entry:
     reason: str = ""
 
     @property
-    def broken(self) -> FileFailure:
+    def broken(self) -> Failure:
         """As a broken item."""
-        return FileFailure(self.name, self.kind, self.reason)
+        return Failure(self.kind, self.reason, self.name)
 
 
 class FeatureStore:

@@ -18,7 +18,7 @@ from evlgen.data.findings import check_share, list_broken, too_many
 from evlgen.data.media import MISSING
 from evlgen.data.planning import EncodingPlan, check_room, make_plan
 from evlgen.data.store import Entry, FeatureStore, Writer
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.system.progress import ProgressCallback
 
 Views = list[NDArray[np.uint8]]
@@ -40,11 +40,11 @@ class StoreFilling:
     store: FeatureStore
     source: ReadSource
     names: Sequence[str]
-    known: Sequence[FileFailure]
+    known: Sequence[Failure]
     max_broken_share: float
     retry: bool = False
 
-    def check(self, broken: dict[int, FileFailure]) -> list[FileFailure]:
+    def check(self, broken: dict[int, Failure]) -> list[Failure]:
         """All broken items of the source, those at some positions of `names` among them; listed beside the rows.
 
         Raises:
@@ -67,7 +67,7 @@ class StoreFilling:
         backend: str = "pyav",
         report: ProgressCallback | None = None,
         stop: Callable[[], bool] = lambda: False,
-    ) -> dict[int, FileFailure] | None:
+    ) -> dict[int, Failure] | None:
         """Decode and encode what is not there.
 
         Args:
@@ -106,7 +106,7 @@ class StoreFilling:
             )
             for done, (number, result) in enumerate(results, start=1):
                 name = todo[number]
-                if isinstance(result, FileFailure):
+                if isinstance(result, Failure):
                     self._give_up(plan, plan.todo[number], result, writer)
                 else:
                     views, frames, digest = result
@@ -119,11 +119,11 @@ class StoreFilling:
             writer.commit()
         return plan.broken if done == len(todo) else None
 
-    def _give_up(self, plan: EncodingPlan, number: int, broken: FileFailure, writer: Writer) -> None:
+    def _give_up(self, plan: EncodingPlan, number: int, broken: Failure, writer: Writer) -> None:
         plan.broken[number] = broken
         stamp = plan.stamps[broken.name]
         if stamp != MISSING:
-            writer.add_entry(Entry(broken.name, stamp, "", 0, 0, broken.kind, broken.reason))
+            writer.add_entry(Entry(broken.name, stamp, "", 0, 0, broken.kind, broken.message))
         self.check(plan.broken)
 
 

@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from evlgen.captioners.protocol import Caption, Captioner, ClipFailure, PromptedClip
+from evlgen.captioners.protocol import Caption, Captioner, PromptedClip
 from evlgen.captioning.backoff import CarefulCaptioner, RunStoppedError
-from evlgen.captioning.caption_rows import RowError
 from evlgen.decoding_options import DecodingOptions
+from evlgen.errors import Failure
 from evlgen.serving.limits import RefusedError
 
 
@@ -48,7 +48,7 @@ class _Seeded:
         self._captioner = captioner
         self._seeds = {id(job.clip): job.options.seed for job in batch}
 
-    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> Sequence[Caption | ClipFailure]:
+    def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> Sequence[Caption | Failure]:
         seeds = [seed for clip in clips if isinstance(seed := self._seeds[id(clip)], int)]
         return self._captioner.caption(clips, replace(options, seed=seeds))
 
@@ -137,13 +137,13 @@ class Batcher:
         options = batch[0].options
         captioner = _Seeded(self._captioner, batch) if options.do_sample else self._captioner
         careful = CarefulCaptioner(captioner, options, self._batch_size, self._note)
-        results: Sequence[Caption | RowError | None]
+        results: Sequence[Caption | Failure | None]
         try:
             results = careful.caption([job.clip for job in batch])
         except RunStoppedError as error:
-            results = [RowError("model-error", str(error))] * len(batch)
+            results = [Failure("model-error", str(error))] * len(batch)
         except BaseException as error:  # this thread must not die while others wait for it
-            results = [RowError("model-error", str(error) or type(error).__name__)] * len(batch)
+            results = [Failure("model-error", str(error) or type(error).__name__)] * len(batch)
         self._batch_size = careful.batch_size
         self.counts.clips += len(batch)
         self.counts.batches += 1
@@ -152,5 +152,5 @@ class Batcher:
             if isinstance(result, Caption):
                 job.result.set_result(result)
             else:
-                message = result.message if isinstance(result, RowError) else "no answer"
+                message = result.message if isinstance(result, Failure) else "no answer"
                 job.result.set_exception(RefusedError(500, f"the model failed: {message}"))

@@ -87,5 +87,5 @@ class MediaDecoder:
         finally:
             path.unlink(missing_ok=True)
         if isinstance(found, DecodeFailure):
-            raise RefusedError(_STATUS.get(found.kind, 400), f"a picture or video: {found.named('it').reason}")
+            raise RefusedError(_STATUS.get(found.kind, 400), f"a picture or video: {found.named('it').message}")
         return found

@@ -246,7 +246,7 @@ class Trainer:
             return  # the same in every process
         found = self.processes.gather([(name, broken) for name, cache in slow for broken in cache.news()])
         if found:
-            first = "; ".join(f"{name}: {b.name}: {b.reason}" for name, b in found[:SHOWN])
+            first = "; ".join(f"{name}: {b.name}: {b.message}" for name, b in found[:SHOWN])
             more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
             self._warn(f"broken items, from now on replaced by others of their source: {len(found)} ({first}{more})")
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ class ClipFrames:
 
 @dataclass(frozen=True)
 class DecodeFailure:
-    """Why a file gave no frames.
+    """Why a file gave no frames: a `Failure` with the file, parts and content that it is of, as `ClipFrames` has them.
 
     Args:
         path: the file, as it was given.
@@ -105,10 +105,10 @@ class DecodeFailure:
     fingerprint: str | None = None
     spans: tuple[tuple[Fraction, Fraction], ...] = ()
 
-    def named(self, name: str) -> FileFailure:
+    def named(self, name: str) -> Failure:
         """The failure of what is called `name` elsewhere: its reason has that in place of the path."""
         reason = self.message.removeprefix(f"{self.path}: ").replace(str(self.path), name)
-        return FileFailure(name, self.kind, reason)
+        return Failure(self.kind, reason, name)
 
 
 Answer = ClipFrames | DecodeFailure

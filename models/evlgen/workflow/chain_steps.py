@@ -128,7 +128,7 @@ def _check(step: CheckStep, place: Place, tools: ChainTools) -> StepOutcome | No
     report = _write_json(place.folder / "check.json", [c.row() for c in checks])
     if refused := [c for c in checks if c.stops_a_run]:
         said = [c.error or f"{len(c.broken)} of {c.items} items broken" for c in refused]
-        first = next((f"; {b.name}: {b.reason}" for c in refused for b in c.broken[:1]), "")
+        first = next((f"; {b.name}: {b.message}" for c in refused for b in c.broken[:1]), "")
         names = "; ".join(f"{c.name}: {text}" for c, text in zip(refused, said, strict=True))
         raise EvlgenError(f"{names}{first}", f"{report} lists all")
     figures = {

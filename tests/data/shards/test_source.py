@@ -157,7 +157,7 @@ def test_a_caption_of_megabytes_is_none(tmp_path: Path) -> None:
     write_shard(tmp_path / "0.tar", samples)
     source = open_source(str(tmp_path / "0.tar"), tmp_path, max_broken_share=0.5)
     assert drawn(source, 0, 2) == [1, 1]
-    assert [b.reason for b in source.news()] == ["its text has 2,000,000 bytes, no caption"]
+    assert [b.message for b in source.news()] == ["its text has 2,000,000 bytes, no caption"]
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_shards_that_are_cut_off_are_named_and_held_against_the_share(tmp_path: 
     )
     made.check_whole(0.4)
     source = open_source(shards, tmp_path, max_broken_share=0.4)
-    assert [(b.name, b.kind, b.reason) for b in source.news()] == [
+    assert [(b.name, b.kind, b.message) for b in source.news()] == [
         ("00001.tar", "cut", "the shard is cut off; 2 samples are left of it")
     ]
     assert len(source) == 17

@@ -19,7 +19,7 @@ from evlgen.data.datasets.registry import find_set, find_split
 from evlgen.data.file_checks import decode_files, look_at_files
 from evlgen.data.findings import Findings
 from evlgen.data.media import MediaStore, file_path
-from evlgen.errors import FileFailure, UsageError
+from evlgen.errors import Failure, UsageError
 from evlgen.recipes import DataSource
 from evlgen.system.progress import ProgressCallback
 from evlgen.system.suffixes import MEDIA_SUFFIXES
@@ -187,7 +187,7 @@ def _read(found: Located, check: SplitCheck) -> list[str]:
         read = read_captions(source, lower_case=False)
         check.items, check.texts = len(read.items), sum(len(item.captions) for item in read.items)
         bare = read.uncaptioned.items()
-        check.broken = [FileFailure(name, "no-captions", f"{where} has no captions") for name, where in bare]
+        check.broken = [Failure("no-captions", f"{where} has no captions", name) for name, where in bare]
         check.repeated = read.repeated
         names = [item.name for item in read.items]
     for have, official, what in (

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evlgen.data.findings import too_many
 from evlgen.data.shards.reader import ShardReader
 from evlgen.data.shards.shard_names import name_spans
-from evlgen.errors import EvlgenError, FileFailure, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 from evlgen.recipes import DataSource, expand_variables
 from evlgen.system.jsons import parse_json, read_json, write_json
 from evlgen.system.progress import ProgressCallback
@@ -73,10 +73,10 @@ class FoundShards:
         return hashlib.sha256(json.dumps([names, self.samples.tolist()]).encode()).hexdigest()[:16]
 
     @property
-    def truncated(self) -> list[FileFailure]:
+    def truncated(self) -> list[Failure]:
         """Shards of which nothing says how many samples they had before they were cut off."""
         cut = [(self.reader.files.shards[n].name, int(self.counts.samples[n])) for n in self.counts.truncated]
-        return [FileFailure(name, "cut", f"the shard is cut off; {left} samples are left of it") for name, left in cut]
+        return [Failure("cut", f"the shard is cut off; {left} samples are left of it", name) for name, left in cut]
 
     def check_whole(self, max_broken_share: float) -> None:
         """Hold shards that are missing or cut off against the share that may be of no use.

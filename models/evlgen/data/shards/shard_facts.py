@@ -15,7 +15,7 @@ from evlgen.data.shards.reader import ShardReader, open_reader
 from evlgen.data.shards.shard_names import name_spans, numbering_gaps
 from evlgen.data.shards.shard_source import ShardSource
 from evlgen.data.shards.tar_index import ends_whole
-from evlgen.errors import FileFailure
+from evlgen.errors import Failure
 from evlgen.recipes import DataSource
 from evlgen.recipes.data import DataConfig
 from evlgen.system.progress import ProgressCallback
@@ -179,7 +179,7 @@ def decode_samples(
             found, lambda _: [0], threads.submit, side=SIDE, lower_case=data.lower_case, max_broken_share=1.0
         )  # fmt: skip
 
-        def look(sample: int) -> tuple[bool, FileFailure | None]:
+        def look(sample: int) -> tuple[bool, Failure | None]:
             captioned = False
             try:
                 captioned = bool(source.captions_of(sample))

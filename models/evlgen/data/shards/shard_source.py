@@ -25,7 +25,7 @@ from evlgen.data.shards.counting import FoundShards
 from evlgen.data.shards.shard_order import Key, ShardOrder
 from evlgen.data.shards.tar_index import META, MOST_TEXT_BYTES, PICTURE, TEXT
 from evlgen.data.views import draw_crops, make_view
-from evlgen.errors import EvlgenError, FileFailure, UsageError
+from evlgen.errors import EvlgenError, Failure, UsageError
 from evlgen.system.jsons import parse_json
 
 KEPT_CAPTIONS = 16_384
@@ -82,7 +82,7 @@ class ShardSource:
         self._recent: deque[tuple[Key, tuple[int, int]]] = deque(maxlen=2)
         self._lock = threading.Lock()
         self._drawn: tuple[int, int] | None = None
-        self._first_lost: list[FileFailure] = []
+        self._first_lost: list[Failure] = []
         self._news = found.truncated
         self.lost: set[int] = set()
         self.submit, self.side, self.views = submit, side, found.config.views
@@ -104,7 +104,7 @@ class ShardSource:
             EvlgenError: the shard cannot be fetched or read.
         """
         loaded = self._load(item)
-        if isinstance(loaded, FileFailure):
+        if isinstance(loaded, Failure):
             raise BrokenItemError(loaded)
         return loaded
 
@@ -141,17 +141,17 @@ class ShardSource:
         for attempt in range(MOST_ATTEMPTS):
             sample = self._order.sample(key, draw, attempt)
             loaded = self._load(sample)
-            if isinstance(loaded, FileFailure):
+            if isinstance(loaded, Failure):
                 self.lose(sample, loaded)
             elif sample not in broken:
                 return sample
-        reasons = "; ".join(f"{b.name}: {b.reason}" for b in self._first_lost)
+        reasons = "; ".join(f"{b.name}: {b.message}" for b in self._first_lost)
         raise EvlgenError(
             f"{self.name}: {MOST_ATTEMPTS} samples of one window of shards, and none can be used: {reasons}",
             "evlgen data check --decode says what is wrong with them",
         )
 
-    def lose(self, sample: int, broken: FileFailure) -> None:
+    def lose(self, sample: int, broken: Failure) -> None:
         """Count a broken sample.
 
         Raises:
@@ -166,7 +166,7 @@ class ShardSource:
             judged = min(len(self), max(high - low + 1, JUDGED_SAMPLES))
             check_share(self.name, self._first_lost, judged, self._share, count=len(self.lost))
 
-    def news(self) -> list[FileFailure]:
+    def news(self) -> list[Failure]:
         """Samples that turned out to be broken since this was last asked."""
         with self._lock:
             news, self._news = self._news, []
@@ -201,27 +201,25 @@ class ShardSource:
         """Close the shards and end what is fetched ahead."""
         self.reader.close()
 
-    def _read_caption(self, sample: int) -> list[list[int]] | FileFailure:
+    def _read_caption(self, sample: int) -> list[list[int]] | Failure:
         shard, number = self._order.locate(sample)
         index = self.reader.index(shard)
         if number >= len(index.rows):
             name = self.reader.files.shards[shard].name
             why = "the file is cut off" if index.truncated else "sizes.json or its stats say more"
-            return FileFailure(f"{name}/number {number}", "missing", f"{name} holds {len(index.rows)} samples: {why}")
+            return Failure("missing", f"{name} holds {len(index.rows)} samples: {why}", f"{name}/number {number}")
         row = index.rows[number].tolist()
         if row[PICTURE] < 0:
             why = ": the file is cut off" if index.truncated and number + 1 == len(index.rows) else ""
-            return FileFailure(self.called(sample), "no-picture", f"the sample has no picture{why}")
+            return Failure("no-picture", f"the sample has no picture{why}", self.called(sample))
         column = TEXT if row[TEXT] >= 0 else META
         if row[column + 1] > MOST_TEXT_BYTES:
-            return FileFailure(
-                self.called(sample), "no-captions", f"its text has {row[column + 1]:,} bytes, no caption"
-            )
+            return Failure("no-captions", f"its text has {row[column + 1]:,} bytes, no caption", self.called(sample))
         content = self.reader.read(shard, row[column], row[column + 1]) if row[column] >= 0 else b""
         caption = clean_caption(text := caption_text(content, column), lower_case=self._lower_case)
         caption = caption or clean_caption(text, lower_case=False)
         if not caption:
-            return FileFailure(self.called(sample), "no-captions", "the sample has no caption")
+            return Failure("no-captions", "the sample has no caption", self.called(sample))
         return [self._encode(caption)]
 
 
