@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evlgen.captioners import evlgen_captioner, opening
-from evlgen.captioners.protocol import Caption, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 
 
@@ -39,6 +39,10 @@ class StandIn:
 
     def release_memory(self) -> None:
         """Nothing is held."""
+
+    def facts(self) -> ModelFacts:
+        """Nothing is known."""
+        return ModelFacts()
 
 
 def install() -> None:

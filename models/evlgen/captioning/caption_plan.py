@@ -112,8 +112,9 @@ def make_plan(
         UsageError: an item would take the place of another one that is still there, in another folder.
     """
     settings = replace(settings, dtype=begun_dtype(settings, state, request))
+    settings_hash = settings.hash
     entries = ((item, state.entries.get(item.key)) for item in items)
-    same = [item for item, old in entries if old and not old.edited and old.settings_hash == settings.hash]
+    same = [item for item, old in entries if old and not old.edited and old.settings_hash == settings_hash]
     here = dict.fromkeys(item.path for item in same if source_of(item) is None)  # many questions, one picture
     now = content_fingerprints(list(here), request.timeout_seconds)
     elsewhere = remote_fingerprints(same)
@@ -125,7 +126,7 @@ def make_plan(
             fingerprint = now.get(item.path)
         else:  # a caption is not lost to a network that fails
             fingerprint = elsewhere.get(item, entry.fingerprint if entry else None)
-        decision = _decide(item, entry, settings.hash, fingerprint, request.retry_failed)
+        decision = _decide(item, entry, settings_hash, fingerprint, request.retry_failed)
         if decision.is_work:
             if request.limit is not None and work >= request.limit:
                 decision = Decision.BEYOND_LIMIT

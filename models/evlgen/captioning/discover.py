@@ -231,6 +231,7 @@ def _shared_root(roots: list[str]) -> str:
 
 def _relative(path: str, root: str) -> str:
     """`path` below `root`, or the absolute path when it lies elsewhere."""
-    if root and os.path.commonpath([root, path]) == root:
-        return Path(os.path.relpath(path, root)).as_posix()
+    start = os.path.join(root, "")
+    if root and os.path.normcase(path).startswith(os.path.normcase(start)):
+        path = path[len(start) :]
     return Path(path).as_posix()

@@ -1,15 +1,15 @@
 """Video in, frames out: probe a file, choose frame times, decode in killable child processes.
 
 Read in this order: timeline (the time rule), sampler (which frames), packets and pyav_backend (how they are reached),
-stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint (what a file
-holds), extract (frames to image files).
+stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint and
+many_fingerprints (what files hold), extract (frames to image files).
 Importing this package imports neither av, numpy nor PIL; those load in the child processes, or on first use.
 """
 
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
 from evlgen.video.container import probe
-from evlgen.video.content_fingerprint import content_fingerprints
 from evlgen.video.extract import ExtractedFrames, extract_frames
+from evlgen.video.many_fingerprints import content_fingerprints
 from evlgen.video.pool import DecodePool
 from evlgen.video.sampler import STRATEGIES, Sampler
 from evlgen.video.timeline import Timeline

@@ -17,7 +17,7 @@ from evlgen.errors import EvlgenError, VideoError
 from evlgen.system.child_processes import die_with_parent
 from evlgen.video import backends, bounds, wire
 from evlgen.video.clip import Answer, Backend, DecodeFailure
-from evlgen.video.content_fingerprint import READ_ONLY, content_fingerprint_or_none
+from evlgen.video.content_fingerprint import content_fingerprint_or_none
 from evlgen.video.remote_videos import fetch
 
 
@@ -30,9 +30,8 @@ def main() -> None:
         settings = wire.receive(commands)
         try:
             backend = backends.load(settings.backend)
-            if settings.backend != READ_ONLY:
-                _warm_up()
-                bounds.limit(settings.most_pixels, settings.most_memory_bytes)
+            _warm_up()
+            bounds.limit(settings.most_pixels, settings.most_memory_bytes)
         except EvlgenError as error:
             wire.send(answers, error)
             return

@@ -2,22 +2,18 @@
 
 It tells a replaced or re-encoded file from the one that was captioned, at three reads a file however large it is. It is
 not proof against somebody who edits bytes elsewhere on purpose. Reading may never come back (a network drive that has
-stalled), so it is done in children that can be killed: before each decoding, or by `fingerprints`.
+stalled), so it is done in children that can be killed: before each decoding, or by `content_fingerprints`, whose
+children are this file by itself. It imports nothing of the library, so that they start in a moment.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+import queue
+import sys
+import threading
 from pathlib import Path
-from typing import Any
-
-from evlgen.video.clip import DecodeFailure
 
 CHUNK_BYTES = 64 * 1024
-READ_ONLY = "evlgen.video.content_fingerprint:decode_nothing"
-"""The backend, by its name for `DecodePool`, that leaves it at the fingerprint."""
-
-_MOST_WORKERS = 8  # three small reads a file: network drives answer in parallel
-_FILES_PER_WORKER = 64  # so few are read sooner than another process starts
 
 
 def content_fingerprint(path: Path) -> str:
@@ -46,21 +42,24 @@ def content_fingerprint_or_none(path: Path) -> str | None:
         return None
 
 
-def content_fingerprints(paths: Sequence[Path], timeout_seconds: float) -> dict[Path, str | None]:
-    """The fingerprint of every file, read in children; None for one that cannot be read or does not answer in time.
+def main() -> None:
+    """Say that it is ready, then answer each line of standard input, a path in hexadecimal digits, with a line.
 
-    Raises:
-        EvlgenError: the children cannot be started.
+    That is the fingerprint, or nothing. The end of the input ends the process, even while a file does not answer.
     """
-    from evlgen.video.pool import DecodePool  # which starts the children that import this file
+    paths: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    if not paths:
-        return {}
-    workers = min(_MOST_WORKERS, 1 + len(paths) // _FILES_PER_WORKER)
-    with DecodePool(workers, timeout_seconds, READ_ONLY) as pool:
-        return {result.path: result.fingerprint for result in pool.map(paths)}
+    def answer() -> None:
+        while True:
+            path = Path(os.fsdecode(bytes.fromhex(paths.get())))
+            os.write(1, f"{content_fingerprint_or_none(path) or ''}\n".encode())
+
+    threading.Thread(target=answer, daemon=True).start()
+    os.write(1, b"\n")
+    for line in sys.stdin:
+        paths.put(line)
+    os._exit(0)
 
 
-def decode_nothing(path: Path, *_: Any) -> DecodeFailure:
-    """What the child answers that was asked for a fingerprint only."""
-    return DecodeFailure(path, "no-frames", f"{path}: not decoded")
+if __name__ == "__main__":
+    main()
