@@ -61,8 +61,12 @@ def with_connector(config: EVLGenConfig, **section: object) -> EVLGenConfig:
 
 def with_lora(config: EVLGenConfig, **lora: object) -> EVLGenConfig:
     """The same model with adapters on its language model."""
-    language = config.language.model_copy(update={"lora": LoraConfig(**lora)})
-    return config.model_copy(update={"language": language})
+    return with_language(config, lora=LoraConfig(**lora))
+
+
+def with_language(config: EVLGenConfig, **changes: object) -> EVLGenConfig:
+    """The same model with other settings of its language model."""
+    return config.model_copy(update={"language": config.language.model_copy(update=changes)})
 
 
 def tiny_model(config: EVLGenConfig | None = None, seed: int = 0) -> EVLGenForConditionalGeneration:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evlgen.configuration import CrossAttentionConfig
 from evlgen.data.batches import CaptionSource
 from evlgen.data.caption_sources import CaptionedItem
 from evlgen.modeling import EVLGenForConditionalGeneration
@@ -22,7 +23,7 @@ from evlgen.training import train
 from evlgen.training.rewards import CaptionReward
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
-from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model, with_lora
+from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model, with_language, with_lora
 from tests.training.conftest import draw_pictures, make_recipe
 from tests.training.test_processes import close, log, same
 from tests.training.workers import train_together
@@ -174,30 +175,37 @@ def test_a_run_that_gets_worse_ends_at_its_best_checkpoint(begun: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("scst", "lora"),
+    ("scst", "parts"),
     [
-        ({"baseline": "greedy"}, False),
-        ({"baseline": "mean", "min_new_tokens": 2, "temperature": 0.8, "rewards": {"cider": 1.0, "bleu4": 2.0}}, False),
-        ({"baseline": "none", "top_p": 0.9, "length_normalised": True}, False),
-        ({"baseline": "mean", "kl_weight": 0.5, "normalise_advantages": True}, False),
-        ({"baseline": "mean", "kl_weight": 0.5}, True),
+        ({"baseline": "greedy"}, ""),
+        ({"baseline": "mean", "min_new_tokens": 2, "temperature": 0.8, "rewards": {"cider": 1.0, "bleu4": 2.0}}, ""),
+        ({"baseline": "none", "top_p": 0.9, "length_normalised": True}, ""),
+        ({"baseline": "mean", "kl_weight": 0.5, "normalise_advantages": True}, ""),
+        ({"baseline": "mean", "kl_weight": 0.5}, "lora"),
+        ({"baseline": "mean", "kl_weight": 0.5}, "lora looking"),
+        ({"baseline": "mean", "kl_weight": 0.5}, "lora looking bfloat16"),
     ],
-    ids=["greedy", "mean", "none", "kl", "kl-lora"],
+    ids=["greedy", "mean", "none", "kl", "kl-lora", "kl-lora-looking", "kl-lora-looking-bfloat16"],
 )
-def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, Any], lora: bool) -> None:
+def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, Any], parts: str) -> None:
     """With adapters, divergence is that from the language model as it was at the start."""
     config = ScstConfig(samples=3, max_new_tokens=5, **scst)
+    precision = torch.bfloat16 if "bfloat16" in parts else torch.float32
     sizes = tiny_config(TINY_CNN, llm={**TINY_LLAMA, "initializer_range": 0.1}, dropout=0.5)
-    model = tiny_model(with_lora(sizes, rank=2, dropout=0.5) if lora else sizes)
+    if "looking" in parts:
+        sizes = with_language(sizes, cross_attention=CrossAttentionConfig(every=1, heads=4, dropout=0.5))
+    model = tiny_model(with_lora(sizes, rank=2, dropout=0.5) if "lora" in parts else sizes)
     with torch.no_grad():
         model.language.head_weight.mul_(10)  # far from uniform: some samples say what references say
+        for look in model.language.cross_attention.looks if "looking" in parts else ():
+            look.output.weight.normal_(std=0.3)
     features = torch.randn(3, 2, 9, 64)
     said, _ = sample_captions(
         model.language, model.prefix(model.soft_prompts(features)).detach(), samples=12, max_new_tokens=5, seed=0
     )
     references = [tuple(model.processor.batch_decode(rows)) for rows in said.sequences]
     source = CaptionSource("s", [CaptionedItem(str(k), c) for k, c in enumerate(references)], None, [])  # type: ignore
-    task = CaptionTask(model, None, torch.float32, SelfCritical(config, [source, source]))
+    task = CaptionTask(model, None, precision, SelfCritical(config, [source, source]))
     for name in model.trainable_names():
         model.get_parameter(name).requires_grad_(True)
     task.learn()
@@ -207,17 +215,21 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
         model.lm_proj.weight.add_(torch.randn_like(model.lm_proj.weight), alpha=0.02)
         before = copy.deepcopy(model)
         for adapter in model.language.adapters():
-            adapter.add_(torch.randn_like(adapter), alpha=0.3)
+            adapter.add_(torch.randn_like(adapter), alpha=0.03 if "looking" in parts else 0.3)
     items, seeds = [(1, 0), (0, 1), (1, 2)], [5, 6, 7]
     sums = task(MicroBatch(features, None, None, 0, items, seeds))
     trained = [model.lm_proj.weight, *model.language.adapters()]
+    if "looking" in parts:
+        trained += model.language.cross_attention.parameters()
     ours = torch.autograd.grad(sums["scst"], trained)
 
-    prefix = model.prefix(model.soft_prompts(features))
+    with task.autocast():
+        prefix = model.prefix(model.soft_prompts(features).float())
     setting = {"temperature": config.temperature, "top_p": config.top_p, "min_new_tokens": config.min_new_tokens}
-    captions, best = sample_captions(
-        model.language, prefix.detach(), samples=3, greedy=True, max_new_tokens=5, seed=seeds, **setting
-    )
+    with task.autocast():
+        captions, best = sample_captions(
+            model.language, prefix.detach(), samples=3, greedy=True, max_new_tokens=5, seed=seeds, **setting
+        )
     direct = CaptionReward([*references, *references], config.rewards.model_dump())
     loss, total = 0.0, 0.0
     for b, (s, i) in enumerate(items):
@@ -240,12 +252,16 @@ def test_loss_and_gradient_are_those_of_a_straightforward_loop(scst: dict[str, A
         loss = loss - ((reward - base) / spread * log_p / length).sum()
     theirs = torch.autograd.grad(loss, trained)
     assert total > 0.1, "rewards to speak of"
-    torch.testing.assert_close(sums["scst"].double(), loss.double(), rtol=1e-4, atol=1e-4)
+    near = 1e-4 if precision == torch.float32 else 5e-2
+    torch.testing.assert_close(sums["scst"].double(), loss.double(), rtol=near, atol=near)
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+        assert b.norm() > 0
+        assert (a - b).norm() <= 2 * near * b.norm()
+        if precision == torch.float32:
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
     figures = task.self_critical.figures({name: value.item() for name, value in sums.items()})
     assert figures["reward"] == pytest.approx(total / 9)
-    assert figures["scst_loss"] == pytest.approx(loss.item() / 9, rel=1e-3, abs=1e-4)
+    assert figures["scst_loss"] == pytest.approx(loss.item() / 9, rel=10 * near, abs=near)
 
 
 def log_probability(
@@ -255,8 +271,10 @@ def log_probability(
     """One caption, one plain call of the language model, transformers' way of temperature, nucleus and length."""
     from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
-    inputs = torch.cat([prefix_PW, model.language.embed(torch.tensor(ids[:-1], dtype=torch.int64))])[None]
-    logits = model.language.model(inputs_embeds=inputs).logits[0, len(prefix_PW) - 1 :]
+    read_1PW, seen = model.language.split(prefix_PW[None])
+    inputs = torch.cat([read_1PW[0], model.language.embed(torch.tensor(ids[:-1], dtype=torch.int64))])[None]
+    with model.language.looking_at(seen):
+        logits = model.language.model(inputs_embeds=inputs).logits[0, read_1PW.shape[1] - 1 :]
     ends = torch.zeros_like(logits, dtype=torch.bool)
     ends[:min_new_tokens, model.language.end_token_id] = True
     logits = TemperatureLogitsWarper(temperature)(None, logits.masked_fill(ends, -torch.inf))

@@ -15,6 +15,7 @@ Shapes: B items, K samples, P prefix tokens, W language width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ class SelfCritical:
         seeds: Sequence[int],
         with_start: WithStart | None = None,
         prompts: Sequence[Sequence[int]] | None = None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> dict[str, Tensor]:
         """`scst`: the loss, a sum over captions; and figures to watch, as sums, for `figures`.
 
@@ -120,9 +122,12 @@ class SelfCritical:
             seeds: of sampling, one an item.
             with_start: computes with the starting model, if divergence from it costs reward.
             prompts: token ids that captions follow, one list an item.
+            autocast: precision of what is trained. It is entered anew for what has a graph: older releases of torch
+                give no gradient to a parameter that was first cast without one.
         """
         prefix = model.prefix(soft_prompts_BQW)
-        captions, greedy = self.sample(model, prefix.detach(), seeds, prompts)
+        with autocast():
+            captions, greedy = self.sample(model, prefix.detach(), seeds, prompts)
         batch, count = captions.ended.shape
         texts, ended, numbers = _flat(model, captions), captions.ended.flatten().tolist(), []
         for source, item in items:
@@ -134,7 +139,8 @@ class SelfCritical:
 
         wanted = None if with_start is not None else _teaches(self.config.baseline, captions, greedy)
         drawn: dict[str, Any] = {**self._distribution, "prompts": prompts}
-        log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **drawn)
+        with autocast():
+            log_p = sampled_log_probabilities(model, prefix, captions, wanted_BK=wanted, **drawn)
         if not log_p.requires_grad:  # DDP waits for every parameter's gradient, if only for a 0
             log_p = log_p + 0 * sum((p.sum() for p in model.language.adapters()), prefix.sum())
         penalty = None

@@ -155,7 +155,9 @@ class CaptionTask(nn.Module):
             # modules inside the tower were others at the start; a tower without them gives what it gave
             seen = features if self.model.vision.cacheable else batch.visual
             start = partial(self._with_start, seen) if self.self_critical.start else None
-            sums |= self.self_critical.sums(self.model, soft, batch.items, batch.sampling_seeds, start, tags)
+            sums |= self.self_critical.sums(
+                self.model, soft, batch.items, batch.sampling_seeds, start, tags, autocast=self.autocast
+            )
         return sums
 
     def _representation(self, features: Tensor, captions: list[list[list[int]]]) -> dict[str, Tensor]:
@@ -171,7 +173,9 @@ class CaptionTask(nn.Module):
         assert self.self_critical is not None
 
         def with_prefix(task: CaptionTask) -> Tensor:
-            return work(task.model, task.model.prefix(task.look(visual)[0]))
+            soft = task.look(visual)[0]
+            with task.autocast():
+                return work(task.model, task.model.prefix(soft))
 
         made: Tensor = functional_call(self, self.self_critical.start, (None, with_prefix))
         return made
