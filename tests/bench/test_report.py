@@ -108,6 +108,14 @@ def test_the_page_says_all_and_trusts_nobody(tmp_path: Path) -> None:
     assert "http" not in re.sub(r'http-equiv="Content', "", text)
     for words in ("quality breaks at r=8", "r=4 (trained so)", "+50.0%", "2.00 GB", "18.00 (16.00 to 20.00)"):
         assert words in text, words
+    changed, _, rest = text.partition("<details")
+    assert (changed.count("+50.0%"), changed.count("<td>same"), rest.count("<td>same")) == (8, 0, 28)
+    assert re.findall(r'class="label".*?>(.*?)<', text) == 3 * ["8", "4", "0"]
+    report["models"][0]["connector_times"] = [
+        {"name": "r=0", **dict.fromkeys(("forward", "backward", "both"), times(12, 11, 13))}
+    ]
+    assert text.count("12.00 s") == 0
+    assert render_page(report).count("<td>12.00 s</td>") == 3
 
 
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
@@ -129,3 +137,8 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
             )
             assert len(boxes) == 12
             assert all(box["left"] >= 0 and box["right"] <= width for box in boxes)
+            place = """
+                const box = document.querySelector(".scroll"), name = box.querySelector("td");
+                const before = name.getBoundingClientRect().left;
+                box.scrollLeft = 9999; return [box.scrollLeft > 0, name.getBoundingClientRect().left - before]"""
+            assert browser.execute_script(place) == [width == 390, 0]  # whose figures they are stays in sight

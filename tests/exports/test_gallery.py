@@ -168,6 +168,7 @@ def test_thousands_of_videos_in_a_browser(browser: Any, many: Path) -> None:
     list_.send_keys(Keys.ENTER)
     detail = browser.find_element(By.ID, "detail")
     assert f"timeout: {SEEN}" in detail.text
+    assert [one.is_enabled() for one in detail.find_elements(By.CSS_SELECTOR, ".bar button")] == [False, False, True]
     press(browser, Keys.ESCAPE)
     assert not detail.is_displayed()
     assert browser.execute_script("return window.hacked === undefined")

@@ -136,6 +136,9 @@ def test_words_and_soft_prompts_by_keys(browser: Any, page: tuple[Path, list[Pan
         said.text
         == f"“{HOSTILE}” gives {100 * total:.1f}% of its attention to soft prompts, most of it to number 18 (4.0%)."
     )
+    assert own.find_element(By.CLASS_NAME, "scale").text.endswith(
+        "soft prompts 1 to 18. Full colour is 4.0% of a word's attention, none 0."
+    )
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert said.text.startswith("“b” gives 18.0% of its attention")
     browser.switch_to.active_element.send_keys(Keys.TAB)

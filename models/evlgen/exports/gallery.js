@@ -92,8 +92,11 @@ function card(at) {
   if (sure(item)) facts.append(make("span", "", sure(item)));
   if (item.edited) facts.append(make("span", "", "by hand"));
   if (item.warnings || item.status === "partial") facts.append(make("span", "warn", item.warnings ? item.warnings[0].split(":")[0] : item.status));
+  const name = make("div", "name soft"); // cut at its beginning: names of one folder differ at the end
+  name.append(make("bdi", "", item.name));
+  name.title = item.name;
   const reason = item.error ? `${item.error[0]}: ${item.error[1]}` : "(empty caption)";
-  said.append(make("b", item.caption ? "" : "warn", item.caption || reason), make("div", "name soft", item.name), facts);
+  said.append(make("b", item.caption ? "" : "warn", item.caption || reason), name, facts);
   said.firstChild.dir = "auto";
   element.append(box, said);
   element.id = `card-${at}`;
@@ -202,12 +205,13 @@ function open() {
   if (!item) return;
   const inside = make("div", "inside"), bar = make("div", "bar"), box = frame(item, "big"), name = make("strong", "", item.name);
   name.id = "detail-name";
-  const buttons = [["←", "previous", () => turn(-1)], ["→", "next", () => turn(1)], ["×", "close", () => detail.close()]];
+  const buttons = [["←", "previous", () => turn(-1), current], ["→", "next", () => turn(1), shown.length - 1 - current], ["×", "close", () => detail.close(), 1]];
   bar.append(name, make("span", "soft", `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`));
-  for (const [sign, label, act] of buttons) {
+  for (const [sign, label, act, left] of buttons) {
     const button = make("button", "", sign);
     button.setAttribute("aria-label", label);
     button.addEventListener("click", act);
+    button.disabled = !left;
     bar.append(button);
   }
   if (!item.picture && !item.error) {

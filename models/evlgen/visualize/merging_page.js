@@ -56,7 +56,7 @@ function shares(panel, word) {
 }
 
 const lightOf = (panel) => {
-  if (panel.lit !== null) return (prompt) => (prompt === panel.lit ? 1 : 0.12);
+  if (panel.lit !== null) return (prompt) => (prompt === panel.lit ? 1 : 0.3);
   if (panel.word === null) return null;
   const part = shares(panel, panel.word);
   return (prompt) => 0.12 + 0.88 * part[prompt];
@@ -113,7 +113,7 @@ function drawFrames(panel) {
       pen.stroke(edges);
     }
   });
-  panel.count.textContent = `${panel.tokens[layer]} of ${panel.tokens[0]} tokens${panel.shared ? "" : " in each frame"}`;
+  panel.count.textContent = `${panel.tokens[layer]} of ${panel.tokens[0]} tokens are left${panel.shared ? "" : " in each frame"}`;
 }
 
 function drawShades(canvas, values, most) {
@@ -131,16 +131,19 @@ function drawTable(panel) {
   const rows = state.scale === "share" ? panel.words.map((word) => word.attention) : panel.words.map((_, word) => shares(panel, word));
   const most = Math.max(...rows.flat(), 0);
   panel.strips.forEach((canvas, word) => drawShades(canvas, rows[word], most));
+  const full = state.scale === "share" ? `${(100 * most).toFixed(1)}% of a word's attention, none 0` : "what a word looks at most against the caption's mean, none the least";
+  panel.scale.textContent = `From left to right: soft prompts 1 to ${panel.soft_prompts}. Full colour is ${full}.`;
 }
 
 function describe(panel) {
+  const counted = (count, one, several) => `${count} ${count === 1 ? one : several}`;
   const percent = (value) => `${(100 * value).toFixed(1)}%`;
   if (panel.lit !== null) {
     const frames = panel.prompts.map((own) => own.slice(panel.prefix_tokens).filter((prompt) => prompt === panel.lit).length);
     const patches = frames.reduce((sum, count) => sum + count, 0);
     const before = panel.prompts.some((own) => own.slice(0, panel.prefix_tokens).includes(panel.lit));
     let text = `Soft prompt ${panel.lit + 1} of ${panel.soft_prompts}: `;
-    text += panel.shared ? `${frames[0]} patches, the same in every frame` : `${patches} patches in ${frames.filter(Boolean).length} frames`;
+    text += panel.shared ? `${counted(frames[0], "patch", "patches")}, the same in every frame` : `${counted(patches, "patch", "patches")} in ${counted(frames.filter(Boolean).length, "frame", "frames")}`;
     if (before) text += ", and the class token or a register";
     if (panel.words.length) {
       const best = panel.words.reduce((a, b) => (b.attention[panel.lit] > a.attention[panel.lit] ? b : a));
@@ -231,7 +234,7 @@ function build(panel) {
   panel.lit = panel.word = null;
   panel.count = make("p", { class: "soft count" });
   panel.said = make("p", { class: "said", "aria-live": "polite" });
-  const facts = `${panel.soft_prompts} soft prompts, fusion ${panel.fusion}${panel.shared && panel.images.length > 1 ? ": frames share their groups" : ""}; log p ${panel.log_probability.toFixed(1)}`;
+  const facts = `log p ${panel.log_probability.toFixed(1)}; ${panel.soft_prompts} soft prompts, fusion ${panel.fusion}${panel.shared && panel.images.length > 1 ? ": frames share their groups" : ""}`;
   const words = make("div", { class: "row words", role: "group", "aria-label": "Caption" });
   panel.buttons = panel.words.map((word) => make("button", { type: "button" }, word.text));
   walk(words, panel.buttons, panel, (word) => ({ word }));
@@ -251,6 +254,7 @@ function build(panel) {
     return chip;
   });
   walk(chips, panel.chips, panel, (lit) => ({ lit }));
+  panel.scale = make("p", { class: "soft scale" });
   const table = make("div", { class: "table" });
   panel.strips = panel.words.map((word, place) => {
     const strip = make("canvas", { role: "img", "aria-label": `Attention of ${word.text} over soft prompts` });
@@ -266,8 +270,8 @@ function build(panel) {
   const section = make("section", {}, make("h2", {}, panel.model), words, make("p", { class: "soft" }, facts), panel.count);
   panel.warnings.forEach((text) => section.append(make("p", { class: "warn" }, text)));
   section.append(frames, panel.said, make("h3", {}, `Soft prompts, in the colours of their patches`), chips);
-  if (panel.words.length) section.append(make("h3", {}, "What each word looks at, soft prompt by soft prompt"), table);
-  if (panel.temporal.length) section.append(make("h3", {}, "What each frame (row) takes from each frame, by temporal module"), between(panel));
+  if (panel.words.length) section.append(make("h3", {}, "What each word looks at, soft prompt by soft prompt"), table, panel.scale);
+  if (panel.temporal.length) section.append(make("h3", {}, "What each frame (row) takes from each frame (column), by temporal module"), between(panel));
   byId("panels").append(section);
 }
 
