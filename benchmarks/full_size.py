@@ -36,7 +36,7 @@ HEADER = """# The full-size models
 
 Made by `python benchmarks/full_size.py > docs/full-size.md` from the modules that train, on the meta device; not to be
 edited by hand. `evlgen bench --model full-size --no-time --r 0,8,16,19` shows the FLOPs in tables, `--model NAME` those
-of one model. Every model is that of the recipe of its name; `models/evlgen/bench/models.py` lists them."""
+of one model. Every model is that of the recipe of its name; `models/evlgen/bench/measured_models.py` lists them."""
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

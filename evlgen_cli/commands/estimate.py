@@ -7,8 +7,8 @@ from evlgen_cli.human_numbers import human_bytes, human_count, human_seconds
 
 if TYPE_CHECKING:
     from evlgen.recipes import Chain, Recipe
-    from evlgen.training.estimate import RunEstimate
-    from evlgen.training.memory import ProcessMemory
+    from evlgen.training.memory_formulas import ProcessMemory
+    from evlgen.training.run_estimate import RunEstimate
 
 HELP = (
     "Only say what memory and disk a run would take, and its time: by one step with random weights where the "
@@ -35,7 +35,7 @@ def show_estimate(loaded: "Recipe | Chain", device: str, processes: int | None, 
     """
     from evlgen.errors import UsageError
     from evlgen.recipes import Chain
-    from evlgen.training.estimate import estimate_run
+    from evlgen.training.run_estimate import estimate_run
 
     if not isinstance(loaded, Chain):
         with download_progress() as report:

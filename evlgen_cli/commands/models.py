@@ -1,6 +1,6 @@
 """`evlgen models`: which models there are, bringing their parts onto this machine, and the authors' checkpoints.
 
-What goes to other places (save, push) stands in publishing.py.
+What goes to other places (save, push) stands in models_hub.py.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import typer
 
 from evlgen.errors import UsageError
 from evlgen_cli import completion
-from evlgen_cli.commands import publishing
+from evlgen_cli.commands import models_hub
 from evlgen_cli.console import download_progress, err, print_json, table
 from evlgen_cli.human_numbers import human_bytes
 from evlgen_cli.options import JsonOption, SplitOption
@@ -60,7 +60,7 @@ def pull(
     if name.startswith("hf:"):
         if training:
             raise UsageError("--training is for models that come with evlgen", "leave it away")
-        publishing.pull(name, out, verify=verify, as_json=as_json)
+        models_hub.pull(name, out, verify=verify, as_json=as_json)
         return
     if out is not None:
         raise UsageError("--out is for models of the hub", f"evlgen models save {name} --out {out}")
@@ -80,8 +80,8 @@ def pull(
         err.print(f"derived: {key} is damaged and is removed; it is built when it is needed")
 
 
-app.command("save")(publishing.save)
-app.command("push")(publishing.push)
+app.command("save")(models_hub.save)
+app.command("push")(models_hub.push)
 
 
 @app.command("rm")

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from evlgen.bench.compared_connectors import Bridge
 from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
 from evlgen.bench.parameters import parameters_by_part
-from evlgen.bench.variants import reducing, variants
+from evlgen.bench.variants import Bridge, reducing, variants
 from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, VisionConfig
 from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import load_recipe

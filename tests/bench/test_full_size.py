@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from benchmarks import full_size
-from evlgen.bench.compared_connectors import Bridge, with_qformer
-from evlgen.bench.models import FULL_SIZE, find_model
+from evlgen.bench.measured_models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
+from evlgen.bench.variants import Bridge, with_qformer
 from evlgen.configuration import EVLGenConfig, LanguageConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.public_sizes import PUBLIC_SIZES, with_public_size

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from evlgen.bench.curve_plot import panels_of, plot_report, series_of
 from evlgen.bench.page import render_page, write_page
-from evlgen.bench.plot import panels_of, plot_report, series_of
 from evlgen.bench.report_rows import compare_reports, remarks, rows_of
 from evlgen.errors import UsageError
 from tests.exports.browser import chromium, show

@@ -113,7 +113,7 @@ def test_it_says_whether_it_fits(recipe_file: Path) -> None:
 
 
 def test_what_is_too_large_does_not_fit() -> None:
-    from evlgen.training.memory import ProcessMemory, fits
+    from evlgen.training.memory_formulas import ProcessMemory, fits
 
     one = ProcessMemory("none", 1, 8, 10, 0, 0, 0, 0, 0, 0)
     verdicts = [fits([one], ("here", room), 0, shared=False)[0].verdict for room in (9, 10, 18, 19)]

@@ -17,7 +17,7 @@ from evlgen.data.decoding import decode_picture, distinct_frames
 from evlgen.data.media import MediaStore
 from evlgen.errors import Failure
 from evlgen.recipes import DataSource
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.video import ClipFrames, DecodePool, Sampler
 
 

@@ -11,7 +11,7 @@ from evlgen.data.datasets.locating import recognise, resolve_source
 from evlgen.data.recipe_check import check_data
 from evlgen.errors import UsageError
 from evlgen.recipes import DataSource
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from tests.data.published_sets import MSVD_TRAIN, SETS
 
 

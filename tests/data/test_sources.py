@@ -12,7 +12,7 @@ from evlgen.data.features import prepare_source
 from evlgen.data.preparing import estimate_source
 from evlgen.data.recipe_check import check_data
 from evlgen.errors import EvlgenError
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from tests.data.media_files import clip, lay_out, png
 from tests.modeling.conftest import TINY_CNN, tiny_config
 

@@ -9,7 +9,7 @@ import yaml
 
 from evlgen.errors import UsageError
 from evlgen.recipes import Chain, is_chain, load_any, load_chain, load_recipe
-from evlgen.recipes.chain import ChainRecipe
+from evlgen.recipes.chain_schema import ChainRecipe
 
 EVAL = {"kind": "eval", "dataset": "d", "split": "test"}
 GOOD: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.training import train
-from evlgen.training.sharding import sharded_units
+from evlgen.training.processes import sharded_units
 from evlgen.training.task import CaptionTask
 from tests.modeling.conftest import KINDS, TINY_CNN, tiny_config, with_connector
 from tests.training.conftest import make_recipe

@@ -14,8 +14,8 @@ from evlgen.errors import UsageError
 from evlgen.recipes import Recipe
 from evlgen.recipes.schema import ScstConfig
 from evlgen.training import train
-from evlgen.training.estimate import estimate_run, ways_to_run
 from evlgen.training.optimizer import choose_trained
+from evlgen.training.run_estimate import estimate_run, ways_to_run
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model, with_lora

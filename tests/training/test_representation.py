@@ -17,7 +17,7 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.connectors import QFormer
 from evlgen.recipes.schema import RepresentationConfig
 from evlgen.training import train
-from evlgen.training.representation import RepresentationObjective, contrast_loss, hard_negatives
+from evlgen.training.objectives import RepresentationObjective, contrast_loss, hard_negatives
 from tests.modeling.conftest import TINY_CNN, tiny_config, with_connector
 from tests.training.conftest import make_recipe
 
@@ -79,7 +79,7 @@ def test_contrast_and_matching_see_what_transformers_retrieval_model_sees(object
         matched = objective.match(objective.run(tokens, ids, mask)[:, :5]).mean(dim=1)
         similarity = theirs(**given, use_image_text_matching_head=False).logits_per_image
         kept = lambda s: found.setdefault("similarity", s).mean()  # noqa: E731
-        patch.setattr("evlgen.training.representation.contrast_loss", kept)
+        patch.setattr("evlgen.training.objectives.contrast_loss", kept)
         objective(tokens, TEXTS)
     torch.testing.assert_close(matched, want)
     torch.testing.assert_close(found["similarity"] * 0.07, similarity)  # rows are pictures in both

@@ -11,7 +11,7 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer as TheirCiderScorer
 
 from evlgen.errors import UsageError
 from evlgen.metrics.tokenizer import tokenize_captions
-from evlgen.training.rewards import END_TOKEN, CaptionReward
+from evlgen.training.self_critical import END_TOKEN, CaptionReward
 
 REFERENCES = [
     ["A man is riding a horse.", "a man rides a brown horse", "someone on a horse"],
@@ -107,7 +107,7 @@ def test_repeated_captions_are_computed_once(monkeypatch: pytest.MonkeyPatch) ->
     again = reward.score([0, 1], ["b", "new"], [True, True])
     assert computed == [3, 1]
     assert first.total[3] == again.total[0]
-    monkeypatch.setattr("evlgen.training.rewards.CACHED_CAPTIONS", 4)
+    monkeypatch.setattr("evlgen.training.self_critical.CACHED_CAPTIONS", 4)
     assert reward.score([0, 0], ["b", "c"]).total[0] == first.total[3]
     assert computed == [3, 1, 2]
 

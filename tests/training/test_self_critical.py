@@ -20,8 +20,7 @@ from evlgen.modeling.sampling import sample_captions
 from evlgen.recipes import Recipe
 from evlgen.recipes.schema import ScstConfig
 from evlgen.training import train
-from evlgen.training.rewards import CaptionReward
-from evlgen.training.self_critical import SelfCritical
+from evlgen.training.self_critical import CaptionReward, SelfCritical
 from evlgen.training.task import CaptionTask, MicroBatch
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config, tiny_model, with_language, with_lora
 from tests.training.conftest import draw_pictures, make_recipe

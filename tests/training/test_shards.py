@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Recipe
 from evlgen.training import train
-from evlgen.training.estimate import estimate_run
+from evlgen.training.run_estimate import estimate_run
 from evlgen.training.training_run import Trainer
 from tests.data.shards.tars import picture, with_tarfile, write_shard
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model

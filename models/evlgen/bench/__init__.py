@@ -17,9 +17,9 @@ from evlgen.bench.benchmark import (
     read_report,
 )
 from evlgen.bench.curve import CurveData, CurvePoint
-from evlgen.bench.models import FULL_SIZE, find_model
+from evlgen.bench.curve_plot import plot_report
+from evlgen.bench.measured_models import FULL_SIZE, find_model
 from evlgen.bench.page import write_page
-from evlgen.bench.plot import plot_report
 from evlgen.bench.report_rows import compare_reports, rows_of
 
 __all__ = [

@@ -13,7 +13,7 @@ import torch
 from evlgen import __version__
 from evlgen.bench.curve import CurveData, CurvePoint, Kept, score_variants
 from evlgen.bench.flops import ConnectorReport, count_model
-from evlgen.bench.models import FULL_SIZE, NamedModel, find_model
+from evlgen.bench.measured_models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, TimeLimits, time_captions, time_connectors
 from evlgen.bench.variants import BASELINES, variants

@@ -33,7 +33,7 @@ from evlgen.metrics.predictions import Predictions
 from evlgen.metrics.references import read_references
 from evlgen.metrics.scoring import ScoringOptions
 from evlgen.modeling import EVLGenForConditionalGeneration
-from evlgen.recipes.data import DataConfig, DataSource
+from evlgen.recipes.data_schema import DataConfig, DataSource
 from evlgen.system.hashes import sha256_of
 from evlgen.system.progress import ProgressCallback
 

@@ -23,8 +23,7 @@ from torch._subclasses import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from evlgen.bench.compared_connectors import Bridge
-from evlgen.bench.variants import Variant, reducing
+from evlgen.bench.variants import Bridge, Variant, reducing
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.language_model import LanguageModel
 from evlgen.modeling.losses import target_log_probabilities

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evlgen.bench.plot import AXES, panels_of, series_of
+from evlgen.bench.curve_plot import AXES, panels_of, series_of
 from evlgen.bench.report_rows import WAYS, Change, Row, remarks, rows_of, told_change
 from evlgen.system.files import write_text
 from evlgen.system.names import printable

@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evlgen.bench.compared_connectors import Bridge
-from evlgen.bench.variants import Shaper, Variant, reducing
+from evlgen.bench.variants import Bridge, Shaper, Variant, reducing
 from evlgen.errors import VideoError
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import device_seconds

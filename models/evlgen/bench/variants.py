@@ -27,10 +27,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from evlgen.bench.compared_connectors import with_qformer
 from evlgen.configuration import EVLGenConfig, VisionConfig
-from evlgen.connector_config import TomeFormerConfig
+from evlgen.connector_config import QFormerConfig, TomeFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
+from evlgen.modeling.connectors import build_parts
 from evlgen.modeling.layouts import resample_positions
 from evlgen.modeling.processing import EVLGenProcessor
 from evlgen.modeling.tomeformer import TomeFormer, TomeFormerLayer
@@ -259,3 +259,23 @@ class Shaper:
             positions = nn.Embedding(wanted.shape[0], wanted.shape[1], _weight=wanted.to(table.weight))
             self._towers[size] = tower.to(self.model.device), positions
         return self._towers[size]
+
+
+def with_qformer(config: EVLGenConfig) -> EVLGenConfig:
+    """The same model with BLIP-2's Q-Former (12 layers, 32 queries) of TomeFormer's width in its place."""
+    own = config.merging("a Q-Former of the connector's width")
+    qformer = QFormerConfig(width=own.width, heads=own.heads, intermediate=own.intermediate)
+    return config.model_copy(update={"connector": qformer})
+
+
+class Bridge(nn.Module):
+    """What EVLGen trains on pictures: LayerNorm, projection, connector, projection; names are the model's own."""
+
+    def __init__(self, config: EVLGenConfig) -> None:
+        super().__init__()
+        self.ln_vision, self.vl_proj, self.connector, self.lm_proj = build_parts(config)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Soft prompts (B, Q, W) of visual tokens (B, N, D)."""
+        prompts: Tensor = self.lm_proj(self.connector(self.vl_proj(self.ln_vision(x_BND))).tokens)
+        return prompts

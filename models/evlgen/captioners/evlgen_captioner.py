@@ -59,7 +59,7 @@ def _refuse_others(model: str) -> None:
     if model in packaged_models() or not (at_hub or (path / CONFIG_FILE).is_file()):
         return
     from evlgen.captioners.hub_models import find_model
-    from evlgen.weights.hub_errors import PREFIX
+    from evlgen.weights.hub_client import PREFIX
 
     found = find_model(f"{PREFIX}{model}")
     if found.model_type and not found.is_evlgen:

@@ -15,7 +15,7 @@ from typing import Any
 from evlgen.errors import UsageError
 from evlgen.system.hashes import checksum
 from evlgen.system.jsons import read_json
-from evlgen.weights.hub_errors import PREFIX, explained
+from evlgen.weights.hub_client import PREFIX, hub_file
 
 FIXED_FRAMES = {"instructblipvideo": 4}
 """Frames of models that take no other number, where their configuration does not say it."""
@@ -70,7 +70,7 @@ class FoundModel:
         try:
             card = self.folder / "README.md"
             if self.revision is not None and not card.is_file():
-                card = _card(self.source, self.revision)
+                card = _fetched(self.source, "README.md", self.revision, self.source)
             data = ModelCard(card.read_text(encoding="utf-8", errors="replace")).data
         except Exception:  # whatever is wrong with a card, the model captions
             return None
@@ -92,29 +92,11 @@ def find_model(text: str) -> FoundModel:
             raise UsageError(f"no folder {name!r} for --model {text}", "give hf:OWNER/NAME[@REVISION], or hf:FOLDER")
         return FoundModel(str(path), None, path, _config(path / "config.json", text))
     repository, _, revision = name.partition("@")
-    file = _fetched(repository, revision or None, text)
+    file = _fetched(repository, "config.json", revision or None, text)
     return FoundModel(repository, file.parent.name, file.parent, _config(file, text))
 
 
-@cache
-def _fetched(repository: str, revision: str | None, text: str) -> Path:
-    """The configuration of a repository in the hub client's cache, fetched where it is not there."""
-    import logging
-
-    from huggingface_hub import hf_hub_download
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for each time that it tries again
-    try:
-        return Path(hf_hub_download(repository, "config.json", revision=revision))
-    except Exception as error:
-        raise explained(error, text) from None
-
-
-@cache
-def _card(repository: str, revision: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repository, "README.md", revision=revision))
+_fetched = cache(hub_file)  # asked for once in a process
 
 
 def _config(file: Path, text: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from evlgen.data.media import MediaStore
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.metrics.vqa import normalise_answer
-from evlgen.recipes.data import DataSource
+from evlgen.recipes.data_schema import DataSource
 from evlgen.system.jsons import write_json
 
 ANSWER_DECODING = DecodingOptions(num_beams=5, min_new_tokens=1, max_new_tokens=10, length_penalty=0.0)

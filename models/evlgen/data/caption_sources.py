@@ -18,7 +18,7 @@ from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.media import MediaStore
 from evlgen.errors import Failure, UsageError
 from evlgen.recipes import DataSource, expand_path
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 
 Role = Literal["train", "validation"]
 

@@ -29,7 +29,7 @@ from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import make_views
 from evlgen.errors import Failure
 from evlgen.recipes import expand_path
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import cache_root
 

@@ -22,7 +22,7 @@ from evlgen.data.findings import BrokenItemError, check_share
 from evlgen.data.frame_index import FrameIndex, build_index
 from evlgen.data.views import draw_crops, make_view
 from evlgen.errors import Failure
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.cpus import usable_cpus
 from evlgen.system.progress import ProgressCallback
 

@@ -22,7 +22,7 @@ from evlgen.data.visual import choose_visual
 from evlgen.errors import Failure, UsageError
 from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
 from evlgen.recipes import Recipe
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.progress import ProgressCallback
 
 SAMPLE_ITEMS = 32

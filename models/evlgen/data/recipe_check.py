@@ -16,7 +16,7 @@ from evlgen.data.shards.counting import shards_name
 from evlgen.data.shards.shard_facts import ShardFacts, decode_samples, shard_facts
 from evlgen.errors import EvlgenError, Failure
 from evlgen.recipes import DataSource
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.progress import ProgressCallback
 
 

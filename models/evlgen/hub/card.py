@@ -14,7 +14,7 @@ from typing import Any
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.hub.model_folder import ModelFolder
 from evlgen.hub.scores import ScoredData, scores_beside, validation_of
-from evlgen.recipes.data import DataSource
+from evlgen.recipes.data_schema import DataSource
 from evlgen.recipes.schema import Recipe
 from evlgen.training.run_folder import kept_recipe
 

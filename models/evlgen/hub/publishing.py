@@ -19,7 +19,7 @@ from evlgen.hub.card import WRITTEN, licence_of, make_card
 from evlgen.hub.model_folder import CARD_FILE, ModelFolder, check_portable, look_through
 from evlgen.hub.scores import ScoredData
 from evlgen.hub.stub import stub_files
-from evlgen.weights.hub_errors import PREFIX
+from evlgen.weights.hub_client import PREFIX
 
 _TARGET = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<branch>[\w./-]+))?")
 

@@ -1,4 +1,4 @@
-"""A model in a folder of its own, to be carried elsewhere: as it is, or with its frozen parts beside it."""
+"""A model of the hub brought here, and a model in a folder of its own: as it is, or with its frozen parts beside it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from evlgen.captioners.hub_models import find_model
 from evlgen.configuration import FROZEN_PARTS, EVLGenConfig, source_beside
 from evlgen.errors import UsageError, WeightsError
-from evlgen.hub.fetching import language_snapshot
 from evlgen.hub.model_folder import CARD_FILE, ModelFolder, inside, language_files_in, look_through
 from evlgen.hub.stub import add_stub
 from evlgen.modeling.pretrained import read_tensors, write_tensors
@@ -19,7 +19,8 @@ from evlgen.modeling.tensor_checksums import KEY as CHECKSUM
 from evlgen.system.files import os_errors
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetch
-from evlgen.weights.named_models import WEIGHTS_FILE
+from evlgen.weights.hub_client import PREFIX, hub_folder
+from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
 
 def save(model: str, out: Path, *, with_parts: bool = False, report: ProgressCallback | None = None) -> list[str]:
@@ -99,3 +100,56 @@ def _add_parts(folder: Path, report: ProgressCallback | None) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+
+
+_OF_LANGUAGE = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def pull(model: str, *, verify: bool = False, report: ProgressCallback | None = None) -> dict[str, Path]:
+    """Fetch a model and its frozen parts into the caches; what is there already is not fetched.
+
+    Args:
+        model: hf:OWNER/NAME[@REVISION].
+        verify: hash parts that are here already.
+        report: told of downloads.
+
+    Returns:
+        where they are: "model", "vision" and "language".
+
+    Raises:
+        UsageError: there is no such model, or it is none of ours.
+        WeightsError: it cannot be fetched.
+    """
+    found = find_model(model)
+    if not found.is_evlgen:
+        raise UsageError(
+            f"{model} is no model of EVLGen: it is a {found.model_type or 'file of no known kind'}",
+            f"hf download {found.source} fetches it, and so does captioning with --model {model}",
+        )
+    folder = find_checkpoint(model)
+    config = EVLGenConfig.from_pretrained(folder)
+    places = {"model": folder}
+    for part in FROZEN_PARTS:
+        source = getattr(config, part).source
+        if source is None:
+            continue
+        if part == "language" and ".gguf" not in source:
+            places[part] = language_snapshot(source)
+        else:
+            places[part] = fetch(source, report=report, verify=verify)
+    return places
+
+
+def language_snapshot(source: str) -> Path:
+    """The folder of a language model in transformers' layout, fetched where it is at the hub.
+
+    Raises:
+        UsageError: there is none.
+        WeightsError: it cannot be fetched.
+    """
+    if not source.startswith(PREFIX):
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise UsageError(f"language.source {source} is not a folder", "for a hub repository write hf:owner/name")
+        return folder
+    return hub_folder(source, _OF_LANGUAGE)

@@ -1,7 +1,7 @@
 """Recipes: schema, chains of them, tables of models, lookup by name, overrides, errors with the nearest name."""
 
 from evlgen.recipes.chains import Chain, is_chain, load_any, load_chain
-from evlgen.recipes.data import DataSource
+from evlgen.recipes.data_schema import DataSource
 from evlgen.recipes.loading import expand_path, expand_variables, find_recipe, load_recipe, recipe_folder, recipe_names
 from evlgen.recipes.model_tables import TableRecipe, is_table, load_table
 from evlgen.recipes.schema import Recipe

@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 
 from evlgen.errors import UsageError
-from evlgen.recipes.chain import (
+from evlgen.recipes.chain_schema import (
     KINDS,
     AnyStep,
     ChainRecipe,

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from evlgen.errors import UsageError
-from evlgen.recipes.chain import SCORES, Metric
+from evlgen.recipes.chain_schema import SCORES, Metric
 from evlgen.recipes.loading import TABLE, explain, find_recipe, parse_override, read_content, set_key
 from evlgen.recipes.schema import decoding_key
 from evlgen.sections import Strict

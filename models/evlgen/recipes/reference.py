@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from evlgen.configuration import EVLGenConfig, VisionConfig
 from evlgen.connector_config import KINDS as CONNECTORS
-from evlgen.recipes.chain import KINDS, ChainRecipe, Step
+from evlgen.recipes.chain_schema import KINDS, ChainRecipe, Step
 from evlgen.recipes.model_tables import TableRecipe
 from evlgen.recipes.schema import Recipe
 from evlgen.towers import TOWERS

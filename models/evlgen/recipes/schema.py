@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from evlgen.configuration import EVLGenConfig
 from evlgen.decoding_options import BOUNDS
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.sections import Strict
 
 KEPT = "kept"

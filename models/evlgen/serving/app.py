@@ -23,7 +23,7 @@ from evlgen.errors import EvlgenError
 from evlgen.serving.batching import Batcher
 from evlgen.serving.chat import Question, parse_chat, parse_generate
 from evlgen.serving.limits import Limits, RefusedError
-from evlgen.serving.media import MediaDecoder
+from evlgen.serving.request_media import MediaDecoder
 from evlgen.system.jsons import JsonError, parse_json
 
 _BUSY_SECONDS = 2

@@ -99,7 +99,7 @@ def serve(
         raise EvlgenError(f"evlgen serve needs {error.name}", "pip install 'evlgen[serve]'") from error
     from evlgen.serving.app import Service, make_app
     from evlgen.serving.batching import Batcher
-    from evlgen.serving.media import MediaDecoder
+    from evlgen.serving.request_media import MediaDecoder
 
     token = os.environ.get("EVLGEN_SERVE_TOKEN", "").strip()
     with ExitStack() as stack:

@@ -23,7 +23,7 @@ from evlgen.modeling.tensor_checksums import check_sum
 from evlgen.system.files import os_errors, sync
 from evlgen.system.jsons import JsonError, parse_json
 from evlgen.training.guards import CaptionGuardState, LossGuardState, SampleWatchState, SavedState
-from evlgen.training.sharding import like, whole_on_cpu
+from evlgen.training.processes import like, whole_on_cpu
 
 STATE_FILE = "training.safetensors"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

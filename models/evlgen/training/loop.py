@@ -30,17 +30,14 @@ from evlgen.recipes.schema import Recipe
 from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_layers
 from evlgen.training.checkpoints import STATE_FILE, replace_folder, save_state
 from evlgen.training.guards import CaptionGuard, LossGuard, SampleWatch
-from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.objectives import REPRESENTATION_LOSSES, RepresentationObjective, VocabularyObjective
 from evlgen.training.optimizer import Update, choose_trained
-from evlgen.training.processes import Processes
-from evlgen.training.representation import REPRESENTATION_LOSSES, RepresentationObjective
-from evlgen.training.run_log import RunLog
+from evlgen.training.processes import Processes, choose_sharding, only_accumulating, spread, whole
+from evlgen.training.run_log import RunLog, Trackers
 from evlgen.training.self_critical import SelfCritical
-from evlgen.training.sharding import choose_sharding, only_accumulating, spread, whole
 from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
 from evlgen.training.tag_swaps import TagSwapper
 from evlgen.training.task import CaptionTask
-from evlgen.training.trackers import Trackers
 from evlgen.training.validation import Validator
 from evlgen.weights import fetch
 from evlgen.weights.named_models import WEIGHTS_FILE

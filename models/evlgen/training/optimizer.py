@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from evlgen.errors import EvlgenError
 from evlgen.recipes.schema import OptimizerConfig, Recipe
 from evlgen.training.checkpoints import CheckpointFacts, load_state, state_tensors
-from evlgen.training.sharding import like, whole, whole_on_cpu
+from evlgen.training.processes import like, whole, whole_on_cpu
 from evlgen.training.task import CaptionTask
 
 

@@ -3,16 +3,20 @@
 A training record of step n is written after step n; a validation record and a warning name the steps done before them.
 The first line says on what machine and with what settings the run started, and a resumed run says it again where that
 changed. What a run came to is read from it: which step was best, and what it is better than.
+
+TensorBoard, wandb and trackio get the same numbers through Accelerate; each is an extra (`pip install evlgen[wandb]`).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evlgen.errors import UsageError
+from evlgen.recipes.schema import Recipe
 from evlgen.system.files import os_errors, write_text
 from evlgen.system.jsons import parse_json
 
@@ -123,3 +127,47 @@ def summarize(folder: Path) -> RunSummary | None:
         best["step"], float(best["score"]), best["validation"],
         first["step"], float(first["score"]), first["validation"],
     )  # fmt: skip
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Look for the packages before anything is loaded.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    for name in recipe.train.trackers:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"train.trackers: the package {name} is not installed", f"pip install 'evlgen[{name}]'")
+
+
+class Trackers:
+    """The trackers of a run; for the main process.
+
+    Args:
+        recipe: which ones; its name is the project's.
+        folder: of the run; TensorBoard's files go to tensorboard/ in it.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+        self.started: list[GeneralTracker] = []
+        for name in recipe.train.trackers:
+            kind = LOGGER_TYPE_TO_CLASS[name]
+            place = [str(folder)] if kind.requires_logging_directory else []
+            tracker = kind("tensorboard" if place else recipe.name, *place)
+            tracker.start()
+            self.started.append(tracker)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Hand on the numbers of a log record; those of validation as validation/SOURCE/NAME."""
+        figures = {k: v for k, v in record.items() if isinstance(v, int | float) and k not in ("step", "of")}
+        for source, values in record.get("validation", {}).items():
+            figures |= {f"validation/{source}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        for tracker in self.started:
+            tracker.log(figures, step=record["step"])
+
+    def close(self) -> None:
+        """Write out what is left."""
+        for tracker in self.started:
+            tracker.finish()

@@ -27,9 +27,8 @@ from evlgen.data.batches import Batch, BatchMaker, CaptionSource
 from evlgen.data.caption_sources import CaptionedItem
 from evlgen.errors import UsageError
 from evlgen.recipes.schema import Recipe
-from evlgen.training.objectives import VocabularyObjective
+from evlgen.training.objectives import REPRESENTATION_LOSSES, VocabularyObjective
 from evlgen.training.optimizer import learning_rate
-from evlgen.training.representation import REPRESENTATION_LOSSES
 from evlgen.training.scst import mixed_loss
 from evlgen.training.task import MicroBatch
 

@@ -21,8 +21,7 @@ from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.packing import with_prompts
 from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import TrainConfig
-from evlgen.training.objectives import VocabularyObjective
-from evlgen.training.representation import RepresentationObjective
+from evlgen.training.objectives import RepresentationObjective, VocabularyObjective
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.tag_swaps import TagSwapper
 

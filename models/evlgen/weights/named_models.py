@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evlgen.configuration import CONFIG_FILE
 from evlgen.errors import UsageError
-from evlgen.weights.hub_errors import PREFIX, explained
+from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
@@ -42,12 +42,7 @@ def find_checkpoint(name_or_path: str) -> Path:
         return path
     if path.is_dir():
         raise UsageError(f"{path} holds no {CONFIG_FILE}", "give the folder of a checkpoint")
-    name, _, revision = name_or_path.removeprefix(PREFIX).partition("@")
+    name = name_or_path.removeprefix(PREFIX).partition("@")[0]
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-
-        try:
-            return Path(snapshot_download(name, revision=revision or None))
-        except Exception as error:
-            raise explained(error, name_or_path) from None
+        return hub_folder(name_or_path)
     raise UsageError(f"no model {name_or_path!r}", f"packaged: {', '.join(packaged) or 'none'}; or give a folder")

@@ -19,7 +19,7 @@ import yaml
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.modeling.hardware import release_memory
 from evlgen.recipes import Chain, Recipe, expand_variables
-from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
+from evlgen.recipes.chain_schema import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.system.files import write_text
 from evlgen.training.launch import joined
 from evlgen.training.run_folder import RECIPE_FILE, alone_in, may_go_on

@@ -22,7 +22,7 @@ from evlgen.metrics.evaluation_page import write_page
 from evlgen.metrics.file_evaluation import EvaluationRequest, compare_files, evaluate_files, write_items
 from evlgen.metrics.scoring import METRICS, ScoringOptions
 from evlgen.recipes import Recipe, expand_path
-from evlgen.recipes.chain import (
+from evlgen.recipes.chain_schema import (
     AnyStep,
     CaptionStep,
     CheckStep,

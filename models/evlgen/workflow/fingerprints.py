@@ -18,7 +18,7 @@ from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.shards.listing import ShardFiles
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
-from evlgen.recipes.chain import AnyStep, CaptionStep, EvalStep, TrainStep
+from evlgen.recipes.chain_schema import AnyStep, CaptionStep, EvalStep, TrainStep
 from evlgen.recipes.renamed_keys import use_new_keys
 from evlgen.system.hashes import sha256_of
 from evlgen.workflow.chain_steps import prediction_of

@@ -22,8 +22,8 @@ from evlgen.data.datasets.registry import find_set
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import Chain, DataSource, Recipe, expand_path, expand_variables, recipe_names
-from evlgen.recipes.chain import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
-from evlgen.training.trackers import check_trackers
+from evlgen.recipes.chain_schema import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
+from evlgen.training.run_log import check_trackers
 from evlgen.weights.named_models import find_checkpoint
 from evlgen.workflow.chain_steps import prediction_of
 

@@ -109,8 +109,8 @@ def item_flops(recipe: Recipe, tokens: int) -> tuple[float, float]:
 def _item_flops(recipe_json: str, tokens: int) -> tuple[float, float]:
     from torch._subclasses import FakeTensorMode
 
-    from evlgen.bench.compared_connectors import Bridge
     from evlgen.bench.flops import count_connector, count_language_step
+    from evlgen.bench.variants import Bridge
     from evlgen.modeling.skeleton import build_skeleton
 
     recipe = Recipe.model_validate_json(recipe_json, context={"kept": True})
@@ -130,10 +130,10 @@ def _representation_flops(recipe: Recipe) -> int:
     """FLOPs of an item in BLIP-2's first stage, its text as long as it may be; two are run on this machine's CPU."""
     import torch
 
-    from evlgen.bench.compared_connectors import Bridge
     from evlgen.bench.flops import count
+    from evlgen.bench.variants import Bridge
     from evlgen.modeling.connectors import QFormer
-    from evlgen.training.representation import RepresentationObjective
+    from evlgen.training.objectives import RepresentationObjective
     from evlgen.weights import fetch
 
     config, bridge = recipe.representation, Bridge(recipe.model)

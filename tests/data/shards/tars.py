@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from evlgen.data.shards import FoundShards, ShardSource, count_shards, open_reader
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 
 SIDE = 16
 

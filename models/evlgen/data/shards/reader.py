@@ -23,7 +23,7 @@ from evlgen.data.shards.shard_names import name_spans
 from evlgen.data.shards.tar_index import ShardIndex, member_name, scan
 from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes import DataSource
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.files import replacing
 from evlgen.weights.cache import cache_errors, cache_root
 

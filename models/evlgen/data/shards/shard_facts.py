@@ -17,7 +17,7 @@ from evlgen.data.shards.shard_source import ShardSource
 from evlgen.data.shards.tar_index import ends_whole
 from evlgen.errors import Failure
 from evlgen.recipes import DataSource
-from evlgen.recipes.data import DataConfig
+from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.progress import ProgressCallback
 
 SIDE = 64

@@ -3,11 +3,12 @@
 Activations are what autograd keeps of a micro-batch for its backward pass, as so many numbers a token and layer, in the
 manner of arXiv 2205.05198, section 4. A frozen matrix keeps no input; norms, attention, activation functions and
 products keep theirs. Left out: temporaries, what the allocator loses, a CUDA context, children that decode frames, and
-captions that validation and self-critical training generate. Against a meter of every storage that a step made, what is
-reckoned here was 0.79 to 0.97 times as much (mini-pretrain, mini-msrvtt-video and -scst, pretrain-opt2.7b).
+captions that validation and self-critical training generate. Under autocast norms see float32, matrices keep what they
+see. Against a meter of every storage that a step made, what is reckoned here was 0.79 to 0.97 times as much
+(mini-pretrain, mini-msrvtt-video and -scst, pretrain-opt2.7b).
 
 Letters: N visual tokens of a frame, W width, F width inside a feed-forward layer, H heads, n tokens that enter a layer
-and m that leave it, b bytes of a number in the run's precision.
+and m that leave it, q queries, D vision width, b bytes of a number in the run's precision.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from evlgen.configuration import EVLGenConfig
+from evlgen.connector_config import MlpConfig, PerceiverConfig, QFormerConfig, TomeFormerConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.losses import CHUNK_TOKENS
 from evlgen.modeling.packing import packed_tokens
 from evlgen.modeling.quantization import saved_bytes
 from evlgen.recipes.schema import Recipe
-from evlgen.training.connector_memory import connector_bytes
-from evlgen.training.sharding import sharded_units
+from evlgen.training.processes import sharded_units
 from evlgen.training.task import CaptionTask
 
 MOMENTS = 2  # of AdamW
@@ -258,3 +260,50 @@ def fits(memory: Sequence[ProcessMemory], room: tuple[str, int] | None, beside: 
         )
         found.append(Fit(*room, needed, verdict))
     return found
+
+
+def connector_bytes(model: EVLGenConfig, b: int) -> int:
+    """Bytes of a pass of one item through the connector of any kind, with both linear maps around it."""
+    config, D, n = model.connector, model.vision.width, model.vision.tokens
+    kept = n * (4 + b) * D  # what LayerNorm sees, and what it gives
+    if isinstance(config, TomeFormerConfig):
+        for m in model.tokens_per_layer():
+            kept += _bert_layer(config, n, m, b)
+            n = m
+        return kept
+    if isinstance(config, QFormerConfig):
+        crossings = -(-config.layers // config.cross_every)
+        layers = config.layers * _bert_layer(config, config.queries, config.queries, b)
+        return kept + layers + crossings * _crossing(config, n, b)
+    if isinstance(config, PerceiverConfig):
+        return kept + n * b * config.width + config.layers * _perceiver_layer(config, n, b)
+    inside = config.width_inside(D, model.language.width)
+    gelu = 2 * n * b * inside if isinstance(config, MlpConfig) else 0
+    return kept + gelu + (config.pool_to or 0) * b * inside
+
+
+def _bert_layer(config: TomeFormerConfig | QFormerConfig, n: int, m: int, b: int) -> int:
+    W, F = config.width, config.intermediate
+    norms, dropout = 2 * 4 * W, 2 * W  # masks of one byte
+    return n * (norms + dropout + 8 * b * W) + _probabilities(config, n, n, b) + m * 2 * b * F
+
+
+def _crossing(config: QFormerConfig, n: int, b: int) -> int:
+    W, q = config.width, config.queries
+    return q * (4 * W + W + 3 * b * W) + 2 * n * b * W + _probabilities(config, q, n, b)
+
+
+def _perceiver_layer(config: PerceiverConfig, n: int, b: int) -> int:
+    """Keys and values keep what they see and what they are; without dropout fused attention keeps no probabilities."""
+    W, q = config.width, config.queries
+    seen = n + q if config.see_queries else n
+    attention = q * (4 * W + W + 4 * b * W) + 3 * seen * b * W
+    if config.dropout:
+        attention += _probabilities(config, q, seen, b)
+    feed_forward = q * (4 * W + W + b * W + 2 * b * config.intermediate) if config.intermediate else 0
+    return attention + feed_forward
+
+
+def _probabilities(config: TomeFormerConfig | QFormerConfig | PerceiverConfig, q: int, n: int, b: int) -> int:
+    """Before and after dropout, and its mask."""
+    return config.heads * q * n * (2 * b + 1)

@@ -14,12 +14,12 @@ from evlgen.data.store import ROWS
 from evlgen.errors import UsageError
 from evlgen.modeling.model import EVLGenForConditionalGeneration
 from evlgen.recipes import Recipe
-from evlgen.training import estimate as estimating
+from evlgen.training import run_estimate as estimating
 from evlgen.training import train
-from evlgen.training.estimate import RunEstimate, estimate_run, measure_step
 from evlgen.training.loop import Trainer
-from evlgen.training.memory import activation_bytes
+from evlgen.training.memory_formulas import activation_bytes
 from evlgen.training.optimizer import Update, choose_trained
+from evlgen.training.run_estimate import RunEstimate, estimate_run, measure_step
 from evlgen.training.task import CaptionTask, MicroBatch
 from evlgen.training.validation import Validator
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_OPT, TINY_VIT, tiny_config, with_connector

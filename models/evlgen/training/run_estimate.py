@@ -1,7 +1,8 @@
 """What a run will take, before it is started: memory of each process, features on disk, and time where it was measured.
 
-Parameters, gradients and optimizer state are counted, activations reckoned (memory.py). A model that this machine can
-hold is then built with random weights, and one step of it is measured, its memory and its time. Nothing is guessed.
+Parameters, gradients and optimizer state are counted, activations reckoned (memory_formulas.py). A model that this
+machine can hold is then built with random weights, and one step of it is measured, its memory and its time. Nothing is
+guessed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from evlgen.modeling.hardware import (
 from evlgen.modeling.skeleton import build_skeleton, counts_bytes
 from evlgen.recipes.schema import Recipe
 from evlgen.system.memory import resident_bytes
-from evlgen.training.memory import Captions, Fit, ProcessMemory, fits, process_memory, room_of
+from evlgen.training.memory_formulas import Captions, Fit, ProcessMemory, fits, process_memory, room_of
 from evlgen.training.optimizer import Update, choose_trained
 from evlgen.training.steps import micro_batches_of_a_step
 from evlgen.training.task import CaptionTask, MicroBatch
@@ -104,7 +105,7 @@ def estimate_run(
         device: "auto" or a torch device.
         processes: of which ddp and fsdp are estimated; None: as many as there are GPUs, at least 2, and left out
             where a step is too small for them.
-        gpu: name of a GPU that need not be here, see `evlgen.training.memory.GPUS`; instead of `device`.
+        gpu: name of a GPU that need not be here, see `evlgen.training.memory_formulas.GPUS`; instead of `device`.
         report: progress of downloads: of the language model's files as far as its shape is in them.
 
     Raises:

@@ -107,7 +107,7 @@ def push(
 
 def pull(model: str, folder: Path | None, *, verify: bool, as_json: bool) -> None:
     """Fetch a model of the hub, with all that it needs."""
-    from evlgen.hub.fetching import pull as fetch
+    from evlgen.hub.saving import pull as fetch
     from evlgen.hub.saving import save as write
 
     with download_progress() as report:
