@@ -22,6 +22,8 @@ from evlgen.weights import fetch
 from evlgen.weights.hub_client import PREFIX, hub_folder
 from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 
+_OF_LANGUAGE = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
 
 def save(model: str, out: Path, *, with_parts: bool = False, report: ProgressCallback | None = None) -> list[str]:
     """Write a model into a new folder, which transformers' Auto classes open; all of it or nothing.
@@ -100,9 +102,6 @@ def _add_parts(folder: Path, report: ProgressCallback | None) -> None:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-_OF_LANGUAGE = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def pull(model: str, *, verify: bool = False, report: ProgressCallback | None = None) -> dict[str, Path]:
