@@ -6,13 +6,12 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.memory import usable_bytes
 from evlgen.video.backends import find_ffmpeg
 from evlgen.weights import cache_root, cached
 from evlgen.weights.catalogue import MODELS
@@ -75,14 +74,11 @@ def cores() -> Check:
     return Check("cores", "ok", str(usable_cpus()))
 
 
-def memory(cgroup_limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Check:
+def memory() -> Check:
     """The machine's memory, or the container's share of it."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    total = usable_bytes()
+    if total is None:
         return Check("memory", "ok", "unknown on this system")
-    with suppress(OSError, ValueError):  # no such limit
-        total = min(total, int(cgroup_limit.read_text()))
     small = total < 3e9
     return Check(
         "memory", "note" if small else "ok", human_bytes(total), "evlgen-mini needs about 2 GB" if small else ""

@@ -1,5 +1,6 @@
 """Real files through the real decoding children, with a model that reads the grey level of the frames."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from evlgen.captioners.protocol import Caption, PromptedClip
-from evlgen.captioning import CaptionRequest, caption_videos
+from evlgen.captioning import CaptionRequest, caption_run, caption_videos
 from evlgen.decoding_options import DecodingOptions
+from evlgen.video import ClipFrames, DecodePool
 
 from . import fakes
 
@@ -82,3 +84,22 @@ def test_a_stop_request_ends_the_decoding_too(folder: Path, tmp_path: Path, monk
     assert summary.interrupted
     assert caption_videos(CaptionRequest([str(folder)], tmp_path / "out.jsonl")).done_before <= summary.finished
     assert len(fakes.rows_of(tmp_path / "out.jsonl")) == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit address space")
+def test_a_decoder_that_eats_memory_costs_its_own_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.install(monkeypatch.setattr, GreyCaptioner(), decoder=False)
+    monkeypatch.setattr(caption_run, "usable_bytes", lambda: 0)
+    for name in ("a.mp4", "hog.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"content")
+    request = CaptionRequest(
+        [str(tmp_path)], tmp_path / "out.jsonl", backend="tests.video.video_fakes:by_name", workers=1
+    )
+    caption_videos(request)
+    rows = {row["video"]: row for row in fakes.rows_of(tmp_path / "out.jsonl")}
+    assert {name: row["status"] for name, row in rows.items()} == {"a.mp4": "ok", "b.mp4": "ok", "hog.mp4": "error"}
+    assert rows["hog.mp4"]["error"] == {"kind": "decode-error", "message": "not enough memory to decode it"}
+    with DecodePool(1, 30.0, "tests.video.video_fakes:pid") as pool:
+        clip = pool.decode(tmp_path / "a.mp4")
+        assert isinstance(clip, ClipFrames)
+        assert Path(f"/proc/{clip.indices[0]}/oom_score_adj").read_text() == "1000\n", "it goes before the run does"

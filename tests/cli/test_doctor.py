@@ -15,6 +15,7 @@ from typer.testing import Result
 from evlgen import __version__, arithmetic
 from evlgen.metrics import java
 from evlgen.modeling import hardware
+from evlgen.system.memory import usable_bytes
 from evlgen.video import backends
 from evlgen_cli import diagnosis
 from evlgen_cli.diagnosis import Check
@@ -121,11 +122,11 @@ def test_the_arithmetic_is_shown_with_its_reason_and_decided_again(
         hardware.cpu_arithmetic.cache_clear()
 
 
-def test_memory_of_a_container(tmp_path: Path) -> None:
+def test_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("2000000000\n")
-    assert diagnosis.memory(tmp_path / "memory.max") == Check(
-        "memory", "note", "2.0 GB", "evlgen-mini needs about 2 GB"
-    )
+    container = usable_bytes(tmp_path / "memory.max")
+    monkeypatch.setattr(diagnosis, "usable_bytes", lambda: container)
+    assert diagnosis.memory() == Check("memory", "note", "2.0 GB", "evlgen-mini needs about 2 GB")
 
 
 def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalSta
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.errors import Failure
 from evlgen.system.cpus import usable_cpus
+from evlgen.system.memory import usable_bytes
 
 if TYPE_CHECKING:
     from evlgen.configuration import ConfidenceConfig
@@ -67,6 +68,7 @@ Working = Callable[[RunWork], Rows]
 """What does the work of a run: items and their rows, in the order in which they are done."""
 
 _MOST_WORKERS = 16  # more have nothing to do beside one model
+_LEAST_DECODER_BYTES = 4_000_000_000
 
 
 def plan_captions(request: CaptionRequest) -> Plan:
@@ -257,6 +259,7 @@ def open_decoder(
         sampler=parse_sampler(settings.sampler, settings.frames),
         strict=request.strict,
         size=identity.decoded_size,
+        most_memory_bytes=_most_decoder_bytes(),
         fetch_seconds=request.fetch_timeout_seconds,
         most_fetched_bytes=int(request.fetch_gigabytes * 1e9),
     )
@@ -265,6 +268,12 @@ def open_decoder(
 def default_workers() -> int:
     """Decoding processes: half of the CPUs, since the model and its tokenizer want some too; two at least."""
     return min(_MOST_WORKERS, max(2, usable_cpus() // 2))
+
+
+def _most_decoder_bytes() -> int | None:
+    """What a decoding process may take: half of the memory, which no video needs, and room for libraries at least."""
+    total = usable_bytes()
+    return None if total is None else max(_LEAST_DECODER_BYTES, total // 2)
 
 
 def _report_state(journal: Journal, listener: Listener) -> None:

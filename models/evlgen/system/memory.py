@@ -1,10 +1,22 @@
-"""How much memory processes take now, as Linux tells it; elsewhere nobody knows without another library."""
+"""How much memory there is, and how much processes take now, as Linux tells it; elsewhere others would have to."""
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _PROCESSES = Path("/proc")
+
+
+def usable_bytes(container_limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int | None:
+    """The machine's memory, or the container's share of it; None where that is not known."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    with suppress(OSError, ValueError):  # no such limit
+        total = min(total, int(container_limit.read_text()))
+    return total
 
 
 def resident_bytes(process: int | None = None) -> int | None:

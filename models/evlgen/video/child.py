@@ -31,6 +31,7 @@ def main() -> None:
         try:
             backend = backends.load(settings.backend)
             _warm_up()
+            bounds.goes_first()
             bounds.limit(settings.most_pixels, settings.most_memory_bytes)
         except EvlgenError as error:
             wire.send(answers, error)
