@@ -225,6 +225,7 @@ def caption(
     Exit code 3: some videos have no caption, or an empty one; their lines say why.
     """
     from evlgen.captioning import plan_captions
+    from evlgen.captioning.several_processes import gpu_of_its_own
     from evlgen.exports import CaptionTemplate, Outputs, caption_and_export
 
     outputs = Outputs.of(output, sidecar, CaptionTemplate(prefix, suffix, template), merge_equal)
@@ -247,7 +248,7 @@ def caption(
         sampler=sampler,
         backend=backend,
         strict=strict,
-        device=device,
+        device=gpu_of_its_own(device) if shard is not None and shard.startswith("auto") else device,
         dtype=dtype,
         load_in=load_in,
         trust_remote_code=trust_remote_code,

@@ -14,6 +14,7 @@ import pytest
 from evlgen.captioning import CaptionRequest, Listener, caption_videos, ray_cluster, ray_engine
 from evlgen.captioning.items import Video
 from evlgen.errors import UsageError
+from tests.video.web_server import serving
 
 from . import fakes
 
@@ -76,6 +77,25 @@ def test_two_workers_make_what_one_process_makes(
     assert out.read_bytes().startswith(before)
     assert captions(out) == captions(whole)
     assert ray_engine.caption_on_ray(request, Listener(), processes=2).planned == 0
+
+
+@pytest.mark.slow
+def test_workers_fetch_what_is_elsewhere(
+    cluster: None, tmp_path: Path, captioner: fakes.FakeCaptioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "Worker", FakeWorker)
+    for name in "abcdef":
+        fakes.write_video(tmp_path / "web" / f"{name}.mp4")
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    with serving(tmp_path / "web") as server:
+        server.answers = {"/c.mp4": [403] * 9}
+        addresses = [f"{server.address}/{name}.mp4?sig=s3cr3t" for name in "abcdef"]
+        caption_videos(CaptionRequest(addresses, whole))
+        ray_engine.caption_on_ray(CaptionRequest(addresses, out), Listener(), processes=2)
+        assert captions(out) == captions(whole)
+        assert ray_engine.caption_on_ray(CaptionRequest(addresses, out), Listener(), processes=2).planned == 0
+    assert captions(out)[f"{server.address}/c.mp4"]["error"]["kind"] == "not-fetched"
+    assert "s3cr3t" not in out.read_text()
 
 
 @pytest.mark.slow

@@ -11,13 +11,14 @@ import fsspec
 import pytest
 from typer.testing import CliRunner, Result
 
-from evlgen.captioning import CaptionRequest
+from evlgen.captioning import CaptionRequest, several_processes
 from evlgen.captioning.watching import watch
 from evlgen.system import remote_files
 from evlgen_cli.main import app
 from tests.video.web_server import serving
 
 from . import fake_s3, fakes
+from .test_several_processes import work_with_fakes
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,26 @@ def test_parts_of_the_videos(memory: Any) -> None:
         assert evlgen("memory://bucket/clips", "--out", "out.jsonl", "--shard", f"{index}/2").exit_code == 0
     names = [json.loads(line)["video"] for path in Path().glob("out.shard-*") for line in path.read_text().splitlines()]
     assert sorted(names) == sorted(NAMES)
+
+
+@pytest.mark.slow
+def test_several_processes_fetch_their_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec needs aiohttp for http:// (pip install 'evlgen[remote]')")
+    monkeypatch.setattr(several_processes, "_work", work_with_fakes)
+    for name in "abcd":
+        fakes.write_video(tmp_path / "web" / "index" / f"{name}.mp4")
+    with serving(tmp_path / "web") as server:
+        folder = f"{server.address}/index/"
+        for _ in range(2):
+            result = evlgen(folder, "--out", "out.jsonl", "--processes", "2")
+            assert result.exit_code == 0, result.stderr
+        fetched = {
+            asked: count for asked, count in server.asked.items() if asked.startswith("GET /index/") and ".mp4" in asked
+        }
+    captions = {row["video"]: row["caption"] for row in rows()}
+    assert captions == {f"{server.address}/index/{name}.mp4": f"caption of {name}" for name in "abcd"}
+    assert (len(rows()), set(fetched.values())) == (4, {1}), "each is fetched once, by the process whose part it is"
+    assert sorted(path.name for path in Path().glob("out*")) == ["out.jsonl"]
 
 
 def test_a_file_that_fails_is_a_row_and_is_tried_again(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

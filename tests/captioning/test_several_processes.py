@@ -1,7 +1,10 @@
 """Several processes make the captions that one makes, and leave one file; their models and decoders are the fakes."""
 
 import json
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +70,51 @@ def die_or_work(request: CaptionRequest, *arguments: Any) -> None:
     if request.shard == VideoShard(1, 2):
         raise SystemExit(7)
     work_with_fakes(request, *arguments)
+
+
+def say_which_gpu(request: CaptionRequest, *arguments: Any) -> None:
+    """Each process writes down what it sees."""
+    assert request.out is not None
+    seen = [request.device, os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]]
+    request.out.with_name(f"{request.shard}".replace("/", "-of-")).write_text(" ".join(seen))
+    work_with_fakes(request, *arguments)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """As much of torch.cuda as is asked how many GPUs there are."""
+    cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return cuda
+
+
+def test_each_process_sees_one_gpu(
+    tmp_path: Path,
+    videos: Path,
+    captioner: fakes.FakeCaptioner,
+    monkeypatch: pytest.MonkeyPatch,
+    two_gpus: SimpleNamespace,
+) -> None:
+    assert several_processes._gpus("auto") == ["0", "1"]
+    monkeypatch.setattr(several_processes, "_work", say_which_gpu)
+    monkeypatch.setattr(several_processes, "usable_cpus", lambda: 12)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1,7")  # of these, torch finds two
+    several_processes.caption_in_parts(CaptionRequest([str(videos)], tmp_path / "out.jsonl"), processes=3)
+    said = [(tmp_path / f"{index}-of-3").read_text() for index in range(3)]
+    assert said == ["cuda 3 4", "cuda GPU-1 4", "cuda 3 4"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3, GPU-1,7", "this process sees what it saw"
+
+
+def test_processes_that_others_started_take_gpus_in_turn(two_gpus: SimpleNamespace) -> None:
+    own = several_processes.gpu_of_its_own
+    assert [own("auto", {"LOCAL_RANK": str(number)}) for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert own("cuda", {"SLURM_LOCALID": "1"}) == "cuda:1"
+    assert own("cuda:0", {"LOCAL_RANK": "1"}) == "cuda:0"
+    assert own("cpu", {"LOCAL_RANK": "1"}) == "cpu"
+    assert own("auto", {"JOB_COMPLETION_INDEX": "1"}) == "auto"
+    two_gpus.device_count = lambda: 1  # as Slurm's --gpus-per-task gives it
+    assert own("auto", {"SLURM_LOCALID": "1"}) == "auto"
 
 
 def test_processes_need_an_output(tmp_path: Path) -> None:

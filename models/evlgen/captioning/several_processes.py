@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,8 +27,6 @@ from evlgen.captioning.video_shards import VideoShard
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
 
-_THREADS = "OMP_NUM_THREADS"
-
 
 def caption_in_parts(
     request: CaptionRequest,
@@ -43,7 +41,7 @@ def caption_in_parts(
         request: what to caption, and where to.
         listener: told of rows and notes of all, and of downloads of the first.
         stop: as of `caption_videos`.
-        processes: how many; with CUDA the first takes the first GPU, and so on, in turn.
+        processes: how many; with CUDA the first sees the first GPU alone, and so on, in turn.
 
     Raises:
         UsageError: there is no output, or as of `caption_videos`.
@@ -67,16 +65,15 @@ def caption_in_parts(
     if not plan.work:
         return summary
     runs: list[ChildRun] = []
-    devices = _devices(request.device, processes)
-    with _threads_each(max(1, usable_cpus() // processes)):
-        for index in range(processes):
-            part = replace(
-                request,
-                shard=VideoShard(index, processes),
-                device=devices[index],
-                workers=request.workers or max(1, usable_cpus() // processes),
-            )
-            runs.append(start(_work, part))
+    cpus, gpus = max(1, usable_cpus() // processes), _gpus(request.device)
+    device = "cuda" if gpus else request.device
+    part = replace(request, device=device, workers=request.workers or cpus)
+    for index in range(processes):
+        variables = {"OMP_NUM_THREADS": str(cpus)}
+        if gpus:  # it cannot take memory of another one, as some calls of CUDA do
+            variables["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+        with _environment(variables):
+            runs.append(start(_work, replace(part, shard=VideoShard(index, processes))))
     listener.on_start(len(plan.work))
 
     def on_message(run: ChildRun, kind: str, value: Any) -> None:
@@ -116,26 +113,41 @@ def collect_parts(out: Path) -> None:
             one.unlink()
 
 
-def _devices(device: str, processes: int) -> list[str]:
-    """Where each process runs: in turn on all GPUs there are, unless one device is named."""
-    if device in ("auto", "cuda"):
-        import torch
+def gpu_of_its_own(device: str, environment: Mapping[str, str] | None = None) -> str:
+    """The device of one of several processes that torchrun or srun started on this machine: in turn on all its GPUs.
 
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count:
-            return [f"cuda:{index % count}" for index in range(processes)]
-    return [device] * processes
+    Args:
+        device: as of the request; one that is named stays.
+        environment: variables that number this process; None: its own.
+    """
+    variables = os.environ if environment is None else environment
+    numbers = (variables.get(name, "") for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    number = next((int(one) for one in numbers if one.isdecimal()), None)
+    count = 0 if number is None else len(_gpus(device))
+    return device if number is None or count < 2 else f"cuda:{number % count}"
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs there are, by the names that CUDA_VISIBLE_DEVICES has for them; none if another device is named."""
+    if device not in ("auto", "cuda"):
+        return []
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    return (visible or [str(number) for number in range(count)])[:count]
 
 
 @contextmanager
-def _threads_each(threads: int) -> Iterator[None]:
-    """While this is open, processes that start take so many threads for arithmetic."""
-    before = os.environ.get(_THREADS)
-    os.environ[_THREADS] = str(threads)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """While this is open, processes that start have these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_THREADS]
-        else:
-            os.environ[_THREADS] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
