@@ -115,7 +115,7 @@ def bench(
         picture_format(picture)  # a wrong name is told before hours of measuring
     data = None
     if dataset is not None:
-        from evlgen.captioning.evaluation_sets import find_captioned_set
+        from evlgen.evaluating.evaluation_sets import find_captioned_set
 
         found = find_captioned_set(dataset, split=split, media=media)
         data = CurveData(found.captions, found.media, found.split)

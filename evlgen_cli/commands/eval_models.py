@@ -20,8 +20,8 @@ from evlgen_cli.human_numbers import human_bytes
 from evlgen_cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from evlgen.captioning.model_table import ModelTable, TableRow
     from evlgen.captioning.run_report import Listener
+    from evlgen.evaluating.model_table import ModelTable, TableRow
     from evlgen.metrics.paper_results import PublishedTable
     from evlgen.recipes import TableRecipe
 
@@ -59,11 +59,11 @@ def evaluate_models(
         UsageError: options contradict each other, or what is named is not there.
         typer.Exit: it was interrupted, or a model has no scores, or not all.
     """
-    from evlgen.captioning.evaluation_sets import CaptionedSet
-    from evlgen.captioning.model_table import caption_each, make_table, requests_of
-    from evlgen.captioning.prediction import PredictionRequest, find_data
-    from evlgen.captioning.table_page import write_table
     from evlgen.errors import UsageError
+    from evlgen.evaluating.evaluation_sets import CaptionedSet
+    from evlgen.evaluating.model_table import caption_each, make_table, requests_of
+    from evlgen.evaluating.prediction import PredictionRequest, find_data
+    from evlgen.evaluating.table_page import write_table
     from evlgen.metrics.file_evaluation import EvaluationRequest
 
     if given := [name for name, value in only_one.items() if value is not None]:
@@ -181,7 +181,7 @@ def _print_json(made: "ModelTable", plan: "TableRecipe | None", published: "Sequ
 
 
 def _show(made: "ModelTable", plan: "TableRecipe | None") -> None:
-    from evlgen.captioning.table_page import columns, line
+    from evlgen.evaluating.table_page import columns, line
 
     first = made.baseline
     out.print(printable(f"{made.data.name} against {made.data.captions}"))

@@ -189,8 +189,8 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Learn how likely a model's captions are good, for `confidence` in their lines and --min-confidence."""
-    from evlgen.captioning.calibration import calibrate as learn
-    from evlgen.captioning.calibration import write_confidence
+    from evlgen.evaluating.calibration import calibrate as learn
+    from evlgen.evaluating.calibration import write_confidence
 
     if len(captions) != len(references):
         raise UsageError(

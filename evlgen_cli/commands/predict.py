@@ -15,7 +15,7 @@ from evlgen_cli.console import err
 from evlgen_cli.exits import Exit
 
 if TYPE_CHECKING:
-    from evlgen.captioning.prediction import PredictionRequest
+    from evlgen.evaluating.prediction import PredictionRequest
 
 
 class AnswerView(CaptionView):
@@ -48,8 +48,8 @@ def prediction_request(
     Raises:
         UsageError: some exclude each other, or need another.
     """
-    from evlgen.captioning.prediction import PredictionRequest
     from evlgen.errors import UsageError
+    from evlgen.evaluating.prediction import PredictionRequest
 
     if questions is not None:
         if model is None:
@@ -75,8 +75,8 @@ def predict_first(request: "PredictionRequest") -> tuple[Path, Path, str | None]
         UsageError: what is named is not there.
         typer.Exit: it was interrupted, or there are no answers of people, so that nothing is left to do.
     """
-    from evlgen.captioning.evaluation_sets import QuestionSet
-    from evlgen.captioning.prediction import find_data, predict
+    from evlgen.evaluating.evaluation_sets import QuestionSet
+    from evlgen.evaluating.prediction import find_data, predict
 
     data = find_data(request)
     asks = isinstance(data, QuestionSet)

@@ -1,8 +1,8 @@
 """EVLGen: expedited training of visually conditioned language generation (Jian et al., ACL 2024, arXiv 2310.03291).
 
 The rooms, in the order in which data walks through them: errors, system, configuration, decoding_options, annotations,
-recipes, weights, video, modeling, data, training, captioning, workflow. Importing this package imports none of them, so
-that `evlgen --help` stays fast.
+recipes, weights, video, modeling, data, training, captioning, evaluating, workflow. Importing this package imports none
+of them, so that `evlgen --help` stays fast.
 
     >>> import evlgen
     >>> text = evlgen.caption("clips/a.mp4")

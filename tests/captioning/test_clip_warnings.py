@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evlgen.captioning.clip_warnings import warnings_about
+from evlgen.captioning.confidence import warnings_about
 
 BLACK = "black: no sampled frame shows anything"
 STILL = "still: all sampled frames look the same"

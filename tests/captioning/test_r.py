@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from evlgen.captioning import CaptionRequest, caption_videos, read_captions
-from evlgen.captioning.prediction import PredictionRequest, caption_request, find_data
 from evlgen.configuration import EVLGenConfig, LanguageConfig, VisionConfig
 from evlgen.connector_config import TomeFormerConfig
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
+from evlgen.evaluating.prediction import PredictionRequest, caption_request, find_data
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.video import DecodePool, Sampler
 

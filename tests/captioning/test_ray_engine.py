@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evlgen.captioning import CaptionRequest, Listener, caption_videos, ray_cluster, ray_engine
+from evlgen.captioning import CaptionRequest, Listener, caption_videos, ray_engine
 from evlgen.captioning.items import Video
 from evlgen.errors import UsageError
 from tests.video.web_server import serving
@@ -116,11 +116,11 @@ def test_a_video_that_kills_its_worker_costs_its_own_row(
 
 def test_how_a_cluster_is_shared() -> None:
     small, large, head = {"CPU": 8.0}, {"CPU": 32.0, "GPU": 4.0}, {"CPU": 4.0}
-    share = ray_cluster.share_out
-    assert share([small, small], "auto", None) == ray_cluster.Share(2, 8, 0)
-    assert share([small, small], "cpu", 6) == ray_cluster.Share(6, 2, 0)
-    assert share([large, large, head], "auto", None) == ray_cluster.Share(8, 8, 1)
-    assert share([large], "cuda:3", 2) == ray_cluster.Share(2, 8, 1)
+    share = ray_engine.share_out
+    assert share([small, small], "auto", None) == ray_engine.Share(2, 8, 0)
+    assert share([small, small], "cpu", 6) == ray_engine.Share(6, 2, 0)
+    assert share([large, large, head], "auto", None) == ray_engine.Share(8, 8, 1)
+    assert share([large], "cuda:3", 2) == ray_engine.Share(2, 8, 1)
     with pytest.raises(UsageError, match="the Ray cluster has 4 GPUs"):
         share([large], "auto", 5)
     with pytest.raises(UsageError, match="the Ray cluster has no GPU"):

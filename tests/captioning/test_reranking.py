@@ -8,7 +8,7 @@ import pytest
 
 from evlgen.captioners.protocol import Caption
 from evlgen.captioning import CaptionRequest, caption_videos
-from evlgen.captioning.reranking import by_consensus
+from evlgen.captioning.backoff import by_consensus
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from tests.captioning import fakes

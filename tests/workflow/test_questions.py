@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from evlgen.captioning import Caption, Listener
-from evlgen.captioning.prediction import ANSWER_DECODING, caption_request, find_data
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
+from evlgen.evaluating.prediction import ANSWER_DECODING, caption_request, find_data
 from evlgen.recipes.chain_schema import EvalStep
 from evlgen.workflow import ChainTools
 from evlgen.workflow.chain_steps import prediction_of

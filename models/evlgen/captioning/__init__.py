@@ -1,8 +1,9 @@
 """Captioning a folder: videos are found, decoded, captioned and written down, one line each, and a run can be resumed.
 
 `caption_videos` is the whole of it (caption_run.py); `plan_captions` says what it would do; `read_captions` reads what
-it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; prediction.py
-captions a data set, or answers questions, to be scored; captioners are in a room of their own, `evlgen.captioners`.
+it wrote. The output file (journal.py) alone decides what is done; clip_pipeline.py is the loop; captioners
+have a room of their own, `evlgen.captioners`, and so have data sets that are captioned to be scored,
+`evlgen.evaluating`.
 
     >>> from evlgen.captioning import CaptionRequest, plan_captions
     >>> plan = plan_captions(CaptionRequest(sources=["clips"]))

@@ -1,15 +1,16 @@
 """Captions of a batch whatever happens: halve it when memory runs out, go one by one when the model fails.
 
-A failure then costs the one clip that caused it. The smaller batch is kept for the rest of the run.
+A failure then costs the one clip that caused it. The smaller batch is kept for the rest of the run. With --rerank
+consensus the caption that says what most of a clip's captions say takes the place of the most likely one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from evlgen.captioners.protocol import Caption, Captioner, CaptioningStoppedError, PromptedClip
-from evlgen.captioning.reranking import by_consensus
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, Failure
 
@@ -153,3 +154,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+def by_consensus(captions: Sequence[Caption]) -> list[Caption]:
+    """The same captions and alternatives, those first that agree most with the others of their clip.
+
+    Agreement is the mean CIDEr-D against the others (`evlgen.metrics.consensus`), every n-gram weighted alike, so that
+    a clip's caption does not depend on the clips beside it. Captions that agree alike keep their order.
+    """
+    from evlgen.metrics.cider import FACTOR
+    from evlgen.metrics.consensus import ALL_ALIKE, consensus
+
+    pools = [[replace(best, alternatives=()), *best.alternatives] for best in captions]
+    scores = consensus([[one.text for one in pool] for pool in pools], ALL_ALIKE)
+    found = []
+    for best, pool, own in zip(captions, pools, scores, strict=True):
+        order = sorted(range(len(pool)), key=lambda place: -own[place])
+        first, *others = (replace(pool[place], agreement=float(own[place]) / FACTOR, tags=()) for place in order)
+        found.append(replace(first, alternatives=tuple(others), tags=best.tags))
+    return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evlgen.captioners.protocol import Caption
-from evlgen.captioning.clip_warnings import UNSURE
+from evlgen.captioning.confidence import UNSURE
 from evlgen.captioning.items import key_of
 from evlgen.errors import Failure
 from evlgen.system.names import escaped

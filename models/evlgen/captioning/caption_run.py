@@ -18,10 +18,8 @@ from evlgen.captioning.backoff import CarefulCaptioner
 from evlgen.captioning.caption_plan import Plan, make_plan, root_in_row
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings, parse_sampler
 from evlgen.captioning.caption_rows import AnswerRow, CaptionRow, Row, Status
-from evlgen.captioning.clip_pipeline import FIRST_BATCH, Outcome, run_pipeline
-from evlgen.captioning.clip_warnings import UNSURE, warnings_about
-from evlgen.captioning.confidence import confidence_of
-from evlgen.captioning.delivery import Decoder, deliver
+from evlgen.captioning.clip_pipeline import FIRST_BATCH, Decoder, Outcome, deliver, run_pipeline
+from evlgen.captioning.confidence import UNSURE, confidence_of, warnings_about
 from evlgen.captioning.discover import Unreadable, find_videos
 from evlgen.captioning.items import Item, PictureQuestion, Video, prompt_of
 from evlgen.captioning.journal import CAPTIONS, Journal, JournalKind, JournalState, read_state

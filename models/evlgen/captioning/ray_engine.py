@@ -2,20 +2,23 @@
 
 The journal decides what is left and this process is its only writer; workers (actors with a decoder and a model each)
 get names of files, which they must see under the same paths, and give rows, never frames. What a dying worker had in
-hand is tried again, one video at a time; a video that kills its worker each time ends as an error row.
+hand is tried again, one video at a time; a video that kills its worker each time ends as an error row. The cluster is
+reached or started, shared out to workers, and kept quiet.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import queue
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -24,10 +27,8 @@ from evlgen.captioners.protocol import Captioner, ModelIdentity
 from evlgen.captioning import caption_run
 from evlgen.captioning.caption_request import CaptionRequest, CaptionSettings
 from evlgen.captioning.caption_run import Rows, RunWork, caption_videos, make_row, make_rows
-from evlgen.captioning.clip_pipeline import Outcome
-from evlgen.captioning.delivery import Delivered
+from evlgen.captioning.clip_pipeline import Delivered, Outcome
 from evlgen.captioning.items import Item, source_of
-from evlgen.captioning.ray_cluster import Share, cluster, settings_of_ray_data, share_out
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.errors import EvlgenError, Failure, UsageError
 
@@ -263,3 +264,85 @@ class _Notes(Listener):
 
     def on_note(self, text: str) -> None:
         self.texts.append(text)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each of the workers gets of a cluster."""
+
+    processes: int
+    cpus: int
+    gpus: int
+
+
+def share_out(machines: Sequence[Mapping[str, float]], device: str, processes: int | None) -> Share:
+    """How many workers there are and what each gets.
+
+    Args:
+        machines: resources of each.
+        device: as of the request.
+        processes: as of `caption_on_ray`.
+
+    Raises:
+        UsageError: the cluster does not have so much.
+    """
+    gpus = int(sum(one.get("GPU", 0) for one in machines)) if device.startswith(("auto", "cuda")) else 0
+    if device.startswith("cuda") and not gpus:
+        raise UsageError(f"--device {device}: the Ray cluster has no GPU", "--device cpu")
+    count = processes or gpus or len(machines)
+    most = gpus or int(sum(one.get("CPU", 0) for one in machines))
+    if count > most:
+        what = "GPUs" if gpus else "CPUs"
+        raise UsageError(f"--processes {count}: the Ray cluster has {most} {what}", "each worker needs one")
+    if gpus:
+        cpus = min(one.get("CPU", 0) // one["GPU"] for one in machines if one.get("GPU", 0) >= 1)
+    else:
+        cpus = min(one.get("CPU", 0) for one in machines) // -(-count // len(machines))
+    return Share(count, max(1, int(cpus)), 1 if gpus else 0)
+
+
+@contextmanager
+def cluster() -> Iterator[list[Mapping[str, float]]]:
+    """Resources of each machine of the cluster that this process belongs to, or now comes to belong to."""
+    import ray
+
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of dead workers there, where only data belongs
+        for name in ("ray", "ray.data"):  # and of every failure in pages; they are told here
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours reports to nobody
+            try:
+                ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+            except Exception as error:
+                line = " ".join(str(error).split())[:300]
+                raise EvlgenError(
+                    f"no Ray cluster can be reached: {line}", "see RAY_ADDRESS, and ray status"
+                ) from error
+            stack.callback(ray.shutdown)
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+
+
+@contextmanager
+def settings_of_ray_data() -> Iterator[None]:
+    """While this is open: rows come one by one, a failure costs what it is about, and nothing is drawn."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    wanted = {
+        "max_errored_blocks": -1,
+        "target_max_block_size": 1,  # bytes: a block is what is written at once, and that should be a row
+        "execution_no_progress_timeout_s": -1,  # a video may take its time
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+    }
+    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    try:
+        for name in before:
+            setattr(context, name, wanted[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)

@@ -10,7 +10,7 @@ from evlgen.captioners.protocol import ModelFacts
 from evlgen.captioning.caption_plan import Decision, Plan
 from evlgen.captioning.caption_rows import Row
 from evlgen.captioning.clip_pipeline import Clock
-from evlgen.captioning.clip_warnings import BLACK, STILL, UNSURE
+from evlgen.captioning.confidence import BLACK, STILL, UNSURE
 
 
 class Listener:

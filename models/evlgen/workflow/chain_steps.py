@@ -9,13 +9,13 @@ from threading import Event
 from typing import Any
 
 from evlgen.captioning import CaptionRequest, Listener, Summary, caption_videos
-from evlgen.captioning.evaluation_sets import QuestionSet, find_captioned_set
-from evlgen.captioning.prediction import PredictionRequest, find_data, predict
 from evlgen.configuration import CONFIG_FILE
 from evlgen.data.preparing import prepare_all_shards, prepare_data
 from evlgen.data.recipe_check import check_data
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError
+from evlgen.evaluating.evaluation_sets import QuestionSet, find_captioned_set
+from evlgen.evaluating.prediction import PredictionRequest, find_data, predict
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import BootstrapOptions, Evaluation
 from evlgen.metrics.evaluation_page import write_page

@@ -14,9 +14,9 @@ from typing import Any
 
 from evlgen.captioners.opening import identify_model
 from evlgen.captioning.discover import find_videos
-from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.shards.listing import ShardFiles
+from evlgen.evaluating.prediction import caption_request, find_data
 from evlgen.recipes import DataSource, Recipe, expand_path, expand_variables
 from evlgen.recipes.chain_schema import AnyStep, CaptionStep, EvalStep, TrainStep
 from evlgen.recipes.renamed_keys import use_new_keys

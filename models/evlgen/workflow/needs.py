@@ -15,12 +15,12 @@ from functools import partial
 
 from evlgen.captioners.opening import identify_model
 from evlgen.captioning.discover import find_videos
-from evlgen.captioning.evaluation_sets import QuestionSet
-from evlgen.captioning.prediction import caption_request, find_data
 from evlgen.data.datasets.locating import resolve_source
 from evlgen.data.datasets.registry import find_set
 from evlgen.data.shards import open_reader
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.evaluating.evaluation_sets import QuestionSet
+from evlgen.evaluating.prediction import caption_request, find_data
 from evlgen.recipes import Chain, DataSource, Recipe, expand_path, expand_variables, recipe_names
 from evlgen.recipes.chain_schema import AnyStep, CaptionStep, CompareStep, EvalStep, TrainStep
 from evlgen.training.run_log import check_trackers

@@ -23,13 +23,6 @@ from evlgen.captioners.opening import short_name
 from evlgen.captioners.protocol import ModelOptions
 from evlgen.captioning.caption_request import CaptionRequest
 from evlgen.captioning.caption_run import caption_videos, run_items
-from evlgen.captioning.evaluation_sets import (
-    CaptionedSet,
-    QuestionSet,
-    find_evaluation_set,
-    question_set,
-    unpacked,
-)
 from evlgen.captioning.items import PictureQuestion
 from evlgen.captioning.journal import ANSWERS, check_regular, read_captions
 from evlgen.captioning.run_report import Listener, Summary
@@ -37,6 +30,13 @@ from evlgen.data.caption_sources import read_items
 from evlgen.data.media import MediaStore
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.evaluating.evaluation_sets import (
+    CaptionedSet,
+    QuestionSet,
+    find_evaluation_set,
+    question_set,
+    unpacked,
+)
 from evlgen.metrics.vqa import normalise_answer
 from evlgen.recipes.data_schema import DataSource
 from evlgen.system.jsons import write_json

@@ -10,10 +10,10 @@ import pytest
 from evlgen.captioners import evlgen_captioner
 from evlgen.captioners.protocol import Caption
 from evlgen.captioning import CaptionRequest, caption_videos
-from evlgen.captioning.calibration import calibrate, fit_logistic, spearman
 from evlgen.captioning.confidence import confidence_of
 from evlgen.configuration import ConfidenceConfig, LogisticConfig
 from evlgen.errors import UsageError
+from evlgen.evaluating.calibration import calibrate, fit_logistic, spearman
 from tests.captioning import fakes
 
 ALONE = LogisticConfig(intercept=1.0, weights=[2.0])

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from evlgen.captioning import CaptionRequest, read_captions
-from evlgen.captioning.evaluation_sets import find_captioned_set
-from evlgen.captioning.prediction import caption_dataset
 from evlgen.errors import UsageError
-
-from . import fakes
+from evlgen.evaluating.evaluation_sets import find_captioned_set
+from evlgen.evaluating.prediction import caption_dataset
+from tests.captioning import fakes
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from evlgen.captioners.protocol import Caption, PromptedClip
-from evlgen.captioning import model_table
-from evlgen.captioning.model_table import file_name, requests_of
-from evlgen.captioning.prediction import PredictionRequest
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
+from evlgen.evaluating import model_table
+from evlgen.evaluating.model_table import file_name, requests_of
+from evlgen.evaluating.prediction import PredictionRequest
 from evlgen.system import memory
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
@@ -199,7 +199,7 @@ def test_a_stop_keeps_what_is_written(here: Path) -> None:
     from threading import Event
 
     from evlgen.captioning import Listener
-    from evlgen.captioning.evaluation_sets import find_captioned_set
+    from evlgen.evaluating.evaluation_sets import find_captioned_set
 
     for path in (here / "set" / "videos").iterdir():
         fakes.write_video(path, "a man", sleep=0.2)

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from evlgen.captioning import CaptionRequest, Listener
-from evlgen.captioning.evaluation_sets import find_captioned_set
-from evlgen.captioning.prediction import caption_dataset
 from evlgen.errors import UsageError
+from evlgen.evaluating.evaluation_sets import find_captioned_set
+from evlgen.evaluating.prediction import caption_dataset
 from evlgen.metrics.evaluation import BootstrapOptions
 from evlgen.metrics.file_evaluation import EvaluationRequest, evaluate_files
 from evlgen.metrics.scoring import ScoringOptions
+from tests.captioning import fakes
 from tests.data.published_sets import COCO_TRAIN, MSVD_TEST, MSVD_VAL, SETS, write
-
-from . import fakes
 
 FOUND = {  # split asked for, captions, media, split as the file calls it, name, items
     "msrvtt": ("val", "train_val_videodatainfo.json", "TrainValVideo", "validate", "msrvtt-val", ["video2"]),

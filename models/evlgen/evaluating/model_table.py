@@ -20,11 +20,11 @@ from typing import Any
 from evlgen.captioners.opening import kind_of, possible_options
 from evlgen.captioners.protocol import ModelFacts
 from evlgen.captioning.child_runs import ChildRun, forward, receive, report_to_parent, start
-from evlgen.captioning.evaluation_sets import CaptionedSet
 from evlgen.captioning.journal import read_captions
-from evlgen.captioning.prediction import PredictionRequest, caption_request, predict
 from evlgen.captioning.run_report import Listener, Summary
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.evaluating.evaluation_sets import CaptionedSet
+from evlgen.evaluating.prediction import PredictionRequest, caption_request, predict
 from evlgen.metrics.comparison import Comparison
 from evlgen.metrics.evaluation import Evaluation
 from evlgen.metrics.file_evaluation import EvaluationRequest, FileEvaluation, compare_files, evaluate_files

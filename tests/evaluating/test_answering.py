@@ -16,9 +16,10 @@ from typer.testing import CliRunner, Result
 
 from evlgen.annotations.questions import read_questions
 from evlgen.captioning import Caption, EVLGenCaptioner, PromptedClip, Summary, read_captions
-from evlgen.captioning.evaluation_sets import QuestionSet
 from evlgen.captioning.journal import ANSWERS
-from evlgen.captioning.prediction import (
+from evlgen.decoding_options import DecodingOptions
+from evlgen.evaluating.evaluation_sets import QuestionSet
+from evlgen.evaluating.prediction import (
     PredictionRequest,
     answer_questions,
     caption_request,
@@ -26,11 +27,9 @@ from evlgen.captioning.prediction import (
     predict,
     write_results,
 )
-from evlgen.decoding_options import DecodingOptions
 from evlgen_cli.main import app
+from tests.captioning import fakes
 from tests.data.published_sets import SETS
-
-from . import fakes
 
 IMAGES = {1: "COCO_val2014_000000000001.jpg", 23: "COCO_val2014_000000000023.jpg"}
 ASKED = [  # id, picture, question, people's answers, what the model says, and what that is worth

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evlgen.captioning.model_table import SHOWN, ModelTable, TableRow
+from evlgen.evaluating.model_table import SHOWN, ModelTable, TableRow
 from evlgen.metrics.evaluation import Evaluation
 from evlgen.metrics.paper_results import SOURCE, PublishedTable
 from evlgen.system.files import write_text
@@ -102,7 +102,7 @@ def write_table(
     """
     first = made.baseline
     text = render_template(
-        "evlgen.captioning",
+        "evlgen.evaluating",
         "table_page.html.j2",
         title=made.data.name,
         references=str(made.data.captions),

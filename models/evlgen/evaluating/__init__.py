@@ -1,0 +1,4 @@
+"""Data sets captioned, or their questions answered, to be scored: one model, several in a table, or a calibration.
+
+`predict` (prediction.py) is one run of captioning over a set; metrics score what it wrote.
+"""
