@@ -11,9 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from evlgen.captioners import evlgen_captioner, opening
 from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
+from evlgen.captioning import ray_engine
 from evlgen.decoding_options import DecodingOptions
 
 
@@ -21,7 +23,7 @@ class StandIn:
     """Captions with colours; a batch takes as long as is said."""
 
     batch_size = 4
-    seconds_a_batch = 0.02
+    seconds_a_batch = 0.01
 
     def __init__(self) -> None:
         self.on_tokens: Callable[[int], None] = lambda count: None
@@ -45,8 +47,17 @@ class StandIn:
         return ModelFacts()
 
 
+class Worker(ray_engine.Worker):
+    """A worker on Ray that captions with it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        install()
+        super().__init__(*arguments)
+
+
 def install() -> None:
-    """Put it where runs look for models."""
+    """Put it where runs, and workers on Ray, look for models."""
+    ray_engine.Worker = Worker
     evlgen_captioner.load_captioner = lambda *_, **__: StandIn()
     evlgen_captioner.identify_model = lambda model: ModelIdentity(model, "stand-in", "none", 4, 32)
     opening.local_dtype = lambda dtype, device: "float32"
@@ -68,7 +79,9 @@ def write_clip(path: Path, number: int, frames: int = 8) -> None:
 
 
 if __name__ == "__main__":
+    import stand_in  # by its name, by which workers on Ray import it
+
     from evlgen_cli.main import main
 
-    install()
+    stand_in.install()
     main()
