@@ -19,7 +19,8 @@ runner = CliRunner()
 def recipe_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811 - the fixture imported above
     monkeypatch.setenv("EVLGEN_CACHE", str(pictures / "cache"))
     path = pictures / "tiny.yaml"
-    path.write_text(yaml.safe_dump(make_recipe(pictures).model_dump(mode="json")))
+    recipe = make_recipe(pictures, train={"steps": 4}, vocabulary={"steps": 1})
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     return path
 
 
@@ -60,7 +61,7 @@ def test_train_then_again_then_resume(recipe_file: Path) -> None:
     first = runner.invoke(app, [*command, "--json"])
     assert first.exit_code == Exit.OK, first.stderr
     assert json.loads(first.stdout)["folder"] == str(folder)
-    assert "step 12/12" in first.stderr
+    assert "step 5/5" in first.stderr
     again = runner.invoke(app, command)
     assert again.exit_code == Exit.USAGE
     assert "already holds a run (add --resume to go on with it, or choose another --out)" in again.stderr
@@ -88,7 +89,7 @@ def test_resume_needs_no_set_and_no_recipe(recipe_file: Path) -> None:
     assert runner.invoke(app, begun).exit_code == Exit.OK
     by_name = runner.invoke(app, ["train", "--recipe", str(recipe_file), "--out", str(folder), "--resume"])
     assert by_name.exit_code == Exit.OK, by_name.stderr
-    assert "kept as the run was started: train.steps is 3, the recipe has 8 " in by_name.stderr
+    assert "kept as the run was started: train.steps is 3, the recipe has 4 " in by_name.stderr
     by_folder = runner.invoke(app, ["train", "--out", str(folder), "--resume", "--set", "train.log_every=7"])
     assert by_folder.exit_code == Exit.OK, by_folder.stderr
     assert "changed for the rest of this run: train.log_every is 7, was 1" in by_folder.stderr
@@ -106,7 +107,7 @@ def test_the_end_says_what_was_best_and_what_to_type_next(recipe_file: Path, mon
     scores = {row["step"]: row["score"] for row in rows if "validation" in row}
     best = max(scores, key=lambda step: scores[step])
     said = ran.stderr.splitlines()
-    assert f"best at step {best} of 12: cider+bleu-4 {scores[best]:.1f}, {scores[0]:.1f} at the start" in said
+    assert f"best at step {best} of 5: cider+bleu-4 {scores[best]:.1f}, {scores[0]:.1f} at the start" in said
     assert f"next: evlgen caption VIDEOS --model {folder}/best --out captions.jsonl" in said
     (score,) = [line.split() for line in said if line.startswith("      evlgen eval")]
     assert f"      evlgen plot {folder}" in said
@@ -118,6 +119,6 @@ def test_a_run_is_not_silent_at_its_start(recipe_file: Path) -> None:
     command = ["train", "--recipe", str(recipe_file), "--out", str(recipe_file.parent / "quiet")]
     ran = runner.invoke(app, [*command, "--set", "train.log_every=100"])
     said = ran.stderr
-    order = ["loading the model", "features of", "learning from 4 items", "validation at step 0", "step 1 of 12 begins"]
+    order = ["loading the model", "features of", "learning from 4 items", "validation at step 0", "step 1 of 5 begins"]
     places = [said.index(text) for text in order]
     assert places == sorted(places), said

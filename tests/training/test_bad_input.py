@@ -10,13 +10,14 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from typer.testing import CliRunner
 
 from evlgen.modeling import pretrained
@@ -38,19 +39,32 @@ def recipe_file(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(pictures)
     monkeypatch.delenv("EVLGEN_DEBUG", raising=False)
     _write_tower(pictures, seed=0)
-    recipe = make_recipe(
-        pictures, validation={"every_steps": 3}, train={"steps": 6, "precision": "float32", "checkpoint_seconds": 1e-9}
-    )
-    content = recipe.model_dump(mode="json")
-    content["model"]["vision"]["source"] = str(pictures / "tower.safetensors")
-    path = pictures / "tiny.yaml"
+    return _write_recipe(pictures, train={"steps": 3}, vocabulary={"steps": 1})
+
+
+@pytest.fixture
+def saving_recipe(recipe_file: Path) -> Path:
+    """The same, with a checkpoint after every step."""
+    saving = {"steps": 6, "precision": "float32", "checkpoint_seconds": 1e-9}
+    return _write_recipe(recipe_file.parent, validation={"every_steps": 3}, train=saving)
+
+
+def _write_recipe(folder: Path, **sections: dict[str, Any]) -> Path:
+    content = make_recipe(folder, **sections).model_dump(mode="json")
+    content["model"]["vision"]["source"] = str(folder / "tower.safetensors")
+    path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-def _write_tower(folder: Path, seed: int) -> None:
+@cache
+def _tower(seed: int) -> bytes:
     torch.manual_seed(seed)
-    save_file(VisionTower(TINY_CNN).trunk.state_dict(), folder / "tower.safetensors")
+    return save(VisionTower(TINY_CNN).trunk.state_dict())
+
+
+def _write_tower(folder: Path, seed: int) -> None:
+    (folder / "tower.safetensors").write_bytes(_tower(seed))
 
 
 def train(*more: str, out: str = "run") -> tuple[int, str]:
@@ -175,7 +189,7 @@ MOMENTS = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "number", "name"), MOMENTS)
 def test_a_full_disk_while_saving_loses_nothing(
-    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, module: Any, number: int, name: str
+    saving_recipe: Path, monkeypatch: pytest.MonkeyPatch, module: Any, number: int, name: str
 ) -> None:
     assert train(out="whole") == (Exit.OK, "")
     with monkeypatch.context() as patch:
@@ -185,7 +199,7 @@ def test_a_full_disk_while_saving_loses_nothing(
     assert line.startswith(f"error: checkpoint run/{name} cannot be written: ")
     assert line.endswith(" (free some disk, then --resume)\n")
     assert line.count("\n") == 1
-    run, whole = recipe_file.parent / "run", recipe_file.parent / "whole"
+    run, whole = saving_recipe.parent / "run", saving_recipe.parent / "whole"
     kept = {p.name for p in run.iterdir()}
     assert {p for p in kept if p.startswith(".")} == {".lock"}, "nothing half-written stays"
     assert ("last" in kept) == (number > 1)
@@ -200,10 +214,10 @@ def test_a_full_disk_while_saving_loses_nothing(
 
 @pytest.mark.slow
 def test_a_full_disk_at_the_start_of_a_resumed_run_loses_nothing(
-    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+    saving_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train() == (Exit.OK, "")
-    run = recipe_file.parent / "run"
+    run = saving_recipe.parent / "run"
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
 
     def full(path: Path, what: str) -> None:
@@ -226,7 +240,7 @@ def test_a_damaged_run_says_what_is_left(recipe_file: Path) -> None:
     with (run / "log.jsonl").open("ab") as file:
         file.write(b"\0\0\0\n[1]\nhalf a li")
     assert train("--resume") == (Exit.OK, ""), "a log with a torn end is mended"
-    assert log(run)[-1]["step"] == 10
+    assert log(run)[-1]["step"] == 4
     state = run / "last" / "training.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     code, line = train("--resume")

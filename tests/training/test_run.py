@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from evlgen.errors import EvlgenError, UsageError
+from evlgen.recipes import Recipe
 from evlgen.training import train
 from evlgen.training.checkpoints import finish_rename, replace_folder, save_state, state_tensors
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, tiny_config
 from tests.training.conftest import make_recipe
+from tests.training.test_processes import log
 
 
 def run(recipe: object, folder: Path, **options: object) -> dict[str, object]:
@@ -43,17 +45,18 @@ def test_it_learns_to_see(pictures: Path) -> None:
     assert (pictures / "run" / "best" / "model.safetensors").is_file()
 
 
-def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(pictures: Path) -> None:
-    recipe = make_recipe(pictures, vocabulary={"weight": 0.5})
-    run(recipe, pictures / "whole")
-    for limit in (3, 4, 7):  # inside the vocabulary phase, at its end, and in the caption phase
-        calls = iter(range(1, 100))
-        run(recipe, pictures / f"part{limit}", stop=lambda calls=calls, limit=limit: next(calls) == limit)
-        run(recipe, pictures / f"part{limit}", resume=True)
-        whole = load_file(pictures / "whole" / "last" / "training.safetensors")
-        part = load_file(pictures / f"part{limit}" / "last" / "training.safetensors")
-        assert whole.keys() == part.keys()
-        assert all(torch.equal(whole[k], part[k]) for k in whole)
+def test_a_stopped_and_resumed_run_is_bit_for_bit_the_unbroken_one(
+    finished: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    recipe, unbroken = finished
+    for end in (3, 4, 7, 12):  # inside the vocabulary phase, at its end, in the caption phase, and at the end
+        told: list[dict[str, object]] = []
+        stop = lambda told=told, end=end: any(row["step"] == end - 1 for row in told if "lr" in row)  # noqa: E731
+        run(recipe, tmp_path / "part", resume=end > 3, report=told.append, stop=stop)
+        assert [row["step"] for row in log(tmp_path / "part") if "lr" in row] == list(range(end))
+    whole, part = (load_file(folder / "last" / "training.safetensors") for folder in (unbroken, tmp_path / "part"))
+    assert whole.keys() == part.keys()
+    assert all(torch.equal(whole[k], part[k]) for k in whole)
 
 
 @pytest.mark.slow
@@ -71,38 +74,33 @@ def test_a_run_killed_after_a_checkpoint_goes_on_from_there(pictures: Path) -> N
     older.rename(pictures / "part" / "last")  # as if the process had died before the newer checkpoint
     run(recipe, pictures / "part", resume=True)
 
-    def log(name: str) -> list[object]:
-        rows = [json.loads(line) for line in (pictures / name / "log.jsonl").read_text().splitlines()]
-        measured = {"seconds", "seconds_left", "items_per_second", "captions_per_second", "memory_bytes"}
-        return [{k: v for k, v in row.items() if k not in measured} for row in rows]
-
-    assert log("part") == log("whole")
+    assert log(pictures / "part") == log(pictures / "whole")
     for name in ("last", "best"):
         whole, part = (load_file(pictures / r / name / "model.safetensors") for r in ("whole", "part"))
         assert all(torch.equal(whole[k], part[k]) for k in whole)
 
 
-def test_an_old_run_is_never_overwritten_by_accident(pictures: Path) -> None:
-    recipe = make_recipe(pictures)
-    run(recipe, pictures / "run")
+def test_an_old_run_is_never_overwritten_by_accident(finished: tuple[Recipe, Path], tmp_path: Path) -> None:
+    recipe, done = finished
+    folder = shutil.copytree(done, tmp_path / "run")
     with pytest.raises(UsageError, match=r"already holds a run .*--resume"):
-        run(recipe, pictures / "run")
+        run(recipe, folder)
     with pytest.raises(UsageError, match="holds no run to resume"):
-        run(recipe, pictures / "elsewhere", resume=True)
-    other = make_recipe(pictures, train={"steps": 9, "seed": 4, "precision": "float32", "log_every": 1})
+        run(recipe, tmp_path / "elsewhere", resume=True)
+    other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 9, "seed": 4})})
     with pytest.raises(UsageError, match=r"another recipe: train\.steps, train\.seed differ"):
-        run(other, pictures / "run", resume=True)
+        run(other, folder, resume=True)
 
 
-def test_a_video_model_starts_from_an_image_model(pictures: Path) -> None:
-    run(make_recipe(pictures), pictures / "image")
+def test_a_video_model_starts_from_an_image_model(pictures: Path, finished: tuple[Recipe, Path]) -> None:
+    _, before = finished
     video = tiny_config(TINY_CNN, fusion="temporal", dropout=0.1)
-    start = {"start_from": str(pictures / "image" / "best"), "steps": 3, "precision": "float32"}
+    start = {"start_from": str(before / "best"), "steps": 3, "precision": "float32"}
     recipe = make_recipe(
         pictures, model=video.model_dump(), train=start, vocabulary={"steps": 0}, optimizer={"learning_rate": 1e-5}
     )
     run(recipe, pictures / "video")
-    image = load_file(pictures / "image" / "best" / "model.safetensors")
+    image = load_file(before / "best" / "model.safetensors")
     trained = load_file(pictures / "video" / "last" / "model.safetensors")
     assert set(trained) - set(image) == {f"vision.after.{n}" for n in (
         "alpha", "query.weight", "query.bias", "key.weight", "key.bias"
@@ -137,9 +135,9 @@ def test_the_first_line_after_resume_reckons_with_the_steps_it_timed(pictures: P
     assert first["seconds_left"] == pytest.approx(4 * 4 / first["items_per_second"], rel=0.05, abs=0.1)
 
 
-def test_the_log_has_what_a_curve_needs(pictures: Path) -> None:
-    run(make_recipe(pictures), pictures / "run")
-    rows = [json.loads(line) for line in (pictures / "run" / "log.jsonl").read_text().splitlines()]
+def test_the_log_has_what_a_curve_needs(finished: tuple[Recipe, Path]) -> None:
+    _, folder = finished
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert {"step", "lr", "loss", "gradient_norm", "seconds", "of"} <= rows[-2].keys()
     assert {"loss", "gap", "cider", "captions"} <= next(iter(rows[-1]["validation"].values())).keys()
 
