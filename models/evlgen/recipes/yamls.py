@@ -6,6 +6,8 @@ that is nested deeply, and lets a few lines of aliases stand for more values tha
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,15 @@ def parse_yaml(text: str, what: str) -> Any:
     Raises:
         UsageError: it is not YAML, has a key twice, or is nested or repeated too much.
     """
+    try:
+        return deepcopy(_parsed(text, what))
+    except RecursionError:
+        raise UsageError(f"{what} is nested too deeply") from None
+
+
+@lru_cache(256)
+def _parsed(text: str, what: str) -> Any:
+    """Kept: most recipes extend others, and reading the same few files again is most of the time of `recipes ls`."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -54,8 +65,6 @@ def parse_yaml(text: str, what: str) -> Any:
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         raise UsageError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UsageError(f"{what} is nested too deeply") from None
     finally:
         loader.dispose()
 
