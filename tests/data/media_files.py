@@ -5,6 +5,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,8 +56,9 @@ def greys(frames: list[np.ndarray], levels: list[int]) -> list[int]:
     return [levels[int(np.argmin([abs(f.mean() - v) for v in levels]))] for f in frames]
 
 
+@cache
 def decode_frames(name: str, content: bytes, max_frames: int) -> list[np.ndarray]:
-    """Frames of one picture or video from its bytes, by no reader of this room."""
+    """Frames of one picture or video from its bytes, by no reader of this room; not to be changed."""
     if name.endswith(("png", "jpg")):
         return [decode_picture(content)]
     with tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,14 @@ def model() -> object:
     return tiny_model(tiny_config(TINY_CNN))
 
 
+@pytest.fixture(scope="module")
+def stored(model: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Media, and a folder of their features, which is copied before it is spoiled."""
+    media = lay_out(tmp_path_factory.mktemp("stored"), FILES, "folder")
+    build(model, media, place=media.parent / "f")
+    return media, media.parent / "f"
+
+
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of rows that were encoded, one entry a batch."""
@@ -313,10 +321,9 @@ def first_row(folder: Path, item: str) -> int:
 
 @pytest.mark.parametrize("spoilt", ["everything", "a byte of the video", "a checksum of p.png", "the line of p.png"])
 def test_what_a_disk_has_spoiled_is_encoded_again(
-    tmp_path: Path, model: object, encoded: list[int], spoilt: str
+    tmp_path: Path, model: object, stored: tuple[Path, Path], encoded: list[int], spoilt: str
 ) -> None:
-    media, folder = lay_out(tmp_path, FILES, "folder"), tmp_path / "f"
-    build(model, media, place=folder)
+    media, folder = stored[0], shutil.copytree(stored[1], tmp_path / "f")
     again = {"everything": 12, "a byte of the video": 6}.get(spoilt, 3)
     if spoilt == "everything":
         (folder / "rows.f16").write_bytes(b"\0" * 12 * ROW)
@@ -335,11 +342,12 @@ def test_what_a_disk_has_spoiled_is_encoded_again(
     assert encoded == []
 
 
-def test_rows_are_looked_at_when_they_are_used(tmp_path: Path, model: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_looked_at_when_they_are_used(
+    tmp_path: Path, model: object, stored: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As of stores that are too large to be read when they are opened."""
     monkeypatch.setattr(features, "CHECKED_BYTES", 0)
-    media, folder = lay_out(tmp_path, FILES, "folder"), tmp_path / "f"
-    build(model, media, place=folder)
+    media, folder = stored[0], shutil.copytree(stored[1], tmp_path / "f")
     for item, row in (("v.mp4", 4), ("q.png", 2)):  # the second view of its second frame, and the third of the picture
         spoil(folder / "rows.f16", (first_row(folder, item) + row) * ROW + 7)
     cache = build(model, media, place=folder)
@@ -354,13 +362,13 @@ def test_rows_are_looked_at_when_they_are_used(tmp_path: Path, model: object, mo
     check(build(model, media, place=folder), model, list(FILES))
 
 
-def test_a_spoiled_line_never_gives_an_item_the_rows_of_another(tmp_path: Path, model: object) -> None:
-    media = lay_out(tmp_path, FILES, "folder")
-    build(model, media, place=tmp_path / "f")
-    journal = tmp_path / "f" / "journal.jsonl"
-    other = first_row(tmp_path / "f", "q.png")
-    journal.write_text(re.sub(r'("p.png".*"row": )\d+', rf"\g<1>{other}", journal.read_text()))
-    check(build(model, media, place=tmp_path / "f"), model, list(FILES))
+def test_a_spoiled_line_never_gives_an_item_the_rows_of_another(
+    tmp_path: Path, model: object, stored: tuple[Path, Path]
+) -> None:
+    media, folder = stored[0], shutil.copytree(stored[1], tmp_path / "f")
+    journal = folder / "journal.jsonl"
+    journal.write_text(re.sub(r'("p.png".*"row": )\d+', rf"\g<1>{first_row(folder, 'q.png')}", journal.read_text()))
+    check(build(model, media, place=folder), model, list(FILES))
 
 
 def test_broken_items_are_borne_up_to_the_share(tmp_path: Path, model: object, encoded: list[int]) -> None:
