@@ -1,12 +1,13 @@
 """Captioning runs that are disturbed at random moments and started again until they are done: all must be there, once.
 
-Each run captions the same clips through the real command line. It, one of its decoding children or, on Ray, one of its
-workers gets SIGKILL; it gets SIGTERM or SIGINT; its disk is full (its file may not grow beyond a size, RLIMIT_FSIZE: a
-part of a line is written, then an error, as on a full disk); and its decoder sometimes never returns or eats memory
-(misfortune.py). What costs a clip its caption leaves an error row, so runs are started with --retry-failed until one
-ends by itself with everything captioned. Then every clip must have exactly one line with a caption, that of the
-undisturbed run; lines that were there must be as they were, and no decoding child may outlive its run. Before, 4 parts
-merged and two workers on Ray must make the very lines of one process, but for the seconds that they took.
+Each run captions the same clips through the real command line, some with --processes 2, some on Ray. It, one of its
+children (those that decode, and the processes of several) or, on Ray, one of its workers gets SIGKILL; it gets SIGTERM
+or SIGINT; its disk is full (its file may not grow beyond a size, RLIMIT_FSIZE: a part of a line is written, then an
+error, as on a full disk); and its decoder sometimes never returns or eats memory (misfortune.py). What costs a clip its
+caption leaves an error row, so runs are started with --retry-failed until one ends by itself with everything captioned.
+Then every clip must have exactly one line with a caption, that of the undisturbed run; lines that were there must be as
+they were, and no child may outlive its run. Before, 4 parts merged and two workers on Ray must make the very lines of
+one process, but for the seconds that they took.
 
     python benchmarks/chaos.py [--runs 60] [--ray-runs 5] [--clips 200] [--seed 0] [--model FOLDER]
 
@@ -35,9 +36,12 @@ from stand_in import write_clip
 COMPARED = ("caption", "frame_indices", "timestamps_seconds", "status", "fingerprint", "settings_hash")
 ENDED = {0, 3, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
 """Exit codes of runs; the signals too, where they came before Python was ready for them. 1 is a full disk's."""
+GAVE_UP = {"alone": set(), "processes": {1}, "Ray": {1, -signal.SIGSEGV, -signal.SIGABRT}}
+"""A process of several was killed; a cluster lost its workers as they started, or Ray's own library crashed."""
 MISFORTUNES = "0.002 0.005"
 DECODE_SECONDS = 5
-RAY = ["--engine", "ray", "--processes", "2"]
+WAYS = {"alone": [], "processes": ["--processes", "2"], "Ray": ["--engine", "ray", "--processes", "2"]}
+"""How a run captions."""
 
 
 class Chaos:
@@ -72,28 +76,30 @@ class Chaos:
         self.truth = {str(line["video"]): line for line in lines_of(out)}
         return self.within_seconds
 
-    def one(self, out: Path, on_ray: bool) -> Counter[str]:
+    def one(self, out: Path, way: str) -> Counter[str]:
         """One run, disturbed and started again until it ends by itself with everything captioned; what happened."""
         happened: Counter[str] = Counter()
         before: list[bytes] = []
         for _ in range(200):
-            process = self.start(out, *(RAY if on_ray else []), misfortunes=MISFORTUNES)
+            process = self.start(out, *WAYS[way], misfortunes=MISFORTUNES)
             happened["starts"] += 1
-            full = not on_ray and self._dice.random() < 0.2
+            full = way == "alone" and self._dice.random() < 0.2
             if full:
                 size = (out.stat().st_size if out.exists() else 0) + self._dice.randrange(300 * len(self.truth))
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
             while process.poll() is None:
                 what = self._dice.choices(("run", "child", "SIGTERM", "SIGINT"), (3, 4, 1, 1))[0]
-                happened[self._disturb(process, what, on_ray)] += 1
+                happened[self._disturb(process, what, way == "Ray")] += 1
                 if what != "child":
                     break
             code = process.wait(60)  # after SIGTERM ten seconds are promised, of a machine that has time
-            assert code in ENDED or (code == 1 and (full or on_ray)), f"a run ended with {code}"
+            assert code in ENDED or (full and code == 1) or code in GAVE_UP[way], f"a run ended with {code}"
+            happened["gave up"] += code in GAVE_UP[way]
             happened["disk full"] += full and code == 1
             content = out.read_bytes().split(b"\n") if out.exists() else [b""]
             happened["torn lines"] += content.pop() != b""
-            assert content[: len(before)] == before, "a line that was there has changed"
+            if way != "processes":  # which joins files, sorted
+                assert content[: len(before)] == before, "a line that was there has changed"
             before = content
             if code == 0:
                 return happened
@@ -184,7 +190,7 @@ def compare_ways(chaos: Chaos, folder: Path, whole: Path, ray: bool) -> str:
     assert results_of(parts) == results_of(whole), "four parts, merged, are not the run of one process"
     if ray:
         on_ray = folder / "ray.jsonl"
-        while chaos.start(on_ray, *RAY).wait():  # its workers have misfortunes
+        while chaos.start(on_ray, *WAYS["Ray"]).wait():  # its workers have misfortunes
             pass
         made = [line for line in lines_of(on_ray) if line["error"] is None]
         on_ray.write_text("".join(json.dumps(line) + "\n" for line in made))
@@ -197,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--ray-runs", type=int, default=5, help="of these, so many on Ray")
+    parser.add_argument("--processes-runs", type=int, default=5, help="of these, so many with two processes")
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model")
@@ -217,10 +224,12 @@ def main() -> None:
         total: Counter[str] = Counter()
         for number in range(args.runs):
             out = place / f"{number}.jsonl"
-            on_ray = ray and number < args.ray_runs
-            happened = chaos.one(out, on_ray)
+            way = "Ray" if ray and number < args.ray_runs else "alone"
+            if way == "alone" and args.runs - number <= args.processes_runs:
+                way = "processes"
+            happened = chaos.one(out, way)
             happened.update({f"{kind} rows": count for kind, count in chaos.check(out).items()})
-            happened["on Ray"] = int(on_ray)
+            happened[f"runs {way}"] = 1
             del happened[""]
             total += happened
             print(f"run {number + 1}, {time.monotonic() - began:.0f} s: {dict(+happened)}", flush=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from evlgen.captioners import evlgen_captioner, opening
 from evlgen.captioners.protocol import Caption, ModelFacts, ModelIdentity, PromptedClip
-from evlgen.captioning import ray_engine
+from evlgen.captioning import ray_engine, several_processes
 from evlgen.decoding_options import DecodingOptions
 
 
@@ -55,9 +55,19 @@ class Worker(ray_engine.Worker):
         super().__init__(*arguments)
 
 
+_work = several_processes._work
+
+
+def work(*arguments: Any) -> None:
+    """What a process of several does, with it."""
+    install()
+    _work(*arguments)
+
+
 def install() -> None:
-    """Put it where runs, and workers on Ray, look for models."""
+    """Put it where runs, workers on Ray and processes of several look for models."""
     ray_engine.Worker = Worker
+    several_processes._work = work
     evlgen_captioner.load_captioner = lambda *_, **__: StandIn()
     evlgen_captioner.identify_model = lambda model: ModelIdentity(model, "stand-in", "none", 4, 32)
     opening.local_dtype = lambda dtype, device: "float32"

@@ -39,6 +39,8 @@ _ATTEMPTS = 3
 _DEATHS = 8
 """When more items than this were begun and every worker died before it had any row, it is not one video's fault."""
 _POLL_SECONDS = 0.2
+_STOP_SECONDS = 2.0
+"""How long the thread that listens to Ray may take after a stop: left alone in it, it can take the process down."""
 
 Said = tuple[str, int, Any]
 """What workers say: "row", "note", "times" or "error", the number of the item, and the row, text, times or error."""
@@ -189,7 +191,8 @@ def _run(
             except BaseException as error:  # told by the thread that waits
                 said.put(error)
 
-        threading.Thread(target=listen, daemon=True).start()
+        listening = threading.Thread(target=listen, daemon=True)
+        listening.start()
         while not stop.is_set():
             with suppress(queue.Empty):
                 one = said.get(timeout=_POLL_SECONDS)
@@ -199,6 +202,7 @@ def _run(
                     line = " ".join(str(one).split())[:300]
                     raise EvlgenError(f"Ray gave up: {line}", "run the same command again to go on") from one
                 yield one
+        listening.join(_STOP_SECONDS)
 
 
 class Worker:

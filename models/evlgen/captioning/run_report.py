@@ -175,10 +175,14 @@ class Summary:
 
     @property
     def bottleneck(self) -> str:
-        """ "decoding" when the model waited for clips longer than it worked, "model" otherwise; "none" without work."""
-        if self.finished == 0:
+        """ "decoding" when the model waited for clips longer than it worked, "model" otherwise; "none" without work.
+
+        "none" too where nobody told the times, as of workers on Ray that were stopped.
+        """
+        waited, worked = self.clock.decode_wait_seconds, self.clock.model_seconds
+        if self.finished == 0 or waited == worked:
             return "none"
-        return "decoding" if self.clock.decode_wait_seconds > self.clock.model_seconds else "model"
+        return "decoding" if waited > worked else "model"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
