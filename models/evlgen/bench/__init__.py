@@ -3,6 +3,11 @@
 Start at benchmark.py. Full-size models are built on the meta device, where they have shapes and no memory; FLOPs are
 counted by torch (flops.py). Every function returns plain dataclasses; the command line and benchmarks/full_size.py draw
 them.
+
+    >>> from evlgen.bench import find_model
+    >>> paper = find_model("pretrain-opt2.7b").config
+    >>> paper.vision.tokens, paper.tokens_per_layer()[-1]
+    (257, 29)
 """
 
 from evlgen.bench.benchmark import (

@@ -147,7 +147,15 @@ Reduced = tuple[Tensor, Tensor, None]
 
 
 def drop_at_random(layer: TomeFormerLayer, x_BND: Tensor, size_BN: Tensor, metric_BND: Tensor, r: int) -> Reduced:
-    """In the place of `TomeFormerLayer.reduce`: r tokens of every item are gone, others in each."""
+    """In the place of `TomeFormerLayer.reduce`: r tokens of every item are gone, others in each.
+
+    Args:
+        layer: whose tokens they are.
+        x_BND: the tokens.
+        size_BN: how many first tokens each stands for.
+        metric_BND: what tokens would be compared by; it decides nothing here.
+        r: how many fewer there are to be.
+    """
     chance = torch.rand(x_BND.shape[:2], device=x_BND.device)
     if layer.config.protect_first:
         chance[:, 0] = 2.0
@@ -156,7 +164,10 @@ def drop_at_random(layer: TomeFormerLayer, x_BND: Tensor, size_BN: Tensor, metri
 
 
 def drop_by_stride(layer: TomeFormerLayer, x_BND: Tensor, size_BN: Tensor, metric_BND: Tensor, r: int) -> Reduced:
-    """In the place of `TomeFormerLayer.reduce`: r tokens are gone, the others evenly spaced from the first on."""
+    """In the place of `TomeFormerLayer.reduce`: r tokens are gone, the others evenly spaced from the first on.
+
+    Arguments are those of `drop_at_random`.
+    """
     batch, tokens = x_BND.shape[:2]
     remaining = tokens - r
     kept = torch.arange(remaining, device=x_BND.device) * (tokens - 1) // max(1, remaining - 1)

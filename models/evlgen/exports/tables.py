@@ -29,6 +29,12 @@ _NUMBERED = re.compile(r"(?:COCO_[A-Za-z]+\d{4}_)?0*(\d{1,18})")
 def write_csv(file: CaptionFile, out: Path, options: ExportOptions, report: Report) -> None:
     """A row for each caption, in UTF-8, as RFC 4180 has it; `evlgen edit --from` reads it back.
 
+    Args:
+        file: the captions.
+        out: the file to write.
+        options: of the export.
+        report: is filled in.
+
     Raises:
         UsageError: the table is there and a person has changed captions in it, which would be lost.
     """
@@ -55,6 +61,8 @@ def refuse_changed_table(file: CaptionFile, out: Path) -> None:
 
 def write_coco(file: CaptionFile, out: Path, options: ExportOptions, report: Report) -> None:
     """COCO's results, [{image_id, caption}], as pycocoevalcap and evaluation servers read them.
+
+    Arguments are those of `write_csv`, here and below.
 
     Raises:
         UsageError: a video has several captions, which the format has no place for.

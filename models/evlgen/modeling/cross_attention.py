@@ -54,7 +54,14 @@ class _Look(nn.Module):
         nn.init.zeros_(self.output.weight)
 
     def forward(self, x_BTW: Tensor, keys_BHQD: Tensor, values_BHQD: Tensor, rows: Rows | None = None) -> Tensor:
-        """What the tokens find: added to them."""
+        """What the tokens find, (B, T, W): added to them.
+
+        Args:
+            x_BTW: the tokens.
+            keys_BHQD: of the soft prompts, H heads of D channels.
+            values_BHQD: of the soft prompts.
+            rows: how the texts of items lie in rows; None: an item a row.
+        """
         query = self._query(x_BTW, rows)
         found = F.scaled_dot_product_attention(
             query, keys_BHQD.to(query.dtype), values_BHQD.to(query.dtype), dropout_p=self.dropout * self.training

@@ -166,7 +166,14 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         *,
         label_smoothing: float = 0.0,
     ) -> Tensor:
-        """log p of every predicted token (M,) of packed captions behind their prefixes, the model's own or another."""
+        """log p of every predicted token, (M,) in nats.
+
+        Args:
+            prefix_BPW: what stands in front of the captions of each item.
+            packed: the captions.
+            distribution: the one that they were sampled from; None: the model's own.
+            label_smoothing: share of the probability, from 0 to 1, that is spread evenly over the vocabulary.
+        """
         return target_log_probabilities(
             self._predicting_states(prefix_BPW, packed),
             self.language.head_weight,
@@ -268,7 +275,18 @@ class EVLGenForConditionalGeneration(PretrainedMixin, nn.Module):
         on_tokens: Callable[[int], None] | None = None,
         **options: Any,
     ) -> CaptionOutput:
-        """The second half of `generate`: from soft prompts, and tags where the model has them, to captions."""
+        """The second half of `generate`: from soft prompts to captions.
+
+        Args:
+            soft_prompts_BQW: of B items.
+            tags: of each item, where the model has tags.
+            prompt: what captions go on from, one for all or one for each.
+            on_tokens: called with a number of tokens whenever so many more are written.
+            options: as of `generate`.
+
+        Raises:
+            UsageError: options that are unknown or contradict each other.
+        """
         decoding = DecodingOptions.named(**options)
         prefix = self.prefix(soft_prompts_BQW)
         prompts = self._prompts(prompt, tags, soft_prompts_BQW, decoding.max_new_tokens)

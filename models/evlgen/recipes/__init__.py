@@ -1,4 +1,9 @@
-"""Recipes: schema, chains of them, tables of models, lookup by name, overrides, errors with the nearest name."""
+"""Recipes: schema, chains of them, tables of models, lookup by name, overrides, errors with the nearest name.
+
+>>> from evlgen.recipes import load_recipe
+>>> load_recipe("mini-pretrain", ["model.connector.r=8"]).model.tokens_per_layer()
+[73, 65, 57, 49, 41, 33]
+"""
 
 from evlgen.recipes.chains import Chain, is_chain, load_any, load_chain
 from evlgen.recipes.data_schema import DataSource

@@ -97,6 +97,12 @@ def load_state(
 ) -> CheckpointFacts:
     """Put back what `save_state` wrote, whatever the number of processes then and now; returns the facts.
 
+    Args:
+        folder: of the checkpoint.
+        named: the trained parameters by name; get their values back.
+        optimizer: gets its state back.
+        average: the moving average by name; gets its values back; None: the run has none.
+
     Raises:
         EvlgenError: the checkpoint is damaged or of another model; nothing has changed then.
     """

@@ -125,7 +125,17 @@ class Update:
 
 
 def learning_rate(step: int, total: int, *, warmup_start: float, peak: float, minimum: float, warmup: int) -> float:
-    """Linear from `warmup_start` to `peak` over `warmup` optimizer steps, then cosine to `minimum` at `total`."""
+    """Linear from `warmup_start` to `peak` over `warmup` optimizer steps, then cosine to `minimum` at `total`.
+
+    Args:
+        step: optimizer steps that are done.
+        total: of the run.
+        warmup_start, peak, minimum: rates.
+        warmup: steps.
+
+    >>> [learning_rate(n, 6, warmup_start=0.0, peak=1.0, minimum=0.0, warmup=2) for n in (0, 1, 2, 4, 6)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
     if step < warmup:
         return warmup_start + (peak - warmup_start) * step / warmup
     progress = (step - warmup) / max(1, total - warmup)

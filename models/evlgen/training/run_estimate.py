@@ -164,7 +164,17 @@ def _task(recipe: Recipe, model: EVLGenForConditionalGeneration, dtype: torch.dt
 def ways_to_run(
     recipe: Recipe, dtype: torch.dtype, place: torch.device, processes: int | None
 ) -> list[tuple[str, int]]:
-    """(sharding, processes) to estimate: one process, and several as far as the recipe allows."""
+    """(sharding, processes) to estimate: one process, and several as far as the recipe allows.
+
+    Args:
+        recipe: what is run.
+        dtype: what it computes in.
+        place: the device.
+        processes: as the user said; None: one for each GPU, and not fewer than DEFAULT_PROCESSES.
+
+    Raises:
+        UsageError: the recipe cannot be run so.
+    """
     micro_batches_of_a_step(recipe, 1)
     count = processes
     if count is None:

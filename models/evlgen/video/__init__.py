@@ -4,6 +4,12 @@ Read in this order: timeline (the time rule), sampler (which frames), packets an
 stills (pictures), child and pool (how a decoder that hangs or crashes is survived), content_fingerprint and
 many_fingerprints (what files hold), extract (frames to image files).
 Importing this package imports neither av, numpy nor PIL; those load in the child processes, or on first use.
+
+    >>> from evlgen.video import DecodePool, Sampler
+    >>> with DecodePool(workers=1, sampler=Sampler(frames=4), size=(224, 224)) as pool:
+    ...     clip = pool.decode("clips/a.mp4")
+    >>> clip.frames.shape, len(clip.timestamps)
+    ((4, 224, 224, 3), 4)
 """
 
 from evlgen.video.clip import ClipFrames, DecodeFailure, VideoInfo
