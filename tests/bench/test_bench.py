@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from evlgen.bench import benchmark, parse_baselines, parse_numbers, parse_r
+from evlgen.bench import (
+    BenchRequest,
+    CurveData,
+    bench,
+    benchmark,
+    parse_baselines,
+    parse_numbers,
+    parse_r,
+    read_report,
+)  # fmt: skip
 from evlgen.bench.parameters import MemoryBytes
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, TimeLimits, Times, in_turn, time_captions
 from evlgen.bench.variants import variants
@@ -116,6 +125,20 @@ def test_phases_are_all_of_a_caption(tmp_path: Path) -> None:
             tell=lambda *told: None,
             video=tmp_path / "no.mp4",
         )
+
+
+def test_what_is_not_there_is_told_before_anything_is_measured(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evlgen.bench.benchmark.bench_model", None)
+    with pytest.raises(UsageError, match=r"no such file: .*no.mp4"):
+        bench(BenchRequest(models=(str(checkpoint),), video=tmp_path / "no.mp4"), lambda *told: None)
+    (tmp_path / "set.csv").write_text("video,caption,split\na.mp4,a dog,test\n")
+    data = CurveData(tmp_path / "set.csv", tmp_path, "val")
+    with pytest.raises(UsageError, match="val"):
+        bench(BenchRequest(models=(str(checkpoint),), data=data), lambda *told: None)
+    with pytest.raises(UsageError, match=r"no such file: .*no.json"):
+        read_report(tmp_path / "no.json")
 
 
 def test_r() -> None:

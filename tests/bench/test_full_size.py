@@ -11,10 +11,12 @@ from evlgen.bench.measured_models import FULL_SIZE, find_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
 from evlgen.bench.variants import Bridge, with_qformer
 from evlgen.configuration import EVLGenConfig, LanguageConfig
+from evlgen.connector_config import QFormerConfig
 from evlgen.errors import UsageError
 from evlgen.modeling.public_sizes import PUBLIC_SIZES, with_public_size
 from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import is_chain, is_table, load_recipe, recipe_names
+from evlgen.recipes.schema import RepresentationConfig
 from tests.modeling.conftest import tiny_config
 
 DOCUMENT = Path(full_size.__file__).parent.parent / "docs" / "full-size.md"
@@ -140,6 +142,26 @@ def test_parts_and_shapes_of_a_tiny_model_by_hand() -> None:
     assert rows["lm_proj.bias"] == ((32,), 1)
     total = sum(one.trained for one in parts.values())
     assert sum(count * torch.Size(shape).numel() for shape, count in rows.values()) == total
+
+
+def test_blip2s_first_stage_in_closed_form() -> None:
+    """Queries alone, the text alone, three pairs and a caption; a backward pass is two forward ones."""
+    vision = tiny_config().vision
+    own = QFormerConfig(width=24, layers=2, heads=4, intermediate=48, queries=5)
+    config = tiny_config().model_copy(update={"connector": own})
+    B, D, F, N, Q, T, C, V = 6, 24, 48, vision.tokens, 5, 7, 16, 11
+
+    def layers(length: int, queries: int) -> int:
+        each = 4 * 2 * length * D * D + 2 * 2 * length * length * D + 2 * 2 * length * D * F
+        return 2 * each + (2 * 2 * queries * D * D + 2 * 2 * N * vision.width * D + 2 * 2 * queries * N * D) * bool(
+            queries
+        )
+
+    contrast = layers(Q, Q) + layers(T, 0) + 2 * Q * D * C + 2 * D * C + 2 * B * Q * C
+    matching = 3 * (layers(Q + T, Q) + 2 * Q * D * 2)
+    generation = layers(Q + T, Q) + (T - 1) * (2 * D * D + 2 * D * (V + 1))
+    stage = RepresentationConfig(steps=1, max_text_tokens=T, contrast_width=C)
+    assert full_size.count_first_stage(config, stage, B, V) == 3 * (contrast + matching + generation)
 
 
 def test_memory_by_hand() -> None:

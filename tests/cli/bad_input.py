@@ -111,6 +111,18 @@ CASES: list[tuple[str, str]] = [
     ("predictions that are not there", "eval --predictions none.jsonl --references none.json"),
     ("a recipe that is not there", "recipes show mini-pretrian"),
     ("frames of a file that is no video", "frames bad/text.mp4 --out frames"),
+    ("numbers to merge that are none", "bench --r 4,many"),
+    ("a negative number to merge", "bench --r -4"),
+    ("a way to fewer tokens that is none", "bench --baselines pol"),
+    ("no videos at once", "bench --caption-batch 0"),
+    ("no rounds", "bench --rounds 0"),
+    ("a model that is none", "bench --model evlgen-mimi"),
+    ("a folder that is no model", "bench --model empty-folder"),
+    ("nothing to compare with", "bench --compare none.json"),
+    ("something else to compare with", "bench --compare other.jsonl"),
+    ("a report that would replace something else", "bench --out notes.md"),
+    ("a data set that is not there", "bench --dataset none"),
+    ("a data set without captions", "bench --dataset empty-folder"),
 ]
 
 BAD_FILES: dict[str, tuple[str, bytes]] = {

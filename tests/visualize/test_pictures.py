@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
+from benchmarks import merging_pictures
 from evlgen.errors import UsageError
 from evlgen.visualize import Panel, VisualizeRequest, trace_clip, visualize
 from evlgen.visualize.mosaic import cell_colours, contours, group_colours, patch_groups, prompt_colours
@@ -50,6 +51,22 @@ def test_a_group_has_the_mean_colour_of_its_patches_in_all_its_frames(kind: str,
     chips = prompt_colours(trace, cells)
     assert len(chips) == trace.soft_prompts
     assert sum(chip is None for chip in chips) == (trace.prefix_tokens * (3 if kind == "vit-concat" else 1))
+
+
+def test_the_section_of_the_docs_is_written_anew(frames: np.ndarray) -> None:
+    trace = panel_of("vit-concat", frames).trace
+    page = merging_pictures.DOCS / "visualize.md"
+    before, after = page.read_text(encoding="utf-8").split("Three clips of ")[0], "\n\n## What is shown\n"
+    text = merging_pictures.page_with(page.read_text(encoding="utf-8"), {"bikes": trace, "carphone_pristine": trace})
+    assert text.startswith(before + "Three clips of `evlgen data samples`, drawn with evlgen-mini by ")
+    assert page.read_text(encoding="utf-8").partition(after)[2] == text.partition(after)[2] != ""
+    assert re.findall(r"^!\[(\w+): (\d+) tokens become (\d+) in 2 layers; .*\]\((.*)\)$", text, re.MULTILINE) == [
+        (name, str(trace.tokens[0]), str(trace.tokens[-1]), f"merging-{name.split('_')[0]}.webp")
+        for name in ("bikes", "carphone_pristine")
+    ]
+    assert merging_pictures.page_with(text, {"bikes": trace, "carphone_pristine": trace}) == text
+    for name in ("bikes", "carphone_pristine", "bigbuckbunny"):
+        assert merging_pictures.picture_of(name).is_file()
 
 
 def test_contours_by_hand() -> None:

@@ -20,6 +20,7 @@ from evlgen.bench.variants import BASELINES, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import TomeFormerConfig
 from evlgen.errors import UsageError
+from evlgen.metrics.references import read_references
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, machine_facts, pick_device, pick_dtype
 from evlgen.modeling.hardware import memory_bytes as memory_used
@@ -197,10 +198,12 @@ def bench(request: BenchRequest, report: Report, show: Show = lambda part: None)
         show: what is known so far.
 
     Raises:
-        UsageError: there is no such model or device, or r is given and a model merges no tokens; `out` holds something
-            else, or a model that is to caption has no weights.
+        UsageError: there is no such model, device or video; r is given and a model merges no tokens; `out` holds
+            something else, or a model that is to caption has no weights.
         EvlgenError: a part of a model cannot be had, or `out` cannot be written.
     """
+    if request.video is not None and not request.video.is_file():  # told before minutes of measuring
+        raise UsageError(f"no such file: {request.video}", "--video names a video to time decoding with")
     names = [n for name in request.models for n in ([one.name for one in FULL_SIZE] if name == ALL else [name])]
     models = [find_model(name) for name in dict.fromkeys(names)]
     for model in models:
@@ -208,6 +211,8 @@ def bench(request: BenchRequest, report: Report, show: Show = lambda part: None)
             model.config.merging(f"--r and --model {model.name}")
         if request.data is not None and not model.trained:
             raise UsageError(f"--dataset and --model {model.name}: a recipe has no weights to caption with")
+    if request.data is not None:
+        read_references(request.data.captions, split=request.data.split)  # likewise
     kept = _kept_captions(request.out)
     device = torch.device(pick_device(request.device))
     dtype = pick_dtype("auto", device)
@@ -249,6 +254,8 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file holds something else, or cannot be read.
     """
+    if not path.exists():
+        raise UsageError(f"no such file: {path}", "evlgen bench --out writes one")
     found = read_json(path)
     models = found.get("models") if isinstance(found, dict) else None
     if not isinstance(models, list) or not all(isinstance(one, dict) and "points" in one for one in models):
