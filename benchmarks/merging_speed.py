@@ -3,7 +3,7 @@
 All layers of the full-size connector one after the other: 32 items of 257 tokens of width 768, 19 merged in each of 12
 layers, matched by keys of width 64 (the mean over 12 heads). "first" is bipartite soft matching as arXiv 2210.09461,
 section 3 describes it, with argsort, gather and scatter_reduce; its results are held against ours before anything is
-timed. The other rows are ways to the same sums that the matrix product of `merge_tokens` may be replaced by.
+timed. "scatter" is `merge_tokens` with sums that depend on the order in which a GPU comes to them.
 
     python benchmarks/merging_speed.py            (a quiet machine; a few minutes on two cores)
 """
@@ -37,19 +37,8 @@ def ours(
     return merge(x_BND, size_BN, match_tokens(metric_BND, r), x_BND.shape[1] - r)
 
 
-def merge_by_comparison(
-    x_BND: Tensor, size_BN: Tensor, destination_BN: Tensor, remaining: int
-) -> tuple[Tensor, Tensor]:
-    """The matrix product of `merge_tokens`, whose matrix is made by a comparison instead of `one_hot`."""
-    places = torch.arange(remaining, device=x_BND.device).unsqueeze(1)
-    chosen_BMN = (destination_BN.unsqueeze(1) == places).to(x_BND.dtype)
-    count_BM = chosen_BMN.sum(dim=-1, dtype=size_BN.dtype)
-    size_BM = (chosen_BMN.to(size_BN.dtype) @ size_BN.unsqueeze(2)).squeeze(2)
-    return (chosen_BMN / count_BM.unsqueeze(2).to(x_BND.dtype)) @ x_BND, size_BM
-
-
 def merge_by_scatter(x_BND: Tensor, size_BN: Tensor, destination_BN: Tensor, remaining: int) -> tuple[Tensor, Tensor]:
-    """Sums of rows and their counts. On a GPU sums of three rows depend on the order in which they come."""
+    """Sums of rows and their counts."""
     batch, tokens, width = x_BND.shape
     rows = (destination_BN + remaining * torch.arange(batch, device=x_BND.device).unsqueeze(1)).flatten()
     count, size = (size_BN.new_zeros(batch * remaining) for _ in range(2))
@@ -62,11 +51,7 @@ def merge_by_scatter(x_BND: Tensor, size_BN: Tensor, destination_BN: Tensor, rem
     return merged.view(batch, remaining, width), size.view(batch, remaining)
 
 
-WAYS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
-    "ours": merge_tokens,
-    "comparison": merge_by_comparison,
-    "scatter": merge_by_scatter,
-}
+WAYS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"ours": merge_tokens, "scatter": merge_by_scatter}
 
 
 def first_match(metric_BNK: Tensor, r: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,20 +29,19 @@ def tomeformer_flops(config: EVLGenConfig, *, training: bool) -> int:
     """FLOPs of projection, TomeFormer and projection.
 
     In a layer, projections and attention see N tokens, then M = N - r remain for the feed-forward network. Matching
-    compares ceil(N/2) with floor(N/2) keys of one head and needs no gradient; merging is an M x N matrix times the
-    tokens, whose gradient is one more product.
+    compares ceil(N/2) with floor(N/2) keys of one head and needs no gradient; merging adds up rows and multiplies no
+    matrices.
     """
     D, F, heads = config.connector.width, config.connector.intermediate, config.connector.heads
     n = config.vision.tokens
-    trained, merging, matching = 2 * n * config.vision.width * D, 0, 0
+    trained, matching = 2 * n * config.vision.width * D, 0
     for m in config.tokens_per_layer():
         trained += 4 * 2 * n * D * D + 2 * 2 * n * n * D + 2 * 2 * m * D * F
         if m < n:
-            merging += 2 * m * n * D
             matching += 2 * ((n + 1) // 2) * (n // 2) * (D // heads)
         n = m
     trained += 2 * n * D * config.language.width
-    return 3 * trained + 2 * merging + matching if training else trained + merging + matching
+    return (3 * trained if training else trained) + matching
 
 
 def qformer_flops(config: EVLGenConfig) -> int:

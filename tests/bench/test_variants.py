@@ -140,17 +140,14 @@ def test_smaller_pictures_go_through_the_same_weights(vision: object) -> None:
 
 @pytest.mark.slow
 def test_flops_of_baselines() -> None:
-    """Dropping is merging without its similarities and sums; pooled layers are those of so many tokens."""
+    """Dropping is merging without its similarities; pooled layers are those of so many tokens."""
     config = tiny_config(fusion="concat")
     skeleton = build_skeleton(config)
     compared = variants(config, ("0", "2"), ALL, 1)
     found = {one.name: one for one in count_model(skeleton, compared, 3, lambda done, total: None)}
     heads, width, frames = 4, 24, 3
-    merging = 0
-    for tokens, left in ((10, 8), (8, 6)):
-        merging += 2 * (tokens // 2) * (tokens // 2) * (width // heads)  # similarities of A and B tokens
-        merging += 2 * left * tokens * width  # the merge is a matrix product
-    assert found["r=2"].connector - found["random r=2"].connector == frames * merging
+    similarities = sum(2 * (tokens // 2) * (tokens // 2) * (width // heads) for tokens in (10, 8))  # of A and B tokens
+    assert found["r=2"].connector - found["random r=2"].connector == frames * similarities
     assert found["stride r=2"].connector == found["random r=2"].connector
     assert found["2 frames"].connector * 3 == found["r=0"].connector * 2
     assert found["2 frames"].caption.vision * 3 == found["r=0"].caption.vision * 2

@@ -79,3 +79,49 @@ def test_weighted_merge_conserves_size_and_mass() -> None:
         x, sizes = merge(x, x, sizes, 2, True, True)
         torch.testing.assert_close((x * sizes.unsqueeze(-1)).sum(1), before)
         assert sizes.sum(1).tolist() == [12, 12]
+
+
+def drawn(tokens: int = 9, batch: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens of which several join one, their sizes and where they go."""
+    torch.manual_seed(3)
+    x, sizes = torch.randn(batch, tokens, 4).double(), torch.randint(1, 5, (batch, tokens)).double()
+    alike = torch.ones(batch, tokens, 2) + 0.1 * torch.randn(batch, tokens, 2)
+    destination = match_tokens(alike, (tokens - 1) // 2)
+    assert max(destination[0].tolist().count(place) for place in destination[0]) >= 3
+    return x, sizes, destination
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_are_those_of_finite_differences(weighted: bool) -> None:
+    x, sizes, destination = drawn()
+    assert torch.autograd.gradcheck(
+        lambda x: merge_tokens(x, sizes, destination, 5, size_weighted=weighted)[0], x.requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_item_is_merged_in_a_batch_as_alone_bit_for_bit(weighted: bool) -> None:
+    x, sizes, destination = drawn()
+    merged, merged_sizes = merge_tokens(x, sizes, destination, 5, size_weighted=weighted)
+    for b in range(3):
+        alone = merge_tokens(x[b : b + 1], sizes[b : b + 1], destination[b : b + 1], 5, size_weighted=weighted)
+        assert torch.equal(alone[0][0], merged[b])
+        assert torch.equal(alone[1][0], merged_sizes[b])
+
+
+def test_autocast_leaves_tokens_as_they_are() -> None:
+    x, sizes, destination = drawn()
+    want, _ = merge_tokens(x.float(), sizes, destination, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        merged, _ = merge_tokens(x.float(), sizes, destination, 5)
+    assert merged.dtype == torch.float32
+    assert torch.equal(merged, want)
+
+
+def test_the_backward_pass_needs_places_alone() -> None:
+    """Some numbers a token, whatever its width: neither the tokens nor a matrix of inputs and outputs are kept."""
+    _, sizes, destination = drawn(tokens=64)
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()), lambda none: none):
+        merge_tokens(torch.randn(3, 64, 500, requires_grad=True), sizes.float(), destination, 33)
+    assert sum(kept) <= 6 * 3 * 64

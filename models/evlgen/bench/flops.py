@@ -1,12 +1,12 @@
 """FLOPs of the real modules, counted by torch as they run on tensors without content.
 
 Counted: 2 FLOPs a multiply-add, of matrix products, convolutions and attention (its two products, over the whole
-square, masked or not). Not counted: norms, softmax, activations, dropout, residuals, embeddings, the optimizer's
-update. Attention runs as its two matrix products here, so that its backward pass counts without the recomputation
-that fused kernels do. One item is counted; costs grow with the number of items. Tests hold the counter against closed
-formulas (tests/bench/closed_formulas.py).
+square, masked or not). Not counted: norms, softmax, activations, dropout, residuals, embeddings, sums of tokens that
+merge (the similarities that they merge by are a product), the optimizer's update. Attention runs as its two matrix
+products here, so that its backward pass counts without the recomputation that fused kernels do. One item is counted;
+costs grow with the number of items. Tests hold the counter against closed formulas (tests/bench/closed_formulas.py).
 
-Towers and language models run on the meta device, connectors on fake tensors: merging switches autocast off, and the
+Towers and language models run on the meta device, connectors on fake tensors: matching switches autocast off, and the
 meta device knows none.
 
 Shapes: N visual tokens, D vision width, P prefix tokens, T tokens of a sequence, W language width.

@@ -2,8 +2,8 @@
 
 Tokens at even positions (set A) each propose to their most similar token at an odd position (set B); the r best
 proposals are merged. As EVLGen released it, a merged token is the plain mean of the B token and of all A tokens that
-chose it; weighting by token size, as in ToMe, is an option. The merge is a matrix product, not a scatter: it is
-deterministic on every device and costs under 3% of a BERT-base layer.
+chose it; weighting by token size, as in ToMe, is an option. What merges is added up in the order in which it came in,
+not as a scatter on a GPU happens to: a pass gives the same bits again on every device.
 
 Shapes: B batch, N tokens, D width, M = N - r tokens that remain.
 """
@@ -71,10 +71,16 @@ def merge_tokens(
     Returns:
         merged tokens (B, M, D) and their sizes (B, M).
     """
-    assignment_BMN = F.one_hot(destination_BN, remaining).transpose(1, 2).to(size_BN.dtype)
-    mass_BMN = assignment_BMN * size_BN.unsqueeze(1)
-    new_size_BM = mass_BMN.sum(dim=-1)
-    weight_BMN = mass_BMN if size_weighted else assignment_BMN
-    weight_BMN = weight_BMN / weight_BMN.sum(dim=-1, keepdim=True)
-    with torch.autocast(x_BND.device.type, enabled=False):  # the residual stream keeps its precision
-        return weight_BMN.to(x_BND.dtype) @ x_BND, new_size_BM
+    batch, tokens, width = x_BND.shape
+    first_place = remaining * torch.arange(batch, device=x_BND.device).unsqueeze(1)
+    place, member = (destination_BN + first_place).flatten().sort(stable=True)  # of all items, in one list
+    start = torch.searchsorted(place, torch.arange(batch * remaining, device=place.device))
+
+    def sums(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+        return F.embedding_bag(member, rows, start, mode="sum", per_sample_weights=weights)
+
+    size = size_BN.reshape(-1, 1)
+    share = size if size_weighted else torch.ones_like(size)
+    weights = (share[member] / sums(share)[place]).squeeze(1).to(x_BND.dtype)
+    merged = sums(x_BND.reshape(batch * tokens, width), weights)
+    return merged.view(batch, remaining, width), sums(size).view(batch, remaining)
