@@ -1,10 +1,20 @@
 """FLOPs: the closed formulas against torch's counter, the counter's parts against whole real models, both by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
-from evlgen.bench.flops import Work, count, count_connector, count_language_caption, count_language_step, count_model
+from evlgen.bench.flops import (
+    ConnectorReport,
+    Work,
+    count,
+    count_connector,
+    count_language_caption,
+    count_language_step,
+    count_model,
+)
 from evlgen.bench.parameters import parameters_by_part
 from evlgen.bench.variants import Bridge, reducing, variants
 from evlgen.configuration import CrossAttentionConfig, EVLGenConfig, VisionConfig
@@ -61,6 +71,8 @@ def test_counter_and_formula_agree(vision: VisionConfig, fusion: str, llm: dict[
     r = {10: "2", 5: "[2,1,0]", 4: "[1,1,0]"}[vision.tokens]  # as many as so few tokens can merge
     compared = variants(config, (0, r))
     assert list(compared) == ["r=0", f"r={r}", "q-former"]
+    few_layers = with_connector(config, **KINDS["qformer"])  # three, which count as twelve do
+    compared["q-former"] = replace(compared["q-former"], config=few_layers)
     for one in count_model(skeleton, compared, 4, lambda done, total: None):
         changed = compared[one.name].config
         step, caption = (passes * connector_flops(changed, training=training) for training in (True, False))
@@ -97,6 +109,13 @@ def test_full_size_connectors_of_other_kinds(recipe: str) -> None:
         for training in (True, False):
             counted = count_connector(bridge, 257, 1408, passes=1, training=training)
             assert counted == pytest.approx(connector_flops(config, training=training), rel=0.01)
+
+
+def count_merging(config: EVLGenConfig, new_tokens: int) -> ConnectorReport:
+    """With r = 2, and no Q-Former beside it."""
+    merging = {"r=2": variants(config, (2,))["r=2"]}
+    (found,) = count_model(build_skeleton(config), merging, new_tokens, lambda done, total: None)
+    return found
 
 
 def approx(counted: Work, formula: Work) -> None:
@@ -146,7 +165,7 @@ def test_a_tower_without_a_formula_is_counted() -> None:
     """Squeeze-and-excitation convolves averages: the formula of plain EfficientNets would be wrong."""
     config = tiny_config(TINY_CNN)
     assert tower_flops(build_skeleton(config).vision, config.temporal, training=False) is None
-    (merging, _) = count_model(build_skeleton(config), variants(config, (2,)), 2, lambda done, total: None)
+    merging = count_merging(config, new_tokens=2)
     assert merging.step.vision > 0
 
 
@@ -166,7 +185,7 @@ def test_parts_add_up_to_a_step_and_a_caption_of_the_real_model(fusion: str, llm
     config = tiny_config(TINY_VIT, fusion, llm)
     config = config.model_copy(update={"language": config.language.model_copy(update={"max_text_tokens": 6})})
     model = tiny_model(config)
-    (merging, _) = count_model(build_skeleton(config), variants(config, (2,)), 5, lambda done, total: None)
+    merging = count_merging(config, new_tokens=5)
     pixels = torch.randn(1, 3, 3, 48, 48)
     whole = count(lambda: model([[[5, 6, 7, 8, 9, 10]]], pixel_values=pixels).loss.backward())
     assert merging.step.total == pytest.approx(whole, rel=0.01)

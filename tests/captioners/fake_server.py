@@ -87,6 +87,7 @@ class FakeServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body may wait 40 ms behind its headers
     server: FakeServer
 
     def log_message(self, *args: Any) -> None:

@@ -15,6 +15,7 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 class _Handler(http.server.BaseHTTPRequestHandler):
     objects: dict[str, bytes]
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body may wait 40 ms behind its headers
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -71,6 +72,6 @@ def serving(objects: dict[str, bytes]) -> Iterator[str]:
     handler = type("Handler", (_Handler,), {"objects": objects})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -86,9 +86,10 @@ class Running:
     notes: list[str]
     stop: threading.Event
     thread: threading.Thread = field(repr=False)
+    client: httpx2.Client = field(repr=False)
 
     def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
-        return httpx2.post(self.url + path, json=body, timeout=60, **options)
+        return self.client.post(path, json=body, **options)
 
     def chat(self, *content: dict[str, Any], **more: Any) -> httpx2.Response:
         body = {"model": "grey", "messages": [{"role": "user", "content": list(content)}], **more}
@@ -116,7 +117,8 @@ def running(
     thread.start()
     assert ready.wait(60)
     try:
-        yield Running(found[0], captioner, notes, stop, thread)
+        with httpx2.Client(base_url=found[0], timeout=60, verify=False) as client:  # certificates take time to read
+            yield Running(found[0], captioner, notes, stop, thread, client)
     finally:
         stop.set()
         thread.join(30)

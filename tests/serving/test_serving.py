@@ -38,7 +38,7 @@ def grey() -> Iterator[Running]:
             yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(grey: Running) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{grey.url}/v1", api_key="none", max_retries=0)
 
@@ -124,7 +124,7 @@ def test_our_own_client_against_our_own_server(grey: Running) -> None:
 
 
 def test_ollamas_protocol(grey: Running) -> None:
-    (tag,) = httpx2.get(f"{grey.url}/api/tags").json()["models"]
+    (tag,) = grey.client.get("/api/tags").json()["models"]
     assert (tag["name"], tag["model"], tag["digest"]) == ("grey", "grey", "hash")
     body = {"model": "grey:latest", "prompt": "Describe it.", "images": [base64_of(jpeg(90))]}
     whole = grey.post("/api/generate", {**body, "stream": False}).json()
@@ -149,7 +149,7 @@ def test_many_at_once_share_batches_and_get_their_own_answers(monkeypatch: pytes
         assert answers == [f"grey {g}" + (f" seed {g} at 0.5" if g % 2 else "") for g in greys]
         assert sum(found.captioner.batches) == 40
         assert max(found.captioner.batches) > 1
-        health = httpx2.get(f"{found.url}/health").json()
+        health = found.client.get("/health").json()
     assert (health["clips"], health["largest_batch"]) == (40, max(found.captioner.batches))
 
 
@@ -214,7 +214,7 @@ def test_hostile_requests_are_refused(grey: Running, content: list[dict[str, Any
     ],
 )
 def test_what_is_no_request(grey: Running, body: bytes, message: str) -> None:
-    answer = httpx2.post(f"{grey.url}/v1/chat/completions", content=body)
+    answer = grey.client.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
 
@@ -231,8 +231,8 @@ def test_errors_as_openais_client_knows_them(client: openai.OpenAI) -> None:
 
 def test_a_page_in_a_browser_cannot_call(grey: Running) -> None:
     """Its name may lead here, but it stays in the Host header; what it sends to our own name has an Origin."""
-    assert httpx2.get(f"{grey.url}/v1/models", headers={"host": "evil.example"}).status_code == 400
-    assert httpx2.get(f"{grey.url}/v1/models", headers={"host": "localhost"}).status_code == 200
+    assert grey.client.get("/v1/models", headers={"host": "evil.example"}).status_code == 400
+    assert grey.client.get("/v1/models", headers={"host": "localhost"}).status_code == 200
     captioned = len(grey.captioner.batches)
     for path in ("/v1/chat/completions", "/api/generate"):  # as text, so that browsers ask nobody first
         headers = {"origin": "http://evil.example", "content-type": "text/plain"}
@@ -245,7 +245,7 @@ def test_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVLGEN_SERVE_TOKEN", "open sesame")
     with running(monkeypatch) as found:
         for path in ("/v1/models", "/api/tags"):
-            assert httpx2.get(found.url + path).status_code == 401
+            assert found.client.get(path).status_code == 401
         for path in ("/v1/chat/completions", "/api/generate"):
             assert found.post(path, {}, headers={"authorization": "Bearer open"}).status_code == 401
         knows = openai.OpenAI(base_url=f"{found.url}/v1", api_key="open sesame", max_retries=0)
@@ -266,7 +266,7 @@ def test_a_body_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(30):
                 yield b"x" * (1 << 16)
 
-        assert httpx2.post(f"{found.url}/v1/chat/completions", content=pieces()).status_code == 413
+        assert found.client.post("/v1/chat/completions", content=pieces()).status_code == 413
         huge = {"content-length": str(1 << 40)}
         with socket.create_connection(found.url.removeprefix("http://").split(":")) as raw:  # type: ignore[arg-type]
             head = "\r\n".join(f"{name}: {value}" for name, value in {"host": "localhost", **huge}.items())
@@ -283,7 +283,7 @@ def test_a_video_with_large_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_than_fit_are_told_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(monkeypatch, GreyCaptioner(seconds=0.5), Limits(most_requests=2)) as found:
+    with running(monkeypatch, GreyCaptioner(seconds=0.2), Limits(most_requests=2)) as found:
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(lambda grey: found.chat(image_block(jpeg(grey))), range(40, 48)))
         statuses = [answer.status_code for answer in answers]
@@ -304,7 +304,7 @@ def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stopping_answers_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(monkeypatch, GreyCaptioner(seconds=1.0)) as found, ThreadPoolExecutor(1) as threads:
+    with running(monkeypatch, GreyCaptioner(seconds=0.3)) as found, ThreadPoolExecutor(1) as threads:
         asked = threads.submit(found.chat, image_block(jpeg(90)))
         while not found.captioner.batches:
             time.sleep(0.01)
@@ -312,7 +312,7 @@ def test_stopping_answers_what_is_under_way(monkeypatch: pytest.MonkeyPatch) -> 
         assert asked.result().status_code == 200
         found.thread.join(20)
         with pytest.raises(httpx2.ConnectError):
-            httpx2.get(f"{found.url}/health")
+            found.client.get("/health")
 
 
 @pytest.mark.slow

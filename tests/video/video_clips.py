@@ -5,6 +5,7 @@ Nothing here uses evlgen: `decode_everything` is the plain slow truth that the f
 
 import struct
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def write_audio(path: Path) -> Path:
     return path
 
 
+@cache
 def decode_everything(path: Path) -> list[tuple[Fraction, np.ndarray]]:
     """(seconds since the first frame, stored RGB picture) of every frame, in presentation order."""
     with av.open(str(path)) as container:

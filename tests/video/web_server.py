@@ -54,7 +54,7 @@ def serving(folder: Path) -> Iterator[WebServer]:
     handler = functools.partial(_Handler, facts=facts, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         facts.address = f"http://127.0.0.1:{server.server_port}"
         yield facts
         facts.go_on.set()
