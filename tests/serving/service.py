@@ -112,7 +112,7 @@ def running(
         found[0] = url
         ready.set()
 
-    request = server.ServeRequest("grey", port=0, workers=2, limits=limits or Limits(), **options)
+    request = server.ServeRequest("grey", port=0, workers=1, limits=limits or Limits(), **options)
     thread = threading.Thread(target=server.serve, args=(request, stop, on_ready, notes.append), daemon=True)
     thread.start()
     assert ready.wait(60)
