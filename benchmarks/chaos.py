@@ -57,7 +57,7 @@ class Chaos:
         self._folder, self._model = folder, model
         self._dice = random.Random(seed)
         self.truth: dict[str, dict[str, object]] = {}
-        self.within_seconds = 0.0
+        self.seconds: dict[str, float] = {}
 
     def start(self, out: Path, *more: str, misfortunes: str = "0 0") -> subprocess.Popen[bytes]:
         """A run of the command line."""
@@ -72,9 +72,9 @@ class Chaos:
         """Learn what is right; seconds that it took."""
         started = time.monotonic()
         assert self.start(out).wait() == 0, "the undisturbed run failed"
-        self.within_seconds = time.monotonic() - started
+        self.seconds = dict.fromkeys(WAYS, time.monotonic() - started)
         self.truth = {str(line["video"]): line for line in lines_of(out)}
-        return self.within_seconds
+        return self.seconds["alone"]
 
     def one(self, out: Path, way: str) -> Counter[str]:
         """One run, disturbed and started again until it ends by itself with everything captioned; what happened."""
@@ -89,7 +89,7 @@ class Chaos:
                 resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
             while process.poll() is None:
                 what = self._dice.choices(("run", "child", "SIGTERM", "SIGINT"), (3, 4, 1, 1))[0]
-                happened[self._disturb(process, what, way == "Ray")] += 1
+                happened[self._disturb(process, what, way)] += 1
                 if what != "child":
                     break
             code = process.wait(60)  # after SIGTERM ten seconds are promised, of a machine that has time
@@ -105,24 +105,24 @@ class Chaos:
                 return happened
         raise AssertionError("never done")
 
-    def _disturb(self, process: subprocess.Popen[bytes], what: str, on_ray: bool) -> str:
+    def _disturb(self, process: subprocess.Popen[bytes], what: str, way: str) -> str:
         """Wait for a random moment, then do it; what was done, "" if it was too late for that."""
         try:
-            process.wait(self._dice.uniform(0, self.within_seconds * (4 if on_ray else 1.5)))
+            process.wait(self._dice.uniform(0, 1.5 * self.seconds[way]))
             return ""
         except subprocess.TimeoutExpired:
             pass
         try:
             children = psutil.Process(process.pid).children(recursive=True)
             if what == "child":
-                if on_ray:
+                if way == "Ray":
                     what, children = "Ray worker", workers_on_ray()
                 if not children:
                     return ""
                 self._dice.choice(children).kill()
                 return what
             process.send_signal(signal.SIGKILL if what == "run" else signal.Signals[what])
-            if what == "run" and not on_ray:
+            if what == "run" and way != "Ray":
                 process.wait()
                 assert psutil.wait_procs(children, 10)[1] == [], "a decoding child outlived its run"
         except psutil.NoSuchProcess:
@@ -190,8 +190,11 @@ def compare_ways(chaos: Chaos, folder: Path, whole: Path, ray: bool) -> str:
     assert results_of(parts) == results_of(whole), "four parts, merged, are not the run of one process"
     if ray:
         on_ray = folder / "ray.jsonl"
-        while chaos.start(on_ray, *WAYS["Ray"]).wait():  # its workers have misfortunes
-            pass
+        started = time.monotonic()
+        code = chaos.start(on_ray, *WAYS["Ray"]).wait()
+        chaos.seconds["Ray"] = time.monotonic() - started
+        while code:  # its workers have misfortunes
+            code = chaos.start(on_ray, *WAYS["Ray"]).wait()
         made = [line for line in lines_of(on_ray) if line["error"] is None]
         on_ray.write_text("".join(json.dumps(line) + "\n" for line in made))
         assert results_of(on_ray) == results_of(whole), "two workers on Ray do not make what one process makes"
