@@ -9,7 +9,7 @@ from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "3bc135e35653f6c7555bb0e3b6a80390621ee925efa198e73293d89d91a7704b",
+    "evlgen-mini": "dbc6c1b4427211ffbd98bda73b18b9f11c9bb1bf9db5cb1d30f6d8f2d5c6d6e2",
 }
 
 
