@@ -41,5 +41,5 @@ format: venv
 # pages of the API, from docstrings, for the rooms that people enter from Python
 docs: venv
 	$(BIN)/python -m pdoc --docformat google --output-directory docs/api \
-		evlgen.captioning evlgen.captioners evlgen.data evlgen.evaluating evlgen.exports evlgen.hub evlgen.metrics evlgen.modeling evlgen.recipes \
+		evlgen.bench evlgen.captioning evlgen.captioners evlgen.data evlgen.evaluating evlgen.exports evlgen.hub evlgen.metrics evlgen.modeling evlgen.recipes \
 		evlgen.training evlgen.video evlgen.visualize
