@@ -18,21 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from evlgen.bench.compared_connectors import Bridge
-from evlgen.training.representation import RepresentationObjective
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from evlgen.bench import FULL_SIZE, find_model
 from evlgen.bench.flops import ConnectorReport, Work, count, count_model
 from evlgen.bench.parameters import PartParameters, memory_bytes, parameters_by_part
-from evlgen.bench.variants import variants
+from evlgen.bench.variants import Bridge, variants
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import QFormerConfig
 from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.skeleton import build_skeleton
 from evlgen.recipes import load_recipe
 from evlgen.recipes.schema import RepresentationConfig
+from evlgen.training.objectives import RepresentationObjective
 
 R = (0, 8, 16, 19)
 NEW_TOKENS = 20
