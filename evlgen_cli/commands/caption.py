@@ -17,6 +17,7 @@ from evlgen.captioning.segmenting import Segments
 from evlgen.captioning.video_shards import VideoShard
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
+from evlgen.system.cpus import threads_wait_asleep
 from evlgen_cli.commands.caption_report import (
     STOP_SECONDS,
     STOPPING,
@@ -229,6 +230,7 @@ def caption(
     from evlgen.exports import CaptionTemplate, Outputs, caption_and_export
 
     outputs = Outputs.of(output, sidecar, CaptionTemplate(prefix, suffix, template), merge_equal)
+    threads_wait_asleep()
     request = CaptionRequest(
         sources=paths,
         out=outputs.journal,

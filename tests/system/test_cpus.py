@@ -1,6 +1,8 @@
 """CPUs are counted as the system grants them: affinity, and quotas of control groups of both versions."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,17 @@ def test_quotas(files: dict[str, str], expected: int, tmp_path: Path, monkeypatc
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     assert usable_cpus(tmp_path) == expected
+
+
+def test_threads_wait_asleep_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GNU's OpenMP says what it reads: a value of ours is there, a value of the user's stays."""
+    code = "from evlgen.system.cpus import threads_wait_asleep; threads_wait_asleep(); import torch"
+    for given, seen in ((None, "1000"), ("77", "77")):
+        monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+        if given is not None:
+            monkeypatch.setenv("GOMP_SPINCOUNT", given)
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+        if "GOMP_SPINCOUNT" not in said:
+            pytest.skip("this torch uses another OpenMP")
+        assert f"GOMP_SPINCOUNT = '{seen}'" in said
