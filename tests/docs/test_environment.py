@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from evlgen.captioning import video_shards
 from tests.docs.collecting import ROOT, trees
 
-SET_ALONE = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS"}
+SET_ALONE = {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "GOMP_SPINCOUNT"}
 """Read by torch's and accelerate's own code; ours sets them for the processes that it starts."""
 
 
