@@ -2,8 +2,9 @@
 
 Tokens at even positions (set A) each propose to their most similar token at an odd position (set B); the r best
 proposals are merged. As EVLGen released it, a merged token is the plain mean of the B token and of all A tokens that
-chose it; weighting by token size, as in ToMe, is an option. What merges is added up in the order in which it came in,
-not as a scatter on a GPU happens to: a pass gives the same bits again on every device.
+chose it; weighting by token size, as in ToMe, is an option. What merges is added up in the order in which it came in
+(`embedding_bag` over a stable sort), not as a scatter on a GPU happens to. That was run on CPUs; for GPUs it was read
+in torch's sources.
 
 Shapes: B batch, N tokens, D width, M = N - r tokens that remain.
 """

@@ -73,7 +73,7 @@ def _explained(error: Exception, text: str, file: str = "config.json") -> Evlgen
     if isinstance(error, errors.RepositoryNotFoundError):
         return UsageError(f"the hub has no model {name!r}, or it is private", "check the name; HF_TOKEN opens yours")
     if isinstance(error, errors.RevisionNotFoundError):
-        return UsageError(f"--model {text}: there is no such revision", "give a branch, tag or commit")
+        return UsageError(f"{name}: there is no such revision", "give a branch, tag or commit")
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         return WeightsError(
             f"{name} is not in the cache of this machine, and the hub cannot be reached",
