@@ -91,7 +91,7 @@ def learn(clips: Path, folder: Path, model: dict[str, Any], *, rate: float, **tr
         model=model,
         data={**sources, "items_per_step": 16, "min_frames": 4, "max_frames": 4},
         vocabulary={"steps": 0, "weight": 0.0},
-        validation={"every_steps": train_section["steps"], "loss_items": 16, "caption_items": 16},
+        validation={"every_steps": train_section["steps"], "loss_items": 16, "caption_items": 16, "max_new_tokens": 30},
         optimizer={"learning_rate": rate, "warmup_steps": 5, "weight_decay": 0.0, "min_lr": rate / 20},
         train={"log_every": 50, **train_section},
     )
