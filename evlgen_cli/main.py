@@ -96,6 +96,7 @@ for _name, _command in COMMANDS.items():
 def main() -> None:
     """The entry point of the `evlgen` program."""
     streams.prepare()
+    gc.set_threshold(50_000, 20, 100)  # imports and weights make objects by the million and throw few away
     try:
         with whole_output():
             app(prog_name="evlgen")

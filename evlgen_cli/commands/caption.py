@@ -143,7 +143,7 @@ def caption(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            show_default="16, the first batch 4; 4 of hf:",
+            show_default="32, the first batch 4; 4 of hf:",
             help="Videos that go through the model together; halved when memory runs out.",
         ),
     ] = CaptionRequest.batch_size,

@@ -59,7 +59,7 @@ def test_captions_keep_the_order_of_the_clips() -> None:
     first, second = captioner.caption(clips, DecodingOptions(2, 9, 1, -1.0, 2, 1.5, num_captions=2))
     assert first == Caption("aaa", 0.0, 3, (Caption("bbb", -1.0, 3),), (("jeep", 0.5),))
     assert second == Caption("ccc", -2.0, 3, (Caption("ddd", -3.0, 3),))
-    assert (heard, captioner.batch_size) == ([2], 16)
+    assert (heard, captioner.batch_size) == ([2], 32)
     captioner.release_memory()
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
+from timm.layers.conv2d_same import Conv2dSame
 
 from evlgen.configuration import TemporalConfig, VisionConfig
 from evlgen.errors import EvlgenError, UsageError, WeightsError
 from evlgen.modeling import EVLGenConfig, EVLGenForConditionalGeneration, EVLGenProcessor
 from evlgen.modeling.pretrained import frozen_sources, read_tensors
-from evlgen.modeling.vision import VisionTower
+from evlgen.modeling.vision import VisionTower, _fold_padding
 from tests.modeling.conftest import TINY_CNN, TINY_LLAMA, TINY_VIT, tiny_config, tiny_model
 
 
@@ -211,6 +213,21 @@ def test_freezing_folds_batch_norm_and_keeps_the_function() -> None:
     tower.freeze(torch.float32)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in tower.trunk.modules())
     torch.testing.assert_close(tower.encode(pixels), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [96, 91, 75])
+def test_freezing_folds_tensorflows_padding_and_keeps_the_function(size: int) -> None:
+    """Of inputs that are even or odd at different depths."""
+    pixels = torch.randn(3, 3, size, size + 2)
+    trunk = timm.create_model("tf_mixnet_s", num_classes=0).eval()  # kernels of 3, 5, 7, 9 and 11 pixels
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5)
+    with torch.no_grad():
+        wanted = trunk.forward_features(pixels)
+        _fold_padding(trunk)
+        assert not any(isinstance(module, Conv2dSame) for module in trunk.modules())
+        torch.testing.assert_close(trunk.forward_features(pixels), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_in_order_load_under_other_names() -> None:

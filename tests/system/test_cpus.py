@@ -36,7 +36,7 @@ def test_quotas(files: dict[str, str], expected: int, tmp_path: Path, monkeypatc
 def test_threads_wait_asleep_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """GNU's OpenMP says what it reads: a value of ours is there, a value of the user's stays."""
     code = "from evlgen.system.cpus import threads_wait_asleep; threads_wait_asleep(); import torch"
-    for given, seen in ((None, "1000"), ("77", "77")):
+    for given, seen in ((None, "20000"), ("77", "77")):
         monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
         monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
         if given is not None:

@@ -16,7 +16,7 @@ from evlgen.system.cpus import usable_cpus
 from evlgen.system.hashes import sha256_of
 from evlgen.system.progress import ProgressCallback
 
-BATCH_SIZE = 16
+BATCH_SIZE = 32
 
 
 def identify_model(model: str) -> ModelIdentity:

@@ -21,6 +21,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models.efficientnet import EfficientNet
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -37,6 +38,8 @@ from evlgen.tower_sizes import as_tokens
 
 PRE_NORM_BLOCKS = frozenset({"Block", "EvaBlock"})
 """timm's blocks that are x + attention(norm1(x)), then x + mlp(norm2(x))."""
+FRAMES_PER_THREAD = 2
+"""Frames that go through the tower together on a CPU: what their layers give stays in its caches."""
 
 
 class TemporalBlock(nn.Module):
@@ -187,18 +190,21 @@ class VisionTower(nn.Module):
         for block in self.blocks:
             block.frames = frames
         x = pixels_BFCSS.flatten(0, 1)
+        at_once = max(len(x), 1)
         if x.device.type == "cpu" and not self.blocks:
             x = x.contiguous(memory_format=torch.channels_last)
+            at_once = FRAMES_PER_THREAD * torch.get_num_threads()
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.blocks)):
-            if self.has_head:
-                y = self.trunk.blocks(self.trunk.bn1(self.trunk.conv_stem(x)))
-            else:
-                y = self.trunk.forward_features(x)
-        y = as_tokens(self.trunk, y)
-        width = self.trunk.conv_head.out_channels if self.has_head else y.shape[2]
-        self._check_tokens(y.shape[1], width)
-        features: Tensor = y.reshape(batch, frames, *y.shape[1:])
-        return features
+            features = torch.cat([self._frame_tokens(part) for part in x.split(at_once)])
+        width = self.trunk.conv_head.out_channels if self.has_head else features.shape[2]
+        self._check_tokens(features.shape[1], width)
+        return features.reshape(batch, frames, *features.shape[1:])
+
+    def _frame_tokens(self, x: Tensor) -> Tensor:
+        """(N', N, C) of N' frames (N', 3, S, S)."""
+        if self.has_head:
+            return as_tokens(self.trunk, self.trunk.blocks(self.trunk.bn1(self.trunk.conv_stem(x))))
+        return as_tokens(self.trunk, self.trunk.forward_features(x))
 
     def contextualize(self, features_BFNC: Tensor) -> Tensor:
         """Tokens (B, F, N, D) of features: a CNN's temporal module, then an EfficientNet's head."""
@@ -274,11 +280,12 @@ class VisionTower(nn.Module):
         return given | {"pos_embed": resample_positions(positions, tokens, prefix, antialias=smooth)}
 
     def freeze(self, dtype: torch.dtype) -> None:
-        """Make the frozen trunk cheap: fold every BatchNorm into the convolution before it, then change precision.
+        """Make the frozen trunk cheap: fold BatchNorm and padding into the convolutions, then change precision.
 
         Same function as before up to rounding. Temporal modules inside a ViT are trained, they stay float32.
         """
         _fold_batch_norms(self.trunk)
+        _fold_padding(self.trunk)
         self.trunk.to(dtype=dtype, memory_format=torch.channels_last)
         if self.classifier is not None:
             self.classifier.to(dtype)
@@ -296,3 +303,33 @@ def _fold_batch_norms(module: nn.Module) -> None:
             setattr(module, bn_name, nn.Sequential(drop, act))
     for _, child in module.named_children():
         _fold_batch_norms(child)
+
+
+class StridedConv(nn.Conv2d):
+    """A convolution of stride 2 that pads as TensorFlow does, without a padded copy of its input.
+
+    Where the input is even, TensorFlow pads one more behind than in front. A kernel with one more row and column of
+    zeros in front gives the same with equal padding; where the input is odd, padding is equal by itself.
+    """
+
+    def __init__(self, conv: Conv2dSame) -> None:
+        kernel = conv.kernel_size[0]
+        shape = {"kernel_size": kernel + 1, "stride": 2, "padding": kernel // 2, "groups": conv.groups}
+        super().__init__(conv.in_channels, conv.out_channels, bias=False, device="meta", **shape)
+        self.weight = nn.Parameter(nn.functional.pad(conv.weight.detach(), (1, 0, 1, 0)), requires_grad=False)
+        self.bias = conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H / 2, W / 2), rounded up."""
+        kernel = self.weight[..., x.shape[-2] % 2 :, x.shape[-1] % 2 :]
+        return nn.functional.conv2d(x, kernel, self.bias, self.stride, self.padding, groups=self.groups)
+
+
+def _fold_padding(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Conv2dSame):
+            rows, columns = child.kernel_size
+            if rows == columns and rows % 2 and child.stride == (2, 2) and child.dilation == (1, 1):
+                setattr(module, name, StridedConv(child))
+        else:
+            _fold_padding(child)

@@ -21,7 +21,7 @@ def threads_wait_asleep() -> None:
 
     It has an effect before torch is imported, where torch uses GNU's OpenMP, and none where the variable is set.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def _quotas(system: Path) -> Iterator[float]:
