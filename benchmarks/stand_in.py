@@ -70,7 +70,7 @@ def install() -> None:
     several_processes._work = work
     evlgen_captioner.load_captioner = lambda *_, **__: StandIn()
     evlgen_captioner.identify_model = lambda model: ModelIdentity(model, "stand-in", "none", 4, 32)
-    opening.local_dtype = lambda dtype, device: "float32"
+    opening.local_dtype = lambda dtype, *machine: "float32"
 
 
 def write_clip(path: Path, number: int, frames: int = 8) -> None:

@@ -63,7 +63,8 @@ DtypeOption = Annotated[
     str,
     typer.Option(
         help="auto, float32, bfloat16, float16: arithmetic of the model. auto is what --out was begun in, or else "
-        "what this machine is fast in (evlgen doctor)."
+        "what this machine is fast in (evlgen doctor). float16 on an x86 CPU: float32, with the language model's "
+        "matrices in float16."
     ),
 ]
 

@@ -24,6 +24,9 @@ class Model:
 
     device = torch.device("cpu")
 
+    def named_parameters(self) -> list[tuple[str, torch.Tensor]]:
+        return []
+
     def processor(self, clips: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(clips))
 

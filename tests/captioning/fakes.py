@@ -147,7 +147,7 @@ def install(set_attribute: Callable[[Any, str, Any], None], captioner: FakeCapti
 
     set_attribute(evlgen_captioner, "load_captioner", lambda *args, **options: captioner)
     set_attribute(evlgen_captioner, "identify_model", identify)
-    set_attribute(opening, "local_dtype", lambda dtype, device: "float32" if dtype == "auto" else dtype)
+    set_attribute(opening, "local_dtype", lambda dtype, *machine: "float32" if dtype == "auto" else dtype)
     if decoder:
         set_attribute(caption_run, "open_decoder", open_fake_decoder)
         set_attribute(

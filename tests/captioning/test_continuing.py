@@ -25,7 +25,7 @@ print([name for name in ("torch", "transformers", "numpy", "av") if name in sys.
 
 
 def machine_is_fast_in(monkeypatch: pytest.MonkeyPatch, auto: str) -> None:
-    monkeypatch.setattr(opening, "local_dtype", lambda dtype, device: auto if dtype == "auto" else dtype)
+    monkeypatch.setattr(opening, "local_dtype", lambda dtype, *machine: auto if dtype == "auto" else dtype)
 
 
 @pytest.fixture

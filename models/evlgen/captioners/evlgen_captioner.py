@@ -90,6 +90,8 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
         UsageError: no such model or device, or prompt and captions are too long for the language model.
         WeightsError: a weight file is missing or damaged.
     """
+    import torch
+
     from evlgen.modeling import EVLGenForConditionalGeneration
     from evlgen.modeling.hardware import keep_large_allocations, pick_device, pick_dtype
     from evlgen.modeling.pretrained import numbers_in
@@ -98,13 +100,18 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     keep_large_allocations()
     where = pick_device(options.device)
     cap_threads()
+    halves = (options.dtype, where) == ("float16", "cpu")
+    dtype = torch.float32 if halves else pick_dtype(options.dtype, where)
     loaded = EVLGenForConditionalGeneration.from_pretrained(
-        model, device=where, dtype=pick_dtype(options.dtype, where), captions_only=True, report=report
+        model, device=where, dtype=dtype, captions_only=True, report=report
     )
     if options.r is not None:
         loaded.use_r(options.r)
     loaded.check_prompt(options.prompt, options.max_new_tokens)
-    return EVLGenCaptioner(loaded, numbers_in(find_checkpoint(model) / WEIGHTS_FILE))
+    captioner = EVLGenCaptioner(loaded, numbers_in(find_checkpoint(model) / WEIGHTS_FILE))
+    if halves:
+        loaded.language.halve_matrices()
+    return captioner
 
 
 def cap_threads() -> None:
@@ -127,6 +134,9 @@ class EVLGenCaptioner:
         self.batch_size = BATCH_SIZE
         self.on_tokens: Callable[[int], None] = lambda count: None
         self._visual_tokens: int | None = None
+        counts = {name: one.numel() for name, one in model.named_parameters()}
+        self._numbers = sum(counts.values())
+        self._language_numbers = sum(count for name, count in counts.items() if name.startswith("language."))
 
     def caption(self, clips: Sequence[PromptedClip], options: DecodingOptions) -> list[Caption]:
         """Caption clips that all have the same number of frames.
@@ -173,10 +183,8 @@ class EVLGenCaptioner:
 
     def facts(self) -> ModelFacts:
         """How large the model is, and what it has taken."""
-        counts = {name: one.numel() for name, one in self.model.named_parameters()}
-        language = sum(count for name, count in counts.items() if name.startswith("language."))
         memory = peak_memory_bytes(self.model.device)
-        return ModelFacts(sum(counts.values()), language, self._trained, self._visual_tokens, memory)
+        return ModelFacts(self._numbers, self._language_numbers, self._trained, self._visual_tokens, memory)
 
 
 def peak_memory_bytes(device: Any) -> int | None:

@@ -32,6 +32,8 @@ class CaptionerKind:
         options: names on the command line of those `LoadOptions` that only some kinds take and this one does.
         batch_size: clips that are decoded ahead and go through the model together, unless the user says otherwise.
         elsewhere: the model runs behind a server, which chooses device and arithmetic, and samples but does not search.
+        half_matrices: float16 on a CPU means matrices in float16 (`evlgen.modeling.half_matrices`), which is faster
+            than float32, and not arithmetic in float16, which is slower by far.
     """
 
     title: str
@@ -39,6 +41,7 @@ class CaptionerKind:
     options: frozenset[str] = frozenset()
     batch_size: int = 16
     elsewhere: bool = False
+    half_matrices: bool = False
 
     def identify(self, model: str) -> ModelIdentity:
         """What is known about a model without loading it.
@@ -52,7 +55,7 @@ class CaptionerKind:
 
     def resolve_dtype(self, dtype: str, device: str) -> str:
         """As `local_dtype`; behind a server it is the server's business, whatever is asked for."""
-        return "server" if self.elsewhere else local_dtype(dtype, device)
+        return "server" if self.elsewhere else local_dtype(dtype, device, self.half_matrices)
 
     def load(self, model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
         """Load a model; `report` is told about downloads.
@@ -98,18 +101,27 @@ class CaptionerKind:
         return import_module(f"evlgen.captioners.{self.module}")
 
 
-def local_dtype(dtype: str, device: str) -> str:
+def local_dtype(dtype: str, device: str, half_matrices: bool = False) -> str:
     """The name of the arithmetic that `dtype` means on `device`, with every `auto` decided.
+
+    Args:
+        dtype: of the command line.
+        device: of the command line.
+        half_matrices: as of `CaptionerKind`.
 
     Raises:
         UsageError: an unknown name, or a device that this machine does not have.
     """
+    from evlgen.modeling.half_matrices import has_half_products
     from evlgen.modeling.hardware import pick_device, pick_dtype
 
-    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+    where = pick_device(device)
+    halves = half_matrices and where == "cpu" and has_half_products()
+    found = dtype if halves and dtype == "float16" else str(pick_dtype(dtype, where)).removeprefix("torch.")
+    return "float16" if halves and (dtype, found) == ("auto", "float32") else found
 
 
-EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner", frozenset({"r"}))
+EVLGEN = CaptionerKind("EVLGen's own models", "evlgen_captioner", frozenset({"r"}), half_matrices=True)
 
 BY_PREFIX: dict[str, CaptionerKind] = {
     "openai": CaptionerKind(

@@ -72,7 +72,7 @@ def beam_captions(
     searched, own = (torch.zeros(batch, 1, device=device) for _ in range(2))  # sums: by the search, by the model
     hidden = shared.last_hidden_BW.unsqueeze(1)
     for t in range(max_new_tokens):
-        logits = F.linear(hidden.flatten(0, 1), language.head_weight).float()
+        logits = language.logits(hidden.flatten(0, 1))
         if processors is None:
             logits = distribution.restrict_(logits, torch.full((len(logits),), t, device=device))
             log_p = scores = logits.log_softmax(1)

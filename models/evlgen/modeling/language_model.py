@@ -64,6 +64,13 @@ class LanguageModel(nn.Module, ABC):
     def head_weight(self) -> Tensor:
         """Output embeddings (V, W)."""
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V), in float32, of last hidden states (..., W)."""
+        return F.linear(hidden, self.head_weight).float()
+
+    def halve_matrices(self) -> None:
+        """Keep matrices in float16 for products in float32, where there is a way; here there is none."""
+
     @property
     @abstractmethod
     def most_positions(self) -> int | None:

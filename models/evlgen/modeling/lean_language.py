@@ -77,6 +77,14 @@ class LeanLanguageModel(LanguageModel):
         """Output embeddings (V, W)."""
         return self.decoder.head
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V), in float32, of last hidden states (..., W)."""
+        return self.decoder.logits(hidden).float()
+
+    def halve_matrices(self) -> None:
+        """Keep matrices in float16; see `evlgen.modeling.half_matrices`."""
+        self.decoder.halve_matrices()
+
     @property
     def most_positions(self) -> int:
         """The most tokens that it takes."""

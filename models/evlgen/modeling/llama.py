@@ -3,7 +3,8 @@
 A step of a search runs a hundred small matrix products, and what stands around them costs as much as they do. Here
 queries, keys and values are one product, gate and up another; the query heads that share a key head are rows of one
 attention; the cache is written in place. Adapters (LoRA) are added to the matrices when these are read. Outputs equal
-transformers' but for the order of additions. No gradients, no quantized layers: those run through transformers.
+transformers' but for the order of additions, until `halve_matrices`. No gradients, no quantized layers: those run
+through transformers.
 
 Shapes: B items, T tokens, C columns of the cache, W width, H query heads, G of them to a key head, K key heads,
 D width of a head, V vocabulary.
@@ -12,12 +13,15 @@ D width of a head, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from evlgen.modeling.half_matrices import HalfMatrix, halved, product
 
 FIRST_COLUMNS = 64
 MOST_PLAIN_ROWS = 64
@@ -141,18 +145,18 @@ class LlamaLayer(nn.Module):
         self.shape, self.number = shape, number
         self.heads, self.key_heads = shape.num_attention_heads, shape.num_key_value_heads
         self.attention_norm = nn.Parameter(torch.empty(width))
-        self.qkv = nn.Parameter(torch.empty((self.heads + 2 * self.key_heads) * dim, width))
-        self.out = nn.Parameter(torch.empty(width, self.heads * dim))
+        self.qkv: Tensor | HalfMatrix = nn.Parameter(torch.empty((self.heads + 2 * self.key_heads) * dim, width))
+        self.out: Tensor | HalfMatrix = nn.Parameter(torch.empty(width, self.heads * dim))
         self.mlp_norm = nn.Parameter(torch.empty(width))
-        self.gate_up = nn.Parameter(torch.empty(2 * shape.intermediate_size, width))
-        self.down = nn.Parameter(torch.empty(width, shape.intermediate_size))
+        self.gate_up: Tensor | HalfMatrix = nn.Parameter(torch.empty(2 * shape.intermediate_size, width))
+        self.down: Tensor | HalfMatrix = nn.Parameter(torch.empty(width, shape.intermediate_size))
 
     def forward(self, x_BTW: Tensor, step: _Step) -> Tensor:
         """Hidden states behind the layer (B, T, W)."""
         batch, tokens, width = x_BTW.shape
         both, groups = self.heads + self.key_heads, self.heads // self.key_heads
         normed = F.rms_norm(x_BTW, (width,), self.attention_norm, self.shape.rms_norm_eps)
-        qkv = F.linear(normed, self.qkv).view(batch, tokens, both + self.key_heads, -1)
+        qkv = product(normed, self.qkv).view(batch, tokens, both + self.key_heads, -1)
         turned = qkv[:, :, :both]
         turned = torch.addcmul(turned * step.cos, turned.roll(self.shape.head_dim // 2, -1), step.sin)
         keys, values = turned[:, :, self.heads :].transpose(1, 2), qkv[:, :, both:].transpose(1, 2)
@@ -162,10 +166,10 @@ class LlamaLayer(nn.Module):
         query = query.permute(0, 2, 3, 1, 4).reshape(batch, self.key_heads, groups * tokens, -1)
         found = _attention(query, keys, values, step.bias)
         found = found.view(batch, self.key_heads, groups, tokens, -1).permute(0, 3, 1, 2, 4)
-        x_BTW = x_BTW + F.linear(found.reshape(batch, tokens, -1), self.out)
+        x_BTW = x_BTW + product(found.reshape(batch, tokens, -1), self.out)
         normed = F.rms_norm(x_BTW, (width,), self.mlp_norm, self.shape.rms_norm_eps)
-        gate, up = F.linear(normed, self.gate_up).chunk(2, dim=-1)
-        return x_BTW + F.linear(F.silu(gate).mul_(up), self.down)
+        gate, up = product(normed, self.gate_up).chunk(2, dim=-1)
+        return x_BTW + product(F.silu(gate).mul_(up), self.down)
 
 
 def _attention(query_BKRD: Tensor, keys_BKCD: Tensor, values_BKCD: Tensor, bias_B1RC: Tensor | None) -> Tensor:
@@ -191,7 +195,8 @@ class LlamaDecoder(nn.Module):
         self.embeddings = nn.Parameter(torch.empty(shape.vocab_size, shape.hidden_size))
         self.layers = nn.ModuleList(LlamaLayer(shape, number) for number in range(len(shape.layers)))
         self.norm = nn.Parameter(torch.empty(shape.hidden_size))
-        self.head = self.embeddings
+        self.head: Tensor = self.embeddings
+        self._head_matrix: Tensor | HalfMatrix | None = None
         half = torch.arange(0, shape.head_dim, 2, device="cpu").float() / shape.head_dim
         self.register_buffer("inv_freq", 1.0 / shape.rope_theta**half, persistent=False)
         self.inv_freq: Tensor
@@ -233,6 +238,25 @@ class LlamaDecoder(nn.Module):
         half = torch.arange(0, shape.head_dim, 2).float() / shape.head_dim
         decoder.inv_freq = 1.0 / shape.rope_theta**half
         return decoder.eval()
+
+    def halve_matrices(self) -> None:
+        """Keep the matrices that rows are multiplied with in float16; embeddings and norms stay."""
+        places = [(layer, name) for layer in self.layers for name in ("qkv", "out", "gate_up", "down")]
+
+        def halve(place: tuple[Any, str]) -> None:
+            layer, name = place
+            matrix = halved(getattr(layer, name))
+            delattr(layer, name)
+            setattr(layer, name, matrix)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # each is packed in one thread, in a second or two
+            head = threads.submit(halved, self.head)
+            list(threads.map(halve, places))
+            self._head_matrix = head.result()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V) of last hidden states (..., W)."""
+        return product(hidden, self.head if self._head_matrix is None else self._head_matrix)
 
     def forward(
         self, x_BTW: Tensor, bias_B1TC: Tensor | None, positions_BT: Tensor, cache: KeyValueCache | None = None

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from evlgen.errors import UsageError
 from evlgen.modeling.distribution import SamplingDistribution, draw
@@ -107,7 +106,7 @@ def sample_captions(
     shared = SharedPrefix(language, prefix_BPW, prompts)
     items = torch.arange(batch, device=device)  # which item a row of the block is
     slots = torch.arange(width, device=device).expand(batch, width)  # which caption a place of the block is
-    logits = F.linear(shared.last_hidden_BW, language.head_weight)[items.repeat_interleave(width)]
+    logits = language.logits(shared.last_hidden_BW)[items.repeat_interleave(width)]
     for t in range(max_new_tokens):
         row, place = live[items.unsqueeze(1), slots].nonzero(as_tuple=True)
         item, slot = items[row], slots[row, place]
@@ -127,7 +126,7 @@ def sample_captions(
             break
         items, slots = _compact(shared, live, items, slots)
         hidden = shared.step(sequences[items.unsqueeze(1), slots, t])
-        logits = F.linear(hidden[live[items.unsqueeze(1), slots]], language.head_weight)
+        logits = language.logits(hidden[live[items.unsqueeze(1), slots]])
     longest = int(counts.max())
     parts = (sequences[..., :longest].cpu(), counts.cpu(), ~live.cpu(), log_p.float().cpu())
     best = SampledCaptions(*(p[:, samples:] for p in parts)) if greedy else None

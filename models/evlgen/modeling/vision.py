@@ -195,16 +195,17 @@ class VisionTower(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
             at_once = FRAMES_PER_THREAD * torch.get_num_threads()
         with torch.set_grad_enabled(torch.is_grad_enabled() and bool(self.blocks)):
-            features = torch.cat([self._frame_tokens(part) for part in x.split(at_once)])
+            features = torch.cat([self._frame_tokens(part) for part in torch.split(x, at_once)])
         width = self.trunk.conv_head.out_channels if self.has_head else features.shape[2]
         self._check_tokens(features.shape[1], width)
         return features.reshape(batch, frames, *features.shape[1:])
 
     def _frame_tokens(self, x: Tensor) -> Tensor:
         """(N', N, C) of N' frames (N', 3, S, S)."""
-        if self.has_head:
-            return as_tokens(self.trunk, self.trunk.blocks(self.trunk.bn1(self.trunk.conv_stem(x))))
-        return as_tokens(self.trunk, self.trunk.forward_features(x))
+        trunk = self.trunk
+        y = trunk.blocks(trunk.bn1(trunk.conv_stem(x))) if self.has_head else trunk.forward_features(x)
+        tokens: Tensor = as_tokens(trunk, y)
+        return tokens
 
     def contextualize(self, features_BFNC: Tensor) -> Tensor:
         """Tokens (B, F, N, D) of features: a CNN's temporal module, then an EfficientNet's head."""
