@@ -42,4 +42,4 @@ format: venv
 docs: venv
 	$(BIN)/python -m pdoc --docformat google --output-directory docs/api \
 		evlgen.bench evlgen.captioning evlgen.captioners evlgen.data evlgen.evaluating evlgen.exports evlgen.hub evlgen.metrics evlgen.modeling evlgen.recipes \
-		evlgen.training evlgen.video evlgen.visualize
+		evlgen.serving evlgen.training evlgen.video evlgen.visualize

@@ -11,7 +11,7 @@ from tests.docs.collecting import ROOT, SOURCES
 from tests.modeling.conftest import tiny_model
 from tests.video.video_clips import write_clip
 
-ROOMS = "bench captioners captioning data evaluating exports metrics modeling recipes video"
+ROOMS = "bench captioners captioning data evaluating exports hub metrics modeling recipes serving video visualize"
 ENTRIES = {"evlgen", *(f"evlgen.{room}" for room in ROOMS.split())}
 """Rooms that people enter from Python."""
 

@@ -17,11 +17,13 @@ from evlgen.bench.measured_models import FULL_SIZE, NamedModel, find_model
 from evlgen.bench.parameters import FROZEN_BYTES, MemoryBytes, PartParameters, memory_bytes, parameters_by_part
 from evlgen.bench.timing import CaptionTimes, ConnectorTimes, TimeLimits, time_captions, time_connectors
 from evlgen.bench.variants import BASELINES, variants
+from evlgen.captioners.evlgen_captioner import load_captioner
+from evlgen.captioners.opening import EVLGEN
+from evlgen.captioners.protocol import LoadOptions
 from evlgen.configuration import EVLGenConfig
 from evlgen.connector_config import TomeFormerConfig
 from evlgen.errors import UsageError
 from evlgen.metrics.references import read_references
-from evlgen.modeling import EVLGenForConditionalGeneration
 from evlgen.modeling.hardware import keep_large_allocations, machine_facts, pick_device, pick_dtype
 from evlgen.modeling.hardware import memory_bytes as memory_used
 from evlgen.modeling.quantization import saved_bytes
@@ -317,9 +319,8 @@ def bench_model(
         keep(known)
     if reason and request.data is None:
         return known
-    real = EVLGenForConditionalGeneration.from_pretrained(
-        model.name, device=device, dtype=dtype, captions_only=True, report=report
-    )
+    arithmetic = EVLGEN.resolve_dtype("auto", str(device))  # that of evlgen caption
+    real = load_captioner(model.name, LoadOptions(str(device), arithmetic), report).model
     if not reason:
         for batch in sorted({1, *request.caption_batches}):
             found = time_captions(
