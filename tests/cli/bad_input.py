@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from evlgen_cli.main import app
 from tests.captioning import fakes
-from tests.exports.caption_files import line, touch, write
+from tests.exports.exported_captions import line, touch, write
 
 HEAD = """# Bad input and what becomes of it
 

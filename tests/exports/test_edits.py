@@ -12,7 +12,7 @@ from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, edit_caption, edit_from, export_captions
 from tests.cli.conftest import cli  # noqa: F401 - the fixture
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from evlgen_cli.main import app
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from evlgen.exports import ExportOptions, export_captions
 from tests.video.video_clips import read_barcode, write_clip
 
 from .browser import chromium, show
-from .caption_files import line, write
+from .exported_captions import line, write
 
 HOSTILE = """</script><img src=x onerror="window.hacked = 1"><b>'bold'</b> &\u2028"quoted" \u202e {{ 7 * 7 }} é 漢"""
 SEEN = HOSTILE.replace("\u2028", " ").replace("\u202e", "\ufffd")

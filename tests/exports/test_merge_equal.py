@@ -12,7 +12,7 @@ from evlgen.errors import UsageError
 from evlgen.exports import ExportOptions, Outputs, export_captions, read_caption_file
 from evlgen_cli.main import app
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 from .test_subtitles import cues
 
 Part = tuple[int, int, str | None]

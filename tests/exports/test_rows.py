@@ -7,7 +7,7 @@ import pytest
 from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, export_captions, read_caption_file
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 def part(text: str, start: float, end: float, settings: str = "s1", **values: object) -> dict[str, object]:

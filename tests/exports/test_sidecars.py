@@ -7,7 +7,7 @@ import pytest
 from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 def load(directory: Path, caption_extension: str) -> dict[str, str]:

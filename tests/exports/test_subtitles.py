@@ -11,7 +11,7 @@ from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 from tests.video.video_clips import read_barcode, write_clip
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 def cues(path: Path) -> list[tuple[float, float, str]]:

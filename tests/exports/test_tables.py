@@ -13,7 +13,7 @@ from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 from evlgen.exports.tables import coco_ids
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 ODD = 'a "quoted", comma\nand a line; =1+1 é 漢 </script>'
 

@@ -14,7 +14,7 @@ from evlgen.exports import export_captions
 from tests.video.video_clips import write_clip
 
 from .browser import chromium
-from .caption_files import line, write
+from .exported_captions import line, write
 
 PAGE = '<!doctype html><video src="a.mp4"><track default src="a.vtt"></video>'
 CUES = """return [...document.querySelector("track").track.cues ?? []]

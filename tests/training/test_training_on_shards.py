@@ -21,7 +21,7 @@ from evlgen.training.training_run import Trainer
 from tests.data.shards.tars import picture, with_tarfile, write_shard
 from tests.modeling.conftest import TINY_CNN, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
-from tests.training.test_kill import die_inside
+from tests.training.test_killed_training import die_inside
 from tests.training.test_processes import log, same
 from tests.training.workers import alone, train_together
 

@@ -1,7 +1,7 @@
 """kill -9 inside a chain, then --resume: the weights of a chain that was never stopped, and no step done twice.
 
-As in tests/training/test_kill.py a child process kills itself: inside a step, or before and after the state file is
-replaced.
+As in tests/training/test_killed_training.py a child process kills itself: inside a step, or before and after the state
+file is replaced.
 """
 
 import json
@@ -15,7 +15,7 @@ from evlgen.errors import EvlgenError
 from evlgen.workflow import state
 from tests.training.workers import alone
 from tests.workflow.conftest import Run, write_chain
-from tests.workflow.test_chain import equal
+from tests.workflow.test_chain_steps import equal
 
 
 def die() -> None:

@@ -22,7 +22,7 @@ from evlgen.training.training_run import Trainer
 from tests.data.media_files import clip, decode_frames
 from tests.modeling.conftest import TINY_CNN, TINY_VIT, tiny_config, tiny_model
 from tests.training.conftest import make_recipe
-from tests.training.test_kill import die_inside, equal_runs
+from tests.training.test_killed_training import die_inside, equal_runs
 from tests.training.test_processes import close, log, same
 from tests.training.workers import alone, train_together
 

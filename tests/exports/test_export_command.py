@@ -8,7 +8,7 @@ from typer.testing import Result
 
 from tests.cli.conftest import cli  # noqa: F401 - the fixture
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 def test_what_was_done(cli: Callable[..., Result]) -> None:  # noqa: F811 - the fixture

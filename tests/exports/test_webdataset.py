@@ -10,7 +10,7 @@ import webdataset
 from evlgen.errors import UsageError
 from evlgen.exports import CaptionTemplate, ExportOptions, export_captions
 
-from .caption_files import line, touch, write
+from .exported_captions import line, touch, write
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:
