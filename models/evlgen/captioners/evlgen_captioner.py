@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from evlgen.captioners.protocol import Caption, Captioner, LoadOptions, ModelFacts, ModelIdentity, PromptedClip
+from evlgen.captioners.protocol import Caption, LoadOptions, ModelFacts, ModelIdentity, PromptedClip
 from evlgen.decoding_options import DecodingOptions
 from evlgen.errors import UsageError
 from evlgen.system.cpus import usable_cpus
@@ -83,7 +83,7 @@ def resolve_r(model: str, r: str) -> str:
     return json.dumps(connector.r, separators=(",", ":"))
 
 
-def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> Captioner:
+def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | None = None) -> EVLGenCaptioner:
     """Load an EVLGen model; `report` is told about downloads.
 
     Raises:

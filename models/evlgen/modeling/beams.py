@@ -75,17 +75,20 @@ def beam_captions(
         logits = language.logits(hidden.flatten(0, 1))
         if processors is None:
             logits = distribution.restrict_(logits, torch.full((len(logits),), t, device=device))
-            log_p = scores = logits.log_softmax(1)
+            scores = logits
         else:
-            log_p = logits.log_softmax(1)
-            scores = processors(ids.flatten(0, 1)[:, :t], logits if beams == 1 else log_p.clone())
-        after = searched.unsqueeze(2) + scores.reshape(*hidden.shape[:2], size)
-        after = after.flatten(1)
+            scores = processors(ids.flatten(0, 1)[:, :t], logits.clone() if beams == 1 else logits.log_softmax(1))
+        # the best of a continuation are the best of its logits: V numbers are gone through, and not written again
+        norm = logits.logsumexp(1, keepdim=True)
+        highest, tokens_of = scores.topk(min(kept, size))
+        log_p = (logits.gather(1, tokens_of) - norm).reshape(len(items), -1)
+        gain = log_p if processors is None else highest.reshape(len(items), -1)
+        after = searched.repeat_interleave(highest.shape[1], 1) + gain
         best, index = after.topk(min(kept, after.shape[1]))
         if missing := kept - best.shape[1]:  # more beams than the first step has tokens
             best, index = F.pad(best, (0, missing), value=-torch.inf), F.pad(index, (0, missing))
-        parent, token = index // size, index % size
-        own = own.gather(1, parent) + log_p.reshape(len(items), -1).gather(1, index)
+        parent, token = index // highest.shape[1], tokens_of.reshape(len(items), -1).gather(1, index)
+        own = own.gather(1, parent) + log_p.gather(1, index)
         ids = ids.gather(1, parent.unsqueeze(2).expand(-1, -1, max_new_tokens))
         ids[:, :, t] = token
         if on_tokens is not None:
