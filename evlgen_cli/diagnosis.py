@@ -60,12 +60,16 @@ def devices() -> Check:
 def arithmetic() -> Check:
     """What `--dtype auto` means on this CPU, and why; decided now where no run has decided it before."""
     try:
+        from evlgen.modeling.half_matrices import has_half_products
         from evlgen.modeling.hardware import cpu_arithmetic
     except Exception:
         return Check("cpu arithmetic", "broken", "unknown without torch")
     one = cpu_arithmetic()
     times = ", ".join(f"{dtype} {milliseconds:g} ms" for dtype, milliseconds in one.milliseconds.items())
-    found = "; ".join(part for part in (f"{one.dtype}: {one.reason}", times, one.cpu, f"torch {one.torch}") if part)
+    halves = one.dtype == "float32" and has_half_products()
+    matrices = "captions with the language model's matrices in float16" if halves else ""
+    parts = (f"{one.dtype}: {one.reason}", times, matrices, one.cpu, f"torch {one.torch}")
+    found = "; ".join(part for part in parts if part)
     return Check("cpu arithmetic", "ok", found, "evlgen doctor --measure decides again")
 
 

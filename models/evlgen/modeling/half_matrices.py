@@ -16,7 +16,7 @@ LARGEST = 65504.0
 
 def has_half_products() -> bool:
     """Whether torch has these products for this CPU."""
-    known = torch.backends.quantized.engine in ("x86", "fbgemm")
+    known = torch.backends.quantized.engine in ("x86", "fbgemm") and hasattr(torch.ops.quantized, "linear_prepack_fp16")
     return known and bool(getattr(torch.cpu, "_is_avx2_supported", lambda: False)())
 
 
