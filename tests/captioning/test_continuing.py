@@ -67,7 +67,15 @@ def test_most_lines_decide(out: Path, videos: Path) -> None:
     assert len(plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5))).work) == 0
 
 
-def test_float16_does_not_go_on_without_a_gpu(out: Path, videos: Path) -> None:
+def test_float16_goes_on_on_an_x86_cpu(out: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine_is_fast_in(monkeypatch, "bfloat16")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    caption_videos(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), dtype="float16"))
+    assert len(plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5))).work) == 0
+
+
+def test_float16_does_not_go_on_without_a_gpu(out: Path, videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
     caption_videos(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5), dtype="float16"))
     plan = plan_captions(CaptionRequest([str(videos)], out, decoding=DecodingOptions(num_beams=5)))
     assert plan.difference == "dtype float16 -> float32"

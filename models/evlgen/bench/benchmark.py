@@ -219,7 +219,9 @@ def bench(request: BenchRequest, report: Report, show: Show = lambda part: None)
     device = torch.device(pick_device(request.device))
     dtype = pick_dtype("auto", device)
     keep_large_allocations()
-    precision = str(dtype).removeprefix("torch.")
+    precision, own = (one.removeprefix("torch.") for one in (str(dtype), EVLGEN.resolve_dtype("auto", str(device))))
+    if own != precision:
+        precision += f" (captions {own})"
     done: list[ModelReport] = []
 
     def so_far(*last: ModelReport) -> BenchReport:

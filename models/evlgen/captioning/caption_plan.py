@@ -8,6 +8,7 @@ All of this takes no torch, so that a run with nothing to do, or a dry one, does
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -172,8 +173,9 @@ def begun_dtype(settings: CaptionSettings, state: JournalState, request: Caption
     if settings.dtype != "auto" or not state.entries:
         return settings.dtype
     begun = _most_lines(settings, state)
-    if begun is None or (begun == "float16" and request.kind.resolve_dtype("auto", request.device) != "float16"):
-        return request.kind.resolve_dtype("auto", request.device)  # float16 is for GPUs, and this run may have none
+    anywhere = request.kind.half_matrices and platform.machine() in ("x86_64", "AMD64")  # told without torch
+    if begun is None or (begun == "float16" and not anywhere):  # else float16 is for GPUs, and this run may have none
+        return request.kind.resolve_dtype("auto", request.device)
     return begun
 
 
