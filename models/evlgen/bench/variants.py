@@ -67,7 +67,7 @@ class Variant:
 
     @property
     def soft_prompts(self) -> int:
-        """Of all frames."""
+        """How many there are, of all frames together."""
         temporal = self.config.temporal
         return self.tokens_per_layer[-1] * (temporal.frames if temporal.fusion == "concat" else 1)
 

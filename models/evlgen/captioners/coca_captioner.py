@@ -61,7 +61,7 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     import open_clip
     import torch
 
-    from evlgen.captioners.coca_model import CoCaWriter, Words
+    from evlgen.captioners.coca_model import CoCaWriter, CoCaTokenizer
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained not in tags and not Path(pretrained).expanduser().is_file():
@@ -74,7 +74,7 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     except Exception as error:
         hint = "check the weights and the network"
         raise WeightsError(f"--model {model} cannot be loaded: {first_line(error)}", hint) from error
-    words = Words(open_clip.get_tokenizer(name))
+    words = CoCaTokenizer(open_clip.get_tokenizer(name))
     used = len(words.begun(options.prompt)) + options.max_new_tokens
     if used > coca.context_length:
         raise UsageError(

@@ -20,7 +20,7 @@ class CoCaConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = "coca"
 
 
-class Words:
+class CoCaTokenizer:
     """open_clip's tokenizer with what captioners ask of one."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -51,7 +51,7 @@ class CoCaWriter(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     main_input_name = "input_ids"
     _is_stateful = False
 
-    def __init__(self, coca: Any, words: Words, *, mean: bool) -> None:
+    def __init__(self, coca: Any, words: CoCaTokenizer, *, mean: bool) -> None:
         super().__init__(CoCaConfig(is_encoder_decoder=False))
         self.coca, self.mean = coca, mean
         self.generation_config = GenerationConfig(
