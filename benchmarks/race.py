@@ -4,12 +4,13 @@
 
 Runs that differ in their seed alone (NAME-0, NAME-1) are one row: means, and the least and the most. CIDEr and gap are
 those of validation items, averaged over the sources; validations are in the seconds. FLOPs leave the vision tower out,
-whose features are cached.
+whose features are cached. Test CIDEr is that of the steps score-NAME, where the chain has come to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -33,6 +34,12 @@ def shown(values: Sequence[float | None], digits: int = 1) -> str:
     return f"{fmean(known):,.{digits}f}{both}"
 
 
+def test_score(race: Path, run: Path) -> float | None:
+    """CIDEr of the eval step of a run; None where there is none yet."""
+    path = race / f"score-{run.name}" / "scores.json"
+    return float(json.loads(path.read_text())["scores"]["CIDEr"]["value"]) if path.is_file() else None
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -46,13 +53,15 @@ def main() -> None:
     best = {name: [max(one["items"]["validation cider"][1]) for one in many] for name, many in drawn.items()}
     target = min(min(values) for values in best.values())
     print(f"as good: validation CIDEr {target:.1f}, the best of the worst run\n")
-    print("| runner | seeds | best CIDEr | last gap | seconds until as good | items | PFLOP |")
-    print("|---|---|---|---|---|---|---|")
+    print("| runner | seeds | best CIDEr | last gap | seconds until as good | items | TFLOP | test CIDEr |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, many in drawn.items():
         gaps = [one["items"]["validation gap"][1][-1] for one in many]
         costs = [[spent(one[axis]["validation cider"], target) for one in many] for axis in COSTS]
-        costs[2] = [None if value is None else value / 1e15 for value in costs[2]]
-        cells = [shown(best[name]), shown(gaps, 2), shown(costs[0], 0), shown(costs[1], 0), shown(costs[2], 2)]
+        costs[2] = [None if value is None else value / 1e12 for value in costs[2]]
+        cells = [shown(best[name]), shown(gaps, 2), shown(costs[0], 0), shown(costs[1], 0), shown(costs[2], 1)]
+        tested = [test_score(args.race, run) for run in runners[name]]
+        cells.append("" if None in tested else shown(tested))
         print(f"| {name} | {len(many)} | {' | '.join(cells)} |")
 
 

@@ -31,6 +31,7 @@ def tokenizer(tmp_path: Path) -> Path:
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(PIECES)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    made.enable_padding(length=64)  # as the published files of sentence encoders have it
     made.save(str(tmp_path / "tokenizer.json"))
     return tmp_path / "tokenizer.json"
 

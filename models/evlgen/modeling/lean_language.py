@@ -36,6 +36,8 @@ class PlainTokenizer:
         from tokenizers import Tokenizer
 
         self._core = Tokenizer.from_file(str(file))
+        self._core.no_padding()
+        self._core.no_truncation()
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a text."""

@@ -131,6 +131,7 @@ class RepresentationObjective(nn.Module):
 
         self._tokenizer: Any = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.enable_truncation(config.max_text_tokens)
+        self._tokenizer.no_padding()  # published files pad every text to one length
         special = {token: self._tokenizer.token_to_id(token) for token in ("[PAD]", "[CLS]", "[SEP]")}
         if missing := [token for token, number in special.items() if number is None]:
             raise UsageError(f"{tokenizer} has no {', '.join(missing)}", "name the tokenizer.json of a BERT")
