@@ -61,7 +61,7 @@ def load_captioner(model: str, options: LoadOptions, report: ProgressCallback | 
     import open_clip
     import torch
 
-    from evlgen.captioners.coca_model import CoCaWriter, CoCaTokenizer
+    from evlgen.captioners.coca_model import CoCaTokenizer, CoCaWriter
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained not in tags and not Path(pretrained).expanduser().is_file():

@@ -165,25 +165,25 @@ def plot_runs(folders: Sequence[Path], out: Path, axis: Axis = "steps") -> None:
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     figure = new_figure(5 * columns, 2.6 * lines)
+    lines_by_label: dict[str, Any] = {}
     for number, (name, unit) in enumerate(panels, start=1):
         panel = figure.add_subplot(lines, columns, number)
-        for key, many in groups.items():
+        for colour, (key, many) in enumerate(groups.items()):
             drawn = [one[name] for one in many if name in one]
             if not drawn:
                 continue
             places, least, mean, most = _band(drawn)
             seeds = f" and {len(many) - 1} more" if len(many) > 1 else ""
-            (line,) = panel.plot(
-                places, mean, label=labels[key] + seeds, marker="o" if len(places) < 30 else None, markersize=3
-            )
+            look = {"color": f"C{colour}", "marker": "o" if len(places) < 30 else None, "markersize": 3}
+            lines_by_label[labels[key] + seeds] = panel.plot(places, mean, **look)[0]
             if len(drawn) > 1:
-                panel.fill_between(places, least, most, color=line.get_color(), alpha=0.2)
+                panel.fill_between(places, least, most, color=f"C{colour}", alpha=0.2)
         panel.set_title(name, fontsize=10)
         panel.set_xlabel(AXES[axis], fontsize=8)
         panel.set_ylabel(unit, fontsize=8)
         panel.grid(alpha=0.3)
-        if number == 1 and len(groups) > 1:
-            panel.legend(fontsize=7)
+    if len(groups) > 1:
+        figure.legend(lines_by_label.values(), lines_by_label, loc="outside upper center", ncols=2, fontsize=8)
     save_figure(figure, out)
 
 
