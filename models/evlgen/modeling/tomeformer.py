@@ -120,7 +120,14 @@ class TomeFormerLayer(nn.Module):
     def reduce(
         self, x_BND: Tensor, size_BN: Tensor, metric_BND: Tensor, r: int
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Make r tokens fewer; what `forward` returns, in front of the feed-forward network."""
+        """Make r tokens fewer; what `forward` returns, in front of the feed-forward network.
+
+        Args:
+            x_BND: tokens, behind attention.
+            size_BN: of how many first tokens each is the mean.
+            metric_BND: what their similarity is taken of, the keys of the attention.
+            r: how many fewer tokens come out, at most `merge_limit` of them.
+        """
         destination = match_tokens(metric_BND, r, protect_first=self.config.protect_first)
         weighted = self.config.size_weighted
         return *merge_tokens(x_BND, size_BN, destination, x_BND.shape[1] - r, size_weighted=weighted), destination
