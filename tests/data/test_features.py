@@ -182,6 +182,23 @@ def test_another_tower_or_transform_has_another_store(tmp_path: Path, model: obj
     assert feature_store(same, read(media), data, folder=tmp_path).place in places, "where weights come from"
 
 
+def test_features_with_more_views_serve_where_fewer_are_wanted(
+    tmp_path: Path, model: object, encoded: list[int]
+) -> None:
+    media = lay_out(tmp_path, FILES, "folder")
+    alone = build(model, media, views=2, place=tmp_path / "alone")
+    build(model, media, views=4, items=ITEMS[1:])
+    build(model, media, views=3)
+    encoded.clear()
+    shared = build(model, media, views=2)
+    assert not encoded, "nothing is encoded again"
+    assert (shared.views, shared.kept_views, shared.frames) == (2, 3, alone.frames)
+    for item, frames in enumerate(alone.frames):
+        for view in range(2):
+            which = list(range(frames))
+            np.testing.assert_allclose(shared.get(item, which, view), alone.get(item, which, view), atol=2e-2)
+
+
 def test_a_named_folder_of_another_tower_is_refused_and_left_alone(tmp_path: Path, model: object) -> None:
     media = lay_out(tmp_path, FILES, "folder")
     build(model, media, place=tmp_path / "mine")

@@ -36,6 +36,9 @@ from evlgen.weights.cache import cache_root
 BATCH_ROWS = 16
 BATCH_ROWS_ON_A_GPU = 64
 
+MOST_VIEWS_LOOKED_FOR = 16
+"""Features with up to so many views are looked for where some with fewer are asked for."""
+
 
 @dataclass
 class FeatureCache:
@@ -43,9 +46,9 @@ class FeatureCache:
 
     Attributes:
         rows: memory map (R, N, C), float16.
-        first_row: item -> its first row; rows of an item are frames x views, views fastest.
+        first_row: item -> its first row; rows of an item are frames x kept views, views fastest.
         frames: item -> number of frames.
-        views: variants of every frame.
+        views: variants of every frame that are used, the first of those that are kept.
         store: that they are in; it looks at rows before they are used.
     """
 
@@ -56,9 +59,14 @@ class FeatureCache:
     store: FeatureStore | None = None
 
     @property
+    def kept_views(self) -> int:
+        """Variants of every frame that there are rows of."""
+        return self.views if self.store is None else int(self.store.facts["views"])
+
+    @property
     def bytes_used(self) -> int:
         """How much the rows of these items take on the disk."""
-        return sum(self.frames) * self.views * int(np.prod(self.rows.shape[1:])) * 2
+        return sum(self.frames) * self.kept_views * int(np.prod(self.rows.shape[1:])) * 2
 
     def get(self, item: int, frames: list[int], view: int) -> NDArray[np.float16]:
         """Features (F, N, C) of some frames of an item.
@@ -66,7 +74,7 @@ class FeatureCache:
         Raises:
             EvlgenError: they are not what was written.
         """
-        rows = [self.first_row[item] + f * self.views + view for f in frames]
+        rows = [self.first_row[item] + f * self.kept_views + view for f in frames]
         if self.store is not None:
             self.store.check_rows(rows)
         return self.rows[rows]
@@ -100,6 +108,9 @@ def feature_store(
 ) -> FeatureStore:
     """The store of a source, as it is on disk now; nothing is made.
 
+    Where there is none yet, one of the same frames with more views serves, if it has all items: views 0 to V - 1 of a
+    frame are the same whatever V is.
+
     Args:
         encoder: its tower as it is, device and precision included.
         source: whose features; where its configuration names no folder for them, it is one of the cache directory.
@@ -110,12 +121,22 @@ def feature_store(
         UsageError: the folder holds what another tower or transform made.
     """
     facts = fingerprint(encoder, views=source.config.views, max_frames=frames_of(source, data, encoder.config))
+    tokens, width = encoder.config.vision.tokens, encoder.vision.feature_width
     if source.config.features is not None:
-        place = expand_path(source.config.features).absolute()
-    else:
-        digest = hashlib.sha256(json.dumps([facts, str(source.media.path)]).encode()).hexdigest()
+        return FeatureStore(expand_path(source.config.features).absolute(), facts, tokens=tokens, width=width)
+
+    def store_of(views: int) -> FeatureStore:
+        made_by = {**facts, "views": views}
+        digest = hashlib.sha256(json.dumps([made_by, str(source.media.path)]).encode()).hexdigest()
         place = (folder or cache_root()).absolute() / "features" / digest[:24]
-    return FeatureStore(place, facts, tokens=encoder.config.vision.tokens, width=encoder.vision.feature_width)
+        return FeatureStore(place, made_by, tokens=tokens, width=width)
+
+    own = store_of(source.config.views)
+    if not own.entries:
+        for views in range(source.config.views + 1, MOST_VIEWS_LOOKED_FOR + 1):
+            if store_of(views).entries.keys() >= set(source.names):
+                return store_of(views)
+    return own
 
 
 def prepare_source(
@@ -145,7 +166,7 @@ def prepare_source(
         EvlgenError: too many items are broken, or the disk is or would be full. What is computed is kept.
     """
     store = feature_store(encoder, source, data, folder=folder)
-    views, side = source.config.views, encoder.config.vision.image_size
+    views, side = int(store.facts["views"]), encoder.config.vision.image_size
     computed = probe(encoder)
     store.check_probe(computed)
     if store.bytes_used <= CHECKED_BYTES:
@@ -173,4 +194,4 @@ def prepare_source(
     items = [item for n, item in enumerate(source.items) if n not in broken]
     entries = [store.entries[item.name] for item in items]
     first, frames = [e.row for e in entries], [e.frames for e in entries]
-    return PreparedSource(source, items, FeatureCache(store.rows(), first, frames, views, store), listing)
+    return PreparedSource(source, items, FeatureCache(store.rows(), first, frames, source.config.views, store), listing)
