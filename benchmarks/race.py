@@ -4,7 +4,8 @@
 
 Runs that differ in their seed alone (NAME-0, NAME-1) are one row: means, and the least and the most. CIDEr and gap are
 those of validation items, averaged over the sources; validations are in the seconds. FLOPs leave the vision tower out,
-whose features are cached. Test CIDEr is that of the steps score-NAME, where the chain has come to them.
+whose features are cached. Test CIDEr is that of the eval steps SET-NAME, where the chain has come to them; of a single
+run with its interval.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from evlgen.workflow.run_curves import Curve, curves
 
@@ -34,10 +36,20 @@ def shown(values: Sequence[float | None], digits: int = 1) -> str:
     return f"{fmean(known):,.{digits}f}{both}"
 
 
-def test_score(race: Path, run: Path) -> float | None:
-    """CIDEr of the eval step of a run; None where there is none yet."""
-    path = race / f"score-{run.name}" / "scores.json"
-    return float(json.loads(path.read_text())["scores"]["CIDEr"]["value"]) if path.is_file() else None
+def test_cider(race: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Set -> run -> CIDEr with its interval, of the eval steps that are done."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(race.glob("*/scores.json")):
+        name, _, run = path.parent.name.partition("-")
+        found.setdefault(name, {})[run] = json.loads(path.read_text())["scores"]["CIDEr"]
+    return found
+
+
+def shown_test(scores: Sequence[dict[str, Any]]) -> str:
+    """Of one run with its interval, of several as `shown`."""
+    if len(scores) == 1 and scores[0].get("interval"):
+        return "{:.1f} ({:.1f} to {:.1f})".format(scores[0]["value"], *scores[0]["interval"])
+    return shown([score["value"] for score in scores])
 
 
 def main() -> None:
@@ -53,15 +65,20 @@ def main() -> None:
     best = {name: [max(one["items"]["validation cider"][1]) for one in many] for name, many in drawn.items()}
     target = min(min(values) for values in best.values())
     print(f"as good: validation CIDEr {target:.1f}, the best of the worst run\n")
-    print("| runner | seeds | best CIDEr | last gap | seconds until as good | items | TFLOP | test CIDEr |")
-    print("|---|---|---|---|---|---|---|---|")
+    tested = test_cider(args.race)
+    heads = ["runner", "seeds", "best CIDEr", "last gap", "seconds in all", "seconds until as good", "items", "TFLOP"]
+    heads += [f"test CIDEr, {name}" for name in tested]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, many in drawn.items():
         gaps = [one["items"]["validation gap"][1][-1] for one in many]
         costs = [[spent(one[axis]["validation cider"], target) for one in many] for axis in COSTS]
         costs[2] = [None if value is None else value / 1e12 for value in costs[2]]
-        cells = [shown(best[name]), shown(gaps, 2), shown(costs[0], 0), shown(costs[1], 0), shown(costs[2], 1)]
-        tested = [test_score(args.race, run) for run in runners[name]]
-        cells.append("" if None in tested else shown(tested))
+        whole = [one["seconds"]["validation gap"][0][-1] for one in many]
+        cells = [shown(best[name]), shown(gaps, 2), shown(whole, 0)]
+        cells += [shown(cost, digits) for cost, digits in zip(costs, (0, 0, 1), strict=True)]
+        for scores in tested.values():
+            known = [scores[run.name] for run in runners[name] if run.name in scores]
+            cells.append(shown_test(known) if known else "")
         print(f"| {name} | {len(many)} | {' | '.join(cells)} |")
 
 

@@ -1,6 +1,6 @@
 """`evlgen models`: which models there are, bringing their parts onto this machine, and the authors' checkpoints.
 
-What goes to other places (save, push) stands in models_hub.py.
+What goes to other places (save, average, push) stands in models_hub.py.
 """
 
 from pathlib import Path
@@ -81,6 +81,7 @@ def pull(
 
 
 app.command("save")(models_hub.save)
+app.command("average")(models_hub.average)
 app.command("push")(models_hub.push)
 
 

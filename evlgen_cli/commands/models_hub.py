@@ -1,4 +1,4 @@
-"""`evlgen models save` and `push`, and `pull` of the hub: a model goes to other places and comes from there."""
+"""`evlgen models save`, `average` and `push`, and `pull` of the hub: models in other places, and their mean."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +42,24 @@ def save(
         return
     table(("file", "size"), [(name, human_bytes(size)) for name, size in sizes.items()])
     err.print(f"{folder} is written: {human_bytes(sum(sizes.values()))}")
+
+
+def average(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Two or more, of one recipe.", autocompletion=completion.model),
+    ],
+    folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new folder for their average.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Average the weights of models that differ in their training alone: often better than each of them."""
+    from evlgen.modeling.averaging import average as write
+
+    tensors = write(models, folder)
+    if as_json:
+        print_json({"written": str(folder), "models": models, "tensors": tensors})
+        return
+    err.print(f"{folder} is written: the mean of {len(models)} models, {tensors} tensors")
 
 
 def push(

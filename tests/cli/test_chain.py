@@ -105,7 +105,7 @@ def test_what_was_left_out_gives_exit_code_3(folder: Path) -> None:
 def test_recipes_know_chains(tmp_path: Path) -> None:
     listed = json.loads(runner.invoke(app, ["recipes", "ls", "--json"]).stdout)
     assert [one["name"] for one in listed if one["chain"] and one["name"].startswith("mini-")] == [
-        "mini-msrvtt", "mini-msrvtt-ladder", "mini-race", "mini-race-rates",
+        "mini-ablation", "mini-msrvtt", "mini-msrvtt-ladder", "mini-race", "mini-race-rates",
     ]  # fmt: skip
     checked = runner.invoke(app, ["recipes", "check", "mini-msrvtt"])
     assert checked.stdout == (

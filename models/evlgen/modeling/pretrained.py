@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evlgen.configuration import CONFIG_FILE, EVLGenConfig, source_at, source_beside
+from evlgen.configuration import CONFIG_FILE, FROZEN_PARTS, EVLGenConfig, source_at, source_beside
 from evlgen.errors import UsageError, WeightsError
 from evlgen.modeling import cross_attention
 from evlgen.modeling.adapters import MARK
@@ -129,6 +129,24 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
             apart[name] = whole.clone() if pointer in seen else whole
             seen.add(pointer)
         save_file(apart, aside, metadata={"format": "pt", CHECKSUM: checksum_of(apart), **(metadata or {})})
+
+
+def frozen_parts(config: EVLGenConfig) -> dict[str, str | None]:
+    """The sources of the frozen parts, hashes included."""
+    return {part: getattr(config, part).source for part in FROZEN_PARTS}
+
+
+def write_model(config: EVLGenConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Write config.json and model.safetensors, whose header has the sources of the frozen parts.
+
+    Args:
+        config: of the model.
+        tensors: the trained ones.
+        folder: made if needed.
+    """
+    frozen = {part: source_beside(source, folder) for part, source in frozen_parts(config).items()}
+    config.save_pretrained(folder)
+    write_tensors(tensors, folder / WEIGHTS_FILE, {"frozen": json.dumps(frozen)})
 
 
 class PretrainedMixin:
@@ -265,7 +283,7 @@ class PretrainedMixin:
                 f"of another shape {wrong[:3]}"
             )
         against = frozen_sources(path)
-        for part, source in self._frozen().items():
+        for part, source in frozen_parts(self.config).items():
             if part in against and not _same(against[part], source):
                 raise WeightsError(f"{path} was trained against another {part}: {against[part]}, not {source}")
         with torch.no_grad():
@@ -275,10 +293,6 @@ class PretrainedMixin:
         if packaged_sha256(path) not in (None, whole):
             raise WeightsError(f"{printable(path)} is not the file that evlgen came with", "install evlgen again")
         self.model_hash = whole[:16]
-
-    def _frozen(self) -> dict[str, str | None]:
-        """The sources of the frozen parts, hashes included."""
-        return {"vision": self.config.vision.source, "language": self.config.language.source}
 
     def trained_tensors(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Copies of the trained tensors on the CPU, in `dtype` or as they are.
@@ -305,10 +319,7 @@ class PretrainedMixin:
             tensors: values of the trained tensors to write instead of the model's own: averaged ones, or those that
                 were gathered from several processes.
         """
-        kept = self.trained_tensors(dtype) if tensors is None else tensors
-        frozen = {part: source_beside(source, Path(folder)) for part, source in self._frozen().items()}
-        self.config.save_pretrained(folder)
-        write_tensors(kept, Path(folder) / WEIGHTS_FILE, {"frozen": json.dumps(frozen)})
+        write_model(self.config, self.trained_tensors(dtype) if tensors is None else tensors, Path(folder))
 
     def push_to_hub(
         self,

@@ -18,6 +18,7 @@ from evlgen.errors import EvlgenError, UsageError
 from evlgen.recipes.loading import override_recipe
 from evlgen.recipes.renamed_keys import use_new_keys
 from evlgen.recipes.schema import KEPT, Recipe
+from evlgen.sections import differences
 from evlgen.system.files import write_text
 from evlgen.system.jsons import parse_json, read_json, write_json
 from evlgen.system.locks import held_alone
@@ -157,19 +158,6 @@ def _forbidden(recipe: Recipe, folder: Path) -> list[str]:
         if section not in _MAY_CHANGE and short not in _MAY_CHANGE:
             found.append(short)
     return list(dict.fromkeys(found))
-
-
-def differences(before: Recipe, now: Recipe) -> list[tuple[str, Any, Any]]:
-    """(key, value before, value now) of every setting that differs."""
-    return list(_pairs("", before.model_dump(mode="json"), now.model_dump(mode="json")))
-
-
-def _pairs(place: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*now, *before]):
-            yield from _pairs(f"{place}.{key}" if place else key, before.get(key), now.get(key))
-    elif before != now:
-        yield place, before, now
 
 
 @contextmanager
