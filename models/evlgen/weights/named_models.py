@@ -9,7 +9,7 @@ from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "dbc6c1b4427211ffbd98bda73b18b9f11c9bb1bf9db5cb1d30f6d8f2d5c6d6e2",
+    "evlgen-mini": "dfcab77c10abb23cb82dc0823e79b063ce986515984cf2120f4e30c20cd612f6",
 }
 
 
