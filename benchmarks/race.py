@@ -4,8 +4,8 @@
 
 Runs that differ in their seed alone (NAME-0, NAME-1) are one row: means, and the least and the most. CIDEr and gap are
 those of validation items, averaged over the sources; validations are in the seconds. FLOPs leave the vision tower out,
-whose features are cached. Test CIDEr is that of the eval steps SET-NAME, where the chain has come to them; of a single
-run with its interval.
+whose features are cached. Test CIDEr and distinct captions are those of the eval steps SET-NAME, where the chain has come to
+them; CIDEr of a single run has its interval.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ def shown(values: Sequence[float | None], digits: int = 1) -> str:
 
 
 def test_cider(race: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Set -> run -> CIDEr with its interval, of the eval steps that are done."""
+    """Set -> run -> CIDEr with its interval, and distinct captions, of the eval steps that are done."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for path in sorted(race.glob("*/scores.json")):
         name, _, run = path.parent.name.partition("-")
-        found.setdefault(name, {})[run] = json.loads(path.read_text())["scores"]["CIDEr"]
+        scored = json.loads(path.read_text())
+        found.setdefault(name, {})[run] = {
+            **scored["scores"]["CIDEr"],
+            "distinct": scored["diagnostics"]["distinct_captions"],
+        }
     return found
 
 
@@ -67,7 +71,7 @@ def main() -> None:
     print(f"as good: validation CIDEr {target:.1f}, the best of the worst run\n")
     tested = test_cider(args.race)
     heads = ["runner", "seeds", "best CIDEr", "last gap", "seconds in all", "seconds until as good", "items", "TFLOP"]
-    heads += [f"test CIDEr, {name}" for name in tested]
+    heads += [head for name in tested for head in (f"test CIDEr, {name}", "distinct")]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, many in drawn.items():
         gaps = [one["items"]["validation gap"][1][-1] for one in many]
@@ -78,7 +82,7 @@ def main() -> None:
         cells += [shown(cost, digits) for cost, digits in zip(costs, (0, 0, 1), strict=True)]
         for scores in tested.values():
             known = [scores[run.name] for run in runners[name] if run.name in scores]
-            cells.append(shown_test(known) if known else "")
+            cells += [shown_test(known), shown([score["distinct"] for score in known], 0)] if known else ["", ""]
         print(f"| {name} | {len(many)} | {' | '.join(cells)} |")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from evlgen.data.planning import content_hash
 from evlgen.data.store import CHECKED_BYTES, FeatureStore
 from evlgen.data.store_filling import StoreFilling
 from evlgen.data.views import make_views
-from evlgen.errors import Failure
+from evlgen.errors import Failure, UsageError
 from evlgen.recipes import expand_path
 from evlgen.recipes.data_schema import DataConfig
 from evlgen.system.progress import ProgressCallback
@@ -132,10 +133,14 @@ def feature_store(
         return FeatureStore(place, made_by, tokens=tokens, width=width)
 
     own = store_of(source.config.views)
-    if not own.entries:
-        for views in range(source.config.views + 1, MOST_VIEWS_LOOKED_FOR + 1):
-            if store_of(views).entries.keys() >= set(source.names):
-                return store_of(views)
+    if own.entries:
+        return own
+    wanted = set(source.names)
+    for views in range(source.config.views + 1, MOST_VIEWS_LOOKED_FOR + 1):
+        with suppress(UsageError):  # what is wrong with a store that nobody asked for stops nobody
+            richer = store_of(views)
+            if richer.entries.keys() >= wanted:
+                return richer
     return own
 
 
