@@ -4,8 +4,8 @@
 
 Runs that differ in their seed alone (NAME-0, NAME-1) are one row: means, and the least and the most. CIDEr and gap are
 those of validation items, averaged over the sources; validations are in the seconds. FLOPs leave the vision tower out,
-whose features are cached. Test CIDEr and distinct captions are those of the eval steps SET-NAME, where the chain has come to
-them; CIDEr of a single run has its interval.
+whose features are cached. Test CIDEr and distinct captions are those of the eval steps SET-NAME, where the chain has
+come to them; CIDEr of a single run has its interval.
 """
 
 from __future__ import annotations
