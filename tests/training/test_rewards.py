@@ -80,6 +80,25 @@ def test_weighted_sum_and_parts() -> None:
     assert list(CaptionReward(REFERENCES, {"bleu4": 0, "cider": 1}).score([0], ["a"]).parts) == ["cider"]
 
 
+def test_between_is_the_mean_over_other_items_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are held against where they are few: the mean of the scores that pycocoevalcap gives."""
+    sets = [*REFERENCES, ["a cat sleeps"], ["the cat is asleep on a horse"]]
+    reward = CaptionReward(sets, {"cider": 1.0, "between": 2.0}, [3, 2])
+    ours = reward.score(ITEMS, CAPTIONS, ENDED)
+    corpus = ending(sets)
+    theirs = [their_cider([corpus[(item + step) % 3] for item in range(3)], corpus) for step in (1, 2)]
+    np.testing.assert_allclose(ours.parts["between"], np.mean(theirs, 0), atol=1e-12)
+    np.testing.assert_allclose(ours.total, ours.parts["cider"] - 2 * ours.parts["between"], rtol=1e-15)
+    alone = reward.score([3, 4], ["a cat sleeps", "a cat sleeps"])
+    assert alone.parts["cider"][0] == pytest.approx(alone.parts["between"][1]), "the other source has one other item"
+
+    monkeypatch.setattr("evlgen.training.self_critical.OTHERS", 1)
+    one = CaptionReward(sets, {"cider": 1.0, "between": 1.0}, [3, 2]).score(ITEMS, CAPTIONS, ENDED).parts["between"]
+    assert all(min(a, b) - 1e-12 <= v <= max(a, b) + 1e-12 for v, a, b in zip(one, *theirs, strict=True))
+    again = CaptionReward(sets, {"between": 1.0}, [3, 2]).score(ITEMS, CAPTIONS, ENDED).parts["between"]
+    np.testing.assert_array_equal(one, again)
+
+
 def test_scale_by_hand() -> None:
     """The only reference, repeated word for word, is worth 10: what papers would print as 1000."""
     reward = CaptionReward([["cats chase small dogs"], ["birds fly over water"]], {"cider": 1.0})
@@ -131,5 +150,7 @@ def test_what_users_can_get_wrong() -> None:
         CaptionReward(REFERENCES, {"meteor": 1.0})
     with pytest.raises(UsageError, match="no reward has a weight"):
         CaptionReward(REFERENCES, {"cider": 0.0})
+    with pytest.raises(UsageError, match="a source has one item"):
+        CaptionReward(REFERENCES, {"cider": 1.0, "between": 1.0}, [1, 2])
     with pytest.raises(UsageError, match=r"item 1 \(from 0\) has no reference captions"):
         CaptionReward([["a"], []], {"cider": 1.0})

@@ -113,6 +113,12 @@ class RewardConfig(Strict):
         "for a value of 1",
     )
     bleu4: float = Field(0.0, ge=0, description="of BLEU-4 of the single caption, from 0 to 1")
+    between: float = Field(
+        0.0,
+        ge=0,
+        description="taken off, of CIDEr-D against the references of 32 other items of the source (CIDErBtw, arXiv "
+        "2007.06877, which takes similar items): captions that fit anything lose",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RewardConfig:

@@ -9,11 +9,13 @@ dropout to be off, in both passes; otherwise the gradient would be that of anoth
 Captions whose advantage is 0 whatever the rewards (equal to the greedy one, or all samples equal) are left out of the
 packed pass.
 
-A caption is worth a weighted sum of CIDEr-D and BLEU-4 against its video's references. Rennie et al., arXiv 1612.00563,
-reward CIDEr-D with document frequencies of the training references. The end token is a word of captions, references
-and frequencies: without it, captions learn to end badly ("a man riding a"). A caption that was cut off before its end
-token does not get one. Values are computed in a thread of their own while the accelerator goes on: they take
-milliseconds (benchmarks/scst_speed.py), less than talking to another process.
+A caption is worth a weighted sum of CIDEr-D and BLEU-4 against its video's references, less what its CIDEr-D is against
+those of other videos. Rennie et al., arXiv 1612.00563, reward CIDEr-D with document frequencies of the training
+references; Wang et al., arXiv 2007.06877, take off its mean over similar pictures (CIDErBtw), where we draw the others
+at random: what a frozen small tower cannot tell apart would be punished for being alike. The end token is a word of
+captions, references and frequencies: without it, captions learn to end badly ("a man riding a"). A caption that was cut
+off before its end token does not get one. Values are computed in a thread of their own while the accelerator goes on:
+they take milliseconds (benchmarks/scst_speed.py), less than talking to another process.
 
 Shapes: B items, K samples, M captions of a batch, P prefix tokens, W language width.
 """
@@ -66,8 +68,10 @@ class SelfCritical:
 
     def __init__(self, config: ScstConfig, sources: Sequence[CaptionSource]) -> None:
         self.config = config
-        self.reward = CaptionReward([r for source in sources for r in source.references], config.rewards.model_dump())
-        self._first = [0, *accumulate(len(source.items) for source in sources)]
+        sizes = [len(source.items) for source in sources]
+        references = [r for source in sources for r in source.references]
+        self.reward = CaptionReward(references, config.rewards.model_dump(), sizes)
+        self._first = [0, *accumulate(sizes)]
         self.start: dict[str, Tensor] = {}
 
     @property
@@ -214,7 +218,9 @@ def _teaches(baseline: str, captions: SampledCaptions, greedy: SampledCaptions |
 Floats = NDArray[np.float64]
 
 END_TOKEN = "<eos>"
-PARTS = ("cider", "bleu4")
+PARTS = ("cider", "bleu4", "between")
+OTHERS = 32
+"""Items that a caption is held against for `between`: their mean is known to a tenth, at a tenth of a second a step."""
 CACHED_CAPTIONS = 500_000
 """About 100 MB; beyond, the cache starts anew."""
 # The tokenizer reads a line's end together with the next line ("plan b."). Behind each caption stands this one, so that
@@ -229,7 +235,7 @@ class RewardValues:
     Attributes:
         total: (M,) the weighted sum.
         parts: (M,) by name, without weights: `cider` as in pycocoevalcap, from 0 to 10, where 1 is what papers print as
-            100; `bleu4` from 0 to 1.
+            100; `bleu4` from 0 to 1; `between`, in units of `cider`.
     """
 
     total: Floats
@@ -241,14 +247,19 @@ class CaptionReward:
 
     Args:
         references: captions of each item as people wrote them; items are numbered in this order.
-        weights: of the parts `cider` (CIDEr-D) and `bleu4`; parts without a weight are not computed. BLEU-4 is that of
-            single captions as pycocoevalcap has it (one without a common 4-gram gets almost 0), without end token.
+        weights: of the parts `cider` (CIDEr-D), `bleu4` and `between`; parts without a weight are not computed. BLEU-4
+            is that of single captions as pycocoevalcap has it (one without a common 4-gram gets almost 0), without end
+            token. `between` is the mean CIDEr-D against the references of `OTHERS` other items of the same source,
+            drawn once, or of all of them where there are fewer; its weight is taken off.
+        sizes: items of each source, in order; None: one source.
 
     Raises:
-        UsageError: an unknown part, no part, an item without references.
+        UsageError: an unknown part, no part, an item without references, a source of one item where others are wanted.
     """
 
-    def __init__(self, references: Sequence[Sequence[str]], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, references: Sequence[Sequence[str]], weights: Mapping[str, float], sizes: Sequence[int] | None = None
+    ) -> None:
         unknown = sorted(set(weights) - set(PARTS))
         if unknown:
             raise UsageError(f"there is no reward {unknown[0]!r}", f"there is: {', '.join(PARTS)}")
@@ -258,7 +269,8 @@ class CaptionReward:
         words = iter(tokenize_captions([c for captions in references for c in captions]))
         self._references = [[next(words) for _ in captions] for captions in references]
         self._cider: CiderScorer | None = None
-        if "cider" in self.weights:
+        self._others = _drawn_others(sizes or [len(references)]) if "between" in self.weights else None
+        if self.weights.keys() & {"cider", "between"}:
             # The end token stands in the texts, so that the scorer does not give it to captions that were cut off.
             ending = [[_with_end(c) for c in captions] for captions in self._references]
             self._cider = CiderScorer(ending, DocumentFrequencies.from_references(ending))
@@ -286,7 +298,8 @@ class CaptionReward:
             self._known.update(zip(new, self._compute(new), strict=True))
         table = np.array([self._known[key] for key in keys], dtype=np.float64).reshape(len(keys), len(self.weights))
         parts = {name: table[:, column] for column, name in enumerate(self.weights)}
-        return RewardValues(table @ np.array(list(self.weights.values()), dtype=np.float64), parts)
+        signed = [-weight if name == "between" else weight for name, weight in self.weights.items()]
+        return RewardValues(table @ np.array(signed, dtype=np.float64), parts)
 
     def submit(
         self, items: Sequence[int], texts: Sequence[str], ended: Sequence[bool] | None = None
@@ -313,9 +326,27 @@ class CaptionReward:
         if self._cider is not None:
             captions = [_with_end(w) if ended else w for w, (_, _, ended) in zip(words, keys, strict=True)]
             values["cider"] = self._cider.score_pairs(items, captions)
+            if self._others is not None:
+                others = [self._others[item] for item in items]
+                each = [caption for caption, its in zip(captions, others, strict=True) for _ in its]
+                scores = self._cider.score_pairs(np.concatenate(others), each)
+                ends = np.cumsum([len(its) for its in others])[:-1]
+                values["between"] = np.array([part.mean() for part in np.split(scores, ends)])
         if "bleu4" in self.weights:
             values["bleu4"] = bleu_of(bleu_statistics(words, [self._references[item] for item in items]))[:, 3]
         return list(zip(*(values[name].tolist() for name in self.weights), strict=True))
+
+
+def _drawn_others(sizes: Sequence[int]) -> list[NDArray[np.int64]]:
+    """For each item the numbers of others of its source, always the same ones."""
+    if min(sizes) < 2:
+        raise UsageError("a source has one item: there are no others", "set scst.rewards.between to 0")
+    others, chance = [], np.random.default_rng(0)
+    for first, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
+        for item in range(size):
+            steps = chance.choice(size - 1, min(OTHERS, size - 1), replace=False) + 1
+            others.append(first + (item + steps) % size)
+    return others
 
 
 def _with_end(words: str) -> str:
