@@ -100,6 +100,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--documents", type=int, default=48, help="of a step")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--width", type=int, default=256, help="of the model, a multiple of 64")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="products in bfloat16: processors that are fast at it"
+    )
     args = parser.parse_args()
     transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
@@ -110,7 +115,12 @@ def main() -> None:
     learnt, kept = (
         [[[*tokenizer.encode(caption), end] for caption in own] for own in part if own] for part in captions
     )
-    sizes = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 8}
+    sizes = {
+        "hidden_size": args.width,
+        "intermediate_size": args.width * 11 // 4,
+        "num_hidden_layers": args.layers,
+        "num_attention_heads": args.width // 32,
+    }
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -132,7 +142,8 @@ def main() -> None:
     begun, mean = time.perf_counter(), 0.0
     for step in range(1, args.steps + 1):
         ids = next(batches)
-        value = loss(model, ids, ids >= 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            value = loss(model, ids, ids >= 0)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
