@@ -102,9 +102,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--width", type=int, default=256, help="of the model, a multiple of 64")
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="products in bfloat16: processors that are fast at it"
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16: processors that are fast at it")
     args = parser.parse_args()
     transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
