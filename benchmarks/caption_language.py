@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evlgen.data.caption_sources import read_sources
+from evlgen.modeling.hardware import keep_large_allocations
 from evlgen.recipes import load_recipe
 
 END = "\n"
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16: processors that are fast at it")
     args = parser.parse_args()
     transformers.logging.disable_progress_bar()
+    keep_large_allocations()
     torch.manual_seed(0)
     training, held_out = read_sources(load_recipe(args.recipe).data)
     captions = [[item.captions for source in part for item in source.items] for part in (training, held_out)]
