@@ -64,6 +64,10 @@ def test_every_file_is_in_it_unchanged(folder: str, pattern: str, inside: str, w
     assert packed == files
 
 
+def test_it_is_small(wheel: zipfile.ZipFile) -> None:
+    assert sum(info.compress_size for info in wheel.infolist()) < 60_000_000
+
+
 def test_nothing_else_is_in_it(wheel: zipfile.ZipFile) -> None:
     names = wheel.namelist()
     assert [name for name in names if not name.startswith(OUR_OWN)] == []
