@@ -167,7 +167,9 @@ class CrossAttentionConfig(Strict):
 class LanguageConfig(Strict):
     """The frozen causal language model and how it is addressed."""
 
-    source: str | None = Field(None, description="GGUF file (pypi: or path), hf: repository or folder; null: random")
+    source: str | None = Field(
+        None, description="GGUF file (pypi: or path), evlgen: name, hf: repository or folder; null: random"
+    )
     architecture: dict[str, Any] | None = Field(
         None, description="transformers configuration of a random model (model_type and sizes); for tests"
     )

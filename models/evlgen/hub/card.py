@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evlgen.errors import EvlgenError, UsageError
-from evlgen.hub.model_folder import ModelFolder
+from evlgen.hub.model_folder import EVERYWHERE, ModelFolder
 from evlgen.hub.scores import ScoredData, scores_beside, validation_of
 from evlgen.recipes.data_schema import DataSource
 from evlgen.recipes.schema import Recipe
@@ -181,7 +181,7 @@ def _architecture(model: ModelFolder) -> str:
 def _named(model: ModelFolder, part: str) -> str:
     """The source of a part in short: its hash stands in config.json."""
     source = (model.source(part) or "nowhere").partition("#")[0]
-    return f"`{source}`" + ("" if source.startswith(("pypi:", "hf:")) else " in this repository")
+    return f"`{source}`" + ("" if source.startswith(EVERYWHERE) else " in this repository")
 
 
 def _training(recipe: Recipe) -> str:

@@ -16,11 +16,14 @@ from evlgen.modeling.pretrained import read_tensors
 from evlgen.system.names import printable
 from evlgen.training.checkpoints import STATE_FILE
 from evlgen.training.run_folder import BEST, RECIPE_FILE
-from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint, packaged_models
+from evlgen.weights.hub_client import PREFIX
+from evlgen.weights.named_models import LANGUAGE_PREFIX, WEIGHTS_FILE, find_checkpoint, packaged_models
 
 CARD_FILE = "README.md"
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE")
 _OF_LANGUAGE = (".json", ".safetensors", ".gguf", ".model", ".txt", ".jinja")
+EVERYWHERE = ("pypi:", PREFIX, LANGUAGE_PREFIX)
+"""How sources begin that are the same on every machine."""
 _STATES = (STATE_FILE, "trainer_state.json", "optimizer.safetensors")
 
 
@@ -116,7 +119,7 @@ def check_portable(model: ModelFolder) -> None:
                 f"{part}.source of {printable(model.folder)} is null: its frozen weights are random and kept nowhere",
                 "train a model whose parts have a source",
             )
-        if not source.startswith(("pypi:", "hf:")) and inside(source) is None:
+        if not source.startswith(EVERYWHERE) and inside(source) is None:
             raise UsageError(f"{part}.source {printable(source)} is a path on this machine, outside the model", hint)
 
 
@@ -134,7 +137,7 @@ def _name(model: str, path: Path, folder: Path) -> str:
 def inside(source: str) -> PurePosixPath | None:
     """The place below the folder that a source names, as `source_beside` gives it; None if it is elsewhere."""
     path = PurePosixPath(source.partition("#")[0])
-    return None if path.is_absolute() or ".." in path.parts or source.startswith(("~", "pypi:", "hf:")) else path
+    return None if path.is_absolute() or ".." in path.parts or source.startswith(("~", *EVERYWHERE)) else path
 
 
 def _files_of_part(part: str, source: str | None, folder: Path) -> dict[str, Path]:

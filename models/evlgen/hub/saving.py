@@ -20,7 +20,7 @@ from evlgen.system.files import os_errors
 from evlgen.system.progress import ProgressCallback
 from evlgen.weights import fetch
 from evlgen.weights.hub_client import PREFIX, hub_folder
-from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
+from evlgen.weights.named_models import LANGUAGE_PREFIX, WEIGHTS_FILE, find_checkpoint, packaged_language
 
 _OF_LANGUAGE = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
@@ -140,12 +140,14 @@ def pull(model: str, *, verify: bool = False, report: ProgressCallback | None = 
 
 
 def language_snapshot(source: str) -> Path:
-    """The folder of a language model in transformers' layout, fetched where it is at the hub.
+    """The folder of a language model in transformers' layout: evlgen's own, one here, or one of the hub, fetched.
 
     Raises:
         UsageError: there is none.
         WeightsError: it cannot be fetched.
     """
+    if source.startswith(LANGUAGE_PREFIX):
+        return packaged_language(source)
     if not source.startswith(PREFIX):
         folder = Path(source).expanduser()
         if not folder.is_dir():

@@ -1,7 +1,7 @@
-"""Where the files of a language model lie: a folder, a hub repository, or a GGUF file that is converted once.
+"""Where the files of a language model lie: a folder, evlgen's package, a hub repository, or a GGUF file.
 
-A GGUF file becomes safetensors in the cache, since reading one takes many seconds. Nothing here imports transformers
-unless there is something to convert.
+A GGUF file is converted once: it becomes safetensors in the cache, since reading one takes many seconds. Nothing here
+imports transformers unless there is something to convert.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from evlgen.modeling.gguf_header import check_gguf
 from evlgen.modeling.transformers_opening import quiet_transformers, reason_of, with_all_weights
 from evlgen.system.hashes import sha256_of
 from evlgen.weights import FileSource, derived, fetch
+from evlgen.weights.named_models import LANGUAGE_PREFIX, packaged_language
 
 CONVERSION = 1
 """Raise when converted files change meaning."""
@@ -28,7 +29,7 @@ def language_files(config: LanguageConfig, report: Any = None) -> dict[str, Any]
     """Where the files of a language model are, as arguments of transformers' from_pretrained.
 
     Args:
-        config: its `source` is a GGUF file, an hf: repository or a folder.
+        config: its `source` is a GGUF file, an evlgen: name, an hf: repository or a folder.
         report: progress callback of `evlgen.weights.fetch`.
 
     Raises:
@@ -39,6 +40,8 @@ def language_files(config: LanguageConfig, report: Any = None) -> dict[str, Any]
     assert source is not None
     if ".gguf" in source:
         return {"pretrained_model_name_or_path": str(_converted(fetch(source, report=report), source))}
+    if source.startswith(LANGUAGE_PREFIX):
+        return {"pretrained_model_name_or_path": str(packaged_language(source))}
     if source.startswith("hf:"):
         name, _, revision = source.removeprefix("hf:").partition("@")
         return {"pretrained_model_name_or_path": name, "revision": revision or None}

@@ -1,22 +1,53 @@
-"""Finding a trained model by name: packaged with evlgen, a folder, or a hub repository."""
+"""Finding models by name: one packaged with evlgen, a folder, or a hub repository; packaged language models as well."""
 
 from importlib import resources
 from pathlib import Path
 
 from evlgen.configuration import CONFIG_FILE
-from evlgen.errors import UsageError
+from evlgen.errors import UsageError, WeightsError
+from evlgen.system.hashes import sha256_of
 from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
     "evlgen-mini": "dfcab77c10abb23cb82dc0823e79b063ce986515984cf2120f4e30c20cd612f6",
+    "captions": "1d04612e77f08acdd15fdb9257fab56bd0b1a94677c8f0907157777284753bd4",
 }
+
+LANGUAGE_PREFIX = "evlgen:"
+"""In front of the name of a language model that ships inside the package, where a source is spelled."""
+
+
+def _assets() -> Path:
+    return Path(str(resources.files("evlgen"))) / "assets"
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
 
 
 def packaged_models() -> dict[str, Path]:
     """Models that ship inside the package: name -> folder."""
-    root = Path(str(resources.files("evlgen"))) / "assets"
-    return {p.name: p for p in sorted(root.glob("*")) if (p / CONFIG_FILE).is_file()} if root.is_dir() else {}
+    return _folders(_assets())
+
+
+def packaged_language(source: str) -> Path:
+    """The folder, in transformers' layout, of a language model that ships inside the package.
+
+    Args:
+        source: evlgen:NAME.
+
+    Raises:
+        UsageError: there is none of that name.
+        WeightsError: its weights are not those that evlgen came with.
+    """
+    name, known = source.removeprefix(LANGUAGE_PREFIX), _folders(_assets() / "language")
+    if name not in known:
+        raise UsageError(f"no language model is called {source!r}", f"packaged: {', '.join(known)}")
+    weights = known[name] / WEIGHTS_FILE
+    if not weights.is_file() or sha256_of(weights) != _PACKAGED_SHA256[name]:
+        raise WeightsError(f"{weights} is not the file that evlgen came with", "install evlgen again")
+    return known[name]
 
 
 def packaged_sha256(weights: Path) -> str | None:
