@@ -11,7 +11,7 @@ venv: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# three real clips, captioned by the embedded model (fetches about 120 MB once)
+# three real clips, captioned by the embedded model (fetches about 25 MB once)
 demo: venv
 	$(BIN)/evlgen data samples --out samples
 	$(BIN)/evlgen caption samples --out demo.jsonl

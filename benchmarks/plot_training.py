@@ -1,6 +1,6 @@
 """Draw the training curve of a run: loss and matched-against-shuffled gap on validation items, CIDEr beside them.
 
-python benchmarks/plot_training.py runs/mini-looking/log.jsonl --out docs/mini-looking.svg   (needs matplotlib)
+python benchmarks/plot_training.py runs/mini-small/log.jsonl --out docs/mini-small.svg   (needs matplotlib)
 """
 
 from __future__ import annotations

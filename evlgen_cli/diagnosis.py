@@ -21,7 +21,7 @@ from evlgen_cli.human_numbers import human_bytes
 NEEDED = ("transformers", "timm", "gguf", "safetensors", "huggingface-hub", "accelerate", "pillow", "numpy", "pydantic")
 
 ROOM_BYTES = 1_000_000_000
-"""What fetching and converting the embedded model takes, with some room."""
+"""What fetching a small language model and converting it takes, with some room."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,10 @@ def cache() -> Check:
 
 
 def parts() -> Check:
-    """Which parts of the embedded model are here."""
-    here = {part.name: cached(part.source) is not None for part in MODELS["evlgen-mini"]}
-    wanted = [part.name for part in MODELS["evlgen-mini"] if part.needed_for == "captioning"]
-    missing = [name for name in wanted if not here[name]]
+    """Which parts that the embedded model fetches are here."""
+    wanted = [part for part in MODELS["evlgen-mini"] if part.needed_for == "captioning"]
+    here = {part.name: cached(part.source) is not None for part in wanted}
+    missing = [name for name, is_here in here.items() if not is_here]
     found = ", ".join(f"{name} {'cached' if is_here else 'not cached'}" for name, is_here in here.items())
     hint = "evlgen models pull fetches them now, captioning when first needed" if missing else ""
     return Check("evlgen-mini", "note" if missing else "ok", found, hint)

@@ -45,7 +45,7 @@ def pull(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Of hf:OWNER/NAME: copy the model there as well.")
     ] = None,
-    training: Annotated[bool, typer.Option("--training", help="Also what only training needs.")] = False,
+    training: Annotated[bool, typer.Option("--training", help="Also what recipe mini-looking is made of.")] = False,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Hash all that is here already; what is damaged is fetched, or built, anew."),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evlgen.configuration import EVLGenConfig
+from evlgen.configuration import EVLGenConfig, TomeFormerConfig
 from evlgen.modeling.pretrained import frozen_sources
 from evlgen.modeling.tomeformer import TomeFormer
 from evlgen.recipes import load_recipe
@@ -23,29 +23,35 @@ def folder() -> Path:
 
 def test_it_is_the_model_of_its_recipe_and_of_the_catalogue(folder: Path) -> None:
     config = EVLGenConfig.from_pretrained(folder)
-    assert config.model_copy(update={"confidence": None}) == load_recipe("mini-looking").model
+    assert config.model_copy(update={"confidence": None}) == load_recipe("mini-small").model
     assert config.confidence is not None
     assert config.vision.source == VISION.source
-    assert config.language.source == LANGUAGE.source
-    assert config.connector.source == CONNECTOR_START.source
-    assert frozen_sources(folder / "model.safetensors") == {"vision": VISION.source, "language": LANGUAGE.source}
+    assert frozen_sources(folder / "model.safetensors") == {"vision": VISION.source, "language": "evlgen:captions"}
+
+
+def test_mini_looking_is_made_of_what_the_catalogue_has() -> None:
+    model = load_recipe("mini-looking").model
+    assert (model.vision.source, model.language.source) == (VISION.source, LANGUAGE.source)
+    assert isinstance(model.connector, TomeFormerConfig)
+    assert model.connector.source == CONNECTOR_START.source
 
 
 def test_its_weights_are_whole_and_small(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     assert all(torch.isfinite(t.float()).all() for t in tensors.values())
     config = EVLGenConfig.from_pretrained(folder)
+    assert isinstance(config.connector, TomeFormerConfig)
     connector = TomeFormer(config.connector, 81).state_dict()
     own = {n.removeprefix("connector."): t.shape for n, t in tensors.items() if n.startswith("connector.")}
     assert own == {n: t.shape for n, t in connector.items()}
     looks, adapters = (sum(mark in name for name in tensors) for mark in (".cross_attention.looks.", ".lora_A."))
-    assert (looks, adapters) == (6 * 3, 30 * 7), "norm, query and output of 6 layers; 7 matrices of 30"
-    assert (folder / "model.safetensors").stat().st_size < 50_000_000
+    assert (looks, adapters) == (4 * 3, 4 * 7), "norm, query and output, and 7 matrices, of each of 4 layers"
+    assert (folder / "model.safetensors").stat().st_size < 25_000_000
 
 
 def test_the_card_names_data_terms_and_results(folder: Path) -> None:
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for word in ("Flickr8k", "MSR-VTT", "research", "CIDEr", "shuffled", "mini-looking"):
+    for word in ("Flickr8k", "MSR-VTT", "research", "CIDEr", "shuffled", "mini-small"):
         assert word in card
     assert "<!--" not in card, "a part of the card is not filled in"
 

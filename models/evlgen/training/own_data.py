@@ -22,7 +22,7 @@ from evlgen.errors import UsageError
 from evlgen.recipes.loading import load_recipe
 from evlgen.system.files import write_text
 
-BASE = "mini-looking"
+BASE = "mini-small"
 START = "evlgen-mini"
 _SHOWN = 3
 

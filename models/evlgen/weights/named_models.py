@@ -10,7 +10,7 @@ from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "dfcab77c10abb23cb82dc0823e79b063ce986515984cf2120f4e30c20cd612f6",
+    "evlgen-mini": "5b4833fbc1b56618e6374588721e346997f9df02eaf4c1baf44b34b43a55f7e1",
     "captions": "1d04612e77f08acdd15fdb9257fab56bd0b1a94677c8f0907157777284753bd4",
 }
 
