@@ -68,10 +68,10 @@ def test_the_card_counts_what_the_file_holds(folder: Path) -> None:
 
 @pytest.mark.network
 def test_it_sees(tmp_path: Path, folder: Path) -> None:
-    """Every sample clip's caption is likelier behind its own soft prompts than behind those of the other clips."""
+    """Every sample clip's caption is likelier behind its own soft prompts and tags than behind those of the others."""
     from evlgen.captioning import CaptionRequest, caption_videos, read_captions
     from evlgen.modeling import EVLGenForConditionalGeneration
-    from evlgen.modeling.packing import pack_captions
+    from evlgen.modeling.packing import pack_captions, with_prompts
     from evlgen.video import ClipFrames, DecodePool, Sampler
     from evlgen.weights.parts import copy_samples
 
@@ -87,10 +87,11 @@ def test_it_sees(tmp_path: Path, folder: Path) -> None:
             frames[Path(clip.path).name] = clip.frames
     names = sorted(frames)
     with torch.inference_mode():
-        prefix = model.prefix(model.soft_prompts(model.encode(model.processor([frames[n] for n in names]))))
+        soft_prompts, tags = model.look(model.encode(model.processor([frames[n] for n in names])))
+        prefix, tag_prompts = model.prefix(soft_prompts), model.tag_prompts(tags)
         for i, name in enumerate(names):
             ids = model.language.encode_caption(rows[name]["caption"])
-            packed = pack_captions([[ids]] * len(names))
+            packed = pack_captions(with_prompts([[ids]] * len(names), tag_prompts))
             log_p = torch.zeros(len(names)).index_add(0, packed.sequence, model.log_probabilities(prefix, packed))
             assert int(log_p.argmax()) == i, (
                 f"{rows[name]['caption']!r} fits {names[int(log_p.argmax())]} better than {name}"
