@@ -12,12 +12,28 @@ def run(code: str) -> object:
     return json.loads(done.stdout)
 
 
-def test_the_model_comes_without_transformers_and_without_the_compiler() -> None:
+def test_the_model_comes_without_transformers_the_compiler_and_the_hub() -> None:
     seen = run(
         "import json, sys; import evlgen.modeling; "
-        "print(json.dumps([name for name in ('transformers', 'torch._dynamo', 'sympy') if name in sys.modules]))"
+        "names = ('transformers', 'torch._dynamo', 'sympy', 'huggingface_hub'); "
+        "print(json.dumps([name for name in names if name in sys.modules]))"
     )
     assert seen == []
+
+
+@pytest.mark.parametrize("before", ["evlgen.modeling", "huggingface_hub, evlgen.modeling"])
+def test_who_has_timm_fetch_weights_afterwards_meets_the_real_hub(before: str) -> None:
+    """Offline, so that what is not in the hub's cache is an error of the hub's own kind."""
+    seen = run(
+        f"import json, os; os.environ['HF_HUB_OFFLINE'] = '1'; import {before}, timm\n"
+        "from huggingface_hub.errors import LocalEntryNotFoundError\n"
+        "try: timm.create_model('hf-hub:nobody/nothing', pretrained=True)\n"
+        "except LocalEntryNotFoundError: real = True\n"
+        "import huggingface_hub.utils as utils; hub = timm.models._hub\n"
+        "print(json.dumps([real, hub.has_hf_hub(), hub.EntryNotFoundError is utils.EntryNotFoundError, "
+        "hub.RepositoryNotFoundError is utils.RepositoryNotFoundError]))"
+    )
+    assert seen == [True] * 4
 
 
 @pytest.mark.slow
