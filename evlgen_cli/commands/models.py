@@ -30,11 +30,19 @@ def ls(as_json: JsonOption = False) -> None:
         print_json([{"name": name, "parts": parts} for name, parts in models.items()])
         return
     rows = [
-        (name, p["name"], human_bytes(p["bytes"]), "yes" if p["cached"] else "no", p["licence"], p["what"])
+        (
+            name,
+            p["name"],
+            p["needed_for"],
+            human_bytes(p["bytes"]),
+            "yes" if p["cached"] else "no",
+            p["licence"],
+            p["what"],
+        )
         for name, parts in models.items()
         for p in parts
     ]
-    table(("model", "part", "size", "cached", "licence", "what"), rows)
+    table(("model", "part", "for", "size", "cached", "licence", "what"), rows)
 
 
 @app.command("pull")

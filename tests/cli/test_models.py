@@ -41,9 +41,9 @@ def tiny_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ls_and_pull(cli: Callable[..., Result], tmp_path: Path) -> None:
     assert cli("models", "ls").stdout == (
-        "model        part    size    cached  licence  what\n"
-        "evlgen-mini  vision  2.5 kB  no      MIT      a tiny vision\n"
-        "evlgen-mini  start   5 B     no      MIT      a tiny start\n"
+        "model        part    for         size    cached  licence  what\n"
+        "evlgen-mini  vision  captioning  2.5 kB  no      MIT      a tiny vision\n"
+        "evlgen-mini  start   training    5 B     no      MIT      a tiny start\n"
     )
     vision = tmp_path / "cache" / "files" / hashlib.sha256(MODEL).hexdigest() / "vision"
     pulled = cli("models", "pull")
