@@ -96,4 +96,4 @@ def run(installed: Path, *arguments: str) -> str:
 def test_what_is_installed_runs(installed: Path) -> None:
     assert run(installed, "-c", "import evlgen; print(evlgen.__file__)") == str(installed / "evlgen" / "__init__.py")
     assert run(installed, "-m", "evlgen_cli", "--version") == f"evlgen {__version__}"
-    assert run(installed, "-m", "evlgen_cli", "models", "ls").splitlines()[0].split()[:3] == ["model", "part", "size"]
+    assert run(installed, "-m", "evlgen_cli", "models", "ls").splitlines()[0].split()[:3] == ["model", "part", "for"]
