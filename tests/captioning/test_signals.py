@@ -57,10 +57,13 @@ def test_the_batch_in_the_model_is_finished_and_the_run_goes_on_later(tmp_path: 
 
 def test_the_second_ctrl_c_kills(tmp_path: Path) -> None:
     fakes.write_video(tmp_path / "v" / "a.mp4")
-    fakes.write_video(tmp_path / "v" / "b.mp4", sleep=60)
+    fakes.write_video(tmp_path / "v" / "b.mp4", touch=str(tmp_path / "in the model"), sleep=60)
     out = tmp_path / "out.jsonl"
     process = start(tmp_path / "v", "--out", str(out), "--batch-size", "1")
     wait_for_lines(out, 1)
+    while not (tmp_path / "in the model").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     while "stopping" not in process.stderr.readline():
