@@ -5,7 +5,7 @@ Unknown keys are errors, and every mistake is reported at once (see `evlgen.reci
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -239,25 +239,6 @@ class GradientCheckpointing(Strict):
         return {"language": values, "vision": values} if isinstance(values, bool) else values
 
 
-Ranges = Annotated[list[tuple[int, int]], Field(min_length=1)]
-
-
-class TagSwap(Strict):
-    """Tags that are exchanged together with their word in the caption, so that tags are copied; needs `model.tags`."""
-
-    words: list[str] = Field(min_length=1, description="in captions, plurals too: the first that is there is exchanged")
-    classes: Ranges = Field(description="first and last of the classes whose tags mean the words, as [[151, 268]]")
-    others: Ranges = Field(description="classes of which one, by chance, stands in their place")
-    share: float = Field(gt=0, le=1, description="of the captions that have both")
-
-    @model_validator(mode="after")
-    def _check(self) -> TagSwap:
-        for name in ("classes", "others"):
-            if any(not 0 <= first <= last for first, last in getattr(self, name)):
-                raise ValueError(f"{name} {getattr(self, name)}: expected ranges of classes, the lower one first")
-        return self
-
-
 class TrainConfig(Strict):
     """The loop."""
 
@@ -282,9 +263,6 @@ class TrainConfig(Strict):
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a caption token's target that all tokens have alike; 0: none"
-    )
-    tag_swaps: list[TagSwap] = Field(
-        default_factory=list, description="where a caption is the only one of its item in a step; none by default"
     )
     ema_decay: float = Field(
         0.0,
@@ -325,16 +303,6 @@ class Recipe(Strict):
     def first_phase(self) -> VocabularyConfig | RepresentationConfig:
         """What trains alone before the caption loss; nothing where its `steps` are 0."""
         return self.representation if self.representation.steps else self.vocabulary
-
-    @model_validator(mode="after")
-    def _check_swaps(self) -> Recipe:
-        tags, swaps = self.model.tags, self.train.tag_swaps
-        if swaps and tags is None:
-            raise ValueError("train.tag_swaps exchanges tags, and the model has none: set model.tags")
-        last = max((last for swap in swaps for _, last in (*swap.classes, *swap.others)), default=0)
-        if tags is not None and last >= tags.classes:
-            raise ValueError(f"train.tag_swaps names class {last}, and model.tags.classes are 0 to {tags.classes - 1}")
-        return self
 
     @model_validator(mode="after")
     def _check_r(self, info: ValidationInfo) -> Recipe:

@@ -36,7 +36,6 @@ from evlgen.training.processes import Processes, choose_sharding, only_accumulat
 from evlgen.training.run_log import RunLog, Trackers
 from evlgen.training.self_critical import SelfCritical
 from evlgen.training.steps import PrefetchedSteps, StepPlan, Steps
-from evlgen.training.tag_swaps import TagSwapper
 from evlgen.training.task import CaptionTask
 from evlgen.training.validation import Validator
 from evlgen.weights import fetch
@@ -84,14 +83,12 @@ class Trainer:
         )
         self.steps = Steps(recipe, batches, vocabulary, processes.rank, processes.count)
         self.scst = SelfCritical(recipe.scst, captioned) if recipe.scst.samples else None
-        swaps, tags = recipe.train.tag_swaps, recipe.model.tags
         self.task = CaptionTask(
             model,
             vocabulary,
             self.precision,
             self.scst,
             recipe.train.label_smoothing,
-            TagSwapper(swaps, model.language, tags.classes) if swaps and tags is not None else None,
             self._representation(),
         )
         self.task.prepare(recipe.train)

@@ -23,7 +23,6 @@ from evlgen.modeling.tags import Tag
 from evlgen.recipes.schema import TrainConfig
 from evlgen.training.objectives import RepresentationObjective, VocabularyObjective
 from evlgen.training.self_critical import SelfCritical
-from evlgen.training.tag_swaps import TagSwapper
 
 PIXEL_DIMENSIONS = 5
 
@@ -60,7 +59,6 @@ class CaptionTask(nn.Module):
         precision: of matrix products of the trained part; parameters stay float32.
         self_critical: learning from rewards, or None.
         label_smoothing: of the caption loss.
-        swapper: exchanges tags and words of captions, or None.
         representation: BLIP-2's first stage, or None.
     """
 
@@ -71,13 +69,11 @@ class CaptionTask(nn.Module):
         precision: torch.dtype,
         self_critical: SelfCritical | None = None,
         label_smoothing: float = 0.0,
-        swapper: TagSwapper | None = None,
         representation: RepresentationObjective | None = None,
     ) -> None:
         super().__init__()
         self.model, self.vocabulary, self.precision = model, vocabulary, precision
-        self.self_critical, self.label_smoothing, self.swapper = self_critical, label_smoothing, swapper
-        self.representation = representation
+        self.self_critical, self.label_smoothing, self.representation = self_critical, label_smoothing, representation
 
     def prepare(self, config: TrainConfig) -> None:
         """Choose gradient checkpointing and attention, before training begins."""
@@ -135,13 +131,10 @@ class CaptionTask(nn.Module):
         if batch.representation:
             return self._representation(features, batch.captions or [])
         soft, seen_tags = self.look(features)
-        own_captions = batch.captions
-        if self.swapper is not None and own_captions is not None:
-            seen_tags, own_captions = self.swapper.swap_all(seen_tags, own_captions)
         tags = self.model.tag_prompts(seen_tags)
         sums: dict[str, Tensor] = {}
-        if own_captions is not None:
-            captions = with_prompts(own_captions, tags)
+        if batch.captions is not None:
+            captions = with_prompts(batch.captions, tags)
             with self.autocast():  # adapters and cross-attention are float32 parameters too
                 output = self.model.caption_loss(soft, captions, label_smoothing=self.label_smoothing)
             sums["captions"] = -output.log_probabilities.sum()
