@@ -47,7 +47,11 @@ def save(
 def average(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Two or more, of one recipe.", autocompletion=completion.model),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Two or more, of one recipe; the first says how tokens merge.",
+            autocompletion=completion.model,
+        ),
     ],
     folder: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="A new folder for their average.")],
     as_json: JsonOption = False,

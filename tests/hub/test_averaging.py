@@ -48,6 +48,21 @@ def test_it_is_the_mean_and_loads(models: list[str], tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.lm_proj.weight.numpy(), found["lm_proj.weight"])
 
 
+def test_models_that_merge_differently_have_a_mean_that_merges_as_the_first(models: list[str], tmp_path: Path) -> None:
+    path = Path(models[1]) / "config.json"
+    config = json.loads(path.read_text())
+    config["connector"]["r"] = [1] * config["connector"]["layers"]
+    path.write_text(json.dumps(config))
+    for number, order in enumerate((models, [models[1], models[0], models[2]])):
+        made = average(*order, "--out", str(tmp_path / f"mean{number}"))
+        assert made.exit_code == 0, made.stderr
+        merges = [json.loads((Path(m) / "config.json").read_text())["connector"]["r"] for m in (order[0], order[1])]
+        assert merges[0] != merges[1]
+        assert json.loads((tmp_path / f"mean{number}" / "config.json").read_text())["connector"]["r"] == merges[0]
+    first, second = (read_tensors(tmp_path / f"mean{n}" / "model.safetensors") for n in (0, 1))
+    assert all(np.allclose(first[n], second[n], atol=1e-6) for n in first)
+
+
 def test_what_is_no_average_is_one_line(models: list[str], tmp_path: Path) -> None:
     path = Path(models[1]) / "config.json"
     config = json.loads(path.read_text())

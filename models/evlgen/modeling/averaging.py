@@ -23,8 +23,9 @@ from evlgen.weights.named_models import WEIGHTS_FILE, find_checkpoint
 def average(models: Sequence[str | Path], out: Path) -> int:
     """Write a model whose trained weights are the mean of those of others; returns how many tensors it has.
 
-    Means are computed in float32 and kept in the precision of the first model. A calibrated confidence is left behind:
-    it is that of other captions.
+    Means are computed in float32 and kept in the precision of the first model. Of models that merge by another r the
+    mean merges as the first does: merging has no weights (arXiv 2310.03291, section 3.2). A calibrated confidence is
+    left behind: it is that of other captions.
 
     Args:
         models: two or more packaged models, folders of checkpoints (`best` or `last`), or repositories of the hub.
@@ -44,6 +45,8 @@ def average(models: Sequence[str | Path], out: Path) -> int:
     first, *others = (EVLGenConfig.from_pretrained(one).model_copy(update={"confidence": None}) for one in folders)
     for name, other in zip(models[1:], others, strict=True):
         for key, here, there in differences(first, other):
+            if key == "connector.r":
+                continue
             raise UsageError(f"{name}: {key} is {there}, and {here} in {models[0]}", "average models of one recipe")
     total, precision = _summands(folders[0])
     for name, folder in zip(models[1:], folders[1:], strict=True):
