@@ -40,7 +40,7 @@ def test_a_snippet_runs(
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "a.mp4")
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    for run in ("mini-pretrain/best", "mini-small-scst/best"):
+    for run in ("mini-pretrain/best", "mini"):
         tiny_model().save_pretrained(tmp_path / "runs" / run)
     monkeypatch.setattr(EVLGenForConditionalGeneration, "from_pretrained", lambda *_, **__: tiny_model())
     with warnings.catch_warnings():

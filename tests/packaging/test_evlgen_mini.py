@@ -23,7 +23,7 @@ def folder() -> Path:
 
 def test_it_is_the_model_of_its_recipe_and_of_the_catalogue(folder: Path) -> None:
     config = EVLGenConfig.from_pretrained(folder)
-    assert config.model_copy(update={"confidence": None}) == load_recipe("mini-small").model
+    assert config.model_copy(update={"confidence": None}) == load_recipe("mini-small-scst-again").model
     assert config.confidence is not None
     assert config.vision.source == VISION.source
     assert frozen_sources(folder / "model.safetensors") == {"vision": VISION.source, "language": "evlgen:captions"}

@@ -6,10 +6,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from evlgen.configuration import EVLGenConfig
 from evlgen.data.caption_sources import read_items
 from evlgen.errors import UsageError
 from evlgen.recipes import load_recipe
 from evlgen.training.own_data import held_out, look_at
+from evlgen.weights.named_models import find_checkpoint
 from evlgen_cli.exits import Exit
 from evlgen_cli.main import app
 
@@ -43,6 +45,8 @@ def test_a_recipe_from_a_table_without_splits(tmp_path: Path, monkeypatch: pytes
     written = made.stdout.split("\n")[:2]
     assert [Path(path).name for path in written] == ["my-data.yaml", "my-data.captions.jsonl"]
     recipe = load_recipe(written[0])
+    mini = EVLGenConfig.from_pretrained(find_checkpoint("evlgen-mini"))
+    assert recipe.model == mini.model_copy(update={"confidence": None}), "what it starts from"
     (train,), (validation,) = recipe.data.train, recipe.data.validation
     learned, chosen = ({item.name for item in read_items(one, lower_case=False)} for one in (train, validation))
     assert chosen == held_out([f"{n}.png" for n in range(8)])

@@ -167,6 +167,9 @@ extends: {BASE}
 name: {name}
 summary: evlgen-mini trained on {data.captions.name}
 
+model:  # {START} merges fewer tokens than {BASE}
+  connector: {{r: [8, 8]}}
+
 data:
   train:
     - {{{source}, split: train, views: 2}}

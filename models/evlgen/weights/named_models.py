@@ -10,7 +10,7 @@ from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "5b4833fbc1b56618e6374588721e346997f9df02eaf4c1baf44b34b43a55f7e1",
+    "evlgen-mini": "2b4b44908e427cdc1099f0ae1b8a0fda951bfd03113f951d9a2d71e292ef68e5",
     "captions": "1d04612e77f08acdd15fdb9257fab56bd0b1a94677c8f0907157777284753bd4",
 }
 
