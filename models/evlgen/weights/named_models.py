@@ -10,7 +10,7 @@ from evlgen.weights.hub_client import PREFIX, hub_folder
 
 WEIGHTS_FILE = "model.safetensors"
 _PACKAGED_SHA256 = {
-    "evlgen-mini": "2b4b44908e427cdc1099f0ae1b8a0fda951bfd03113f951d9a2d71e292ef68e5",
+    "evlgen-mini": "3833cfe5bd2ade25ca90dbe83c0d64ea6d87f91af9f768acb35b05ad6c83d310",
     "captions": "1d04612e77f08acdd15fdb9257fab56bd0b1a94677c8f0907157777284753bd4",
 }
 
